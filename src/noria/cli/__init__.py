@@ -1,0 +1,3 @@
+"""The shell: assembles the rooms' commands."""
+
+from __future__ import annotations

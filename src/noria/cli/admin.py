@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import click
+
+from noria.base.times import duration_text, parse_duration, to_text
+from noria.terminal import Shell, group
+
+admin = group("admin", "Migrate, back up, verify, prune, audit.")
+
+
+@admin.command()
+@click.pass_obj
+def migrate(shell: Shell) -> None:
+    """Bring an older workspace to this version; writes a backup first."""
+    from noria.workspace import migrate as run
+
+    before, after, backup = run(shell.url)
+    value = {"before": before, "after": after, "backup": backup}
+    done = f"Schema revision {before} -> {after}." if before != after else f"Revision {after} already."
+    shell.emit(value, done + (f" Backup: {backup}" if backup else ""))
+
+
+@admin.command()
+@click.argument("target", type=click.Path(dir_okay=False))
+@click.pass_obj
+def backup(shell: Shell, target: str) -> None:
+    """Write a consistent copy of the metadata (SQLite) to TARGET. Packs are immutable files: copy them as they are."""
+    from pathlib import Path
+
+    from noria.base.errors import Invalid
+
+    made = shell.ws.db.backup(Path(target))
+    if made is None:
+        raise Invalid("A PostgreSQL workspace is backed up by PostgreSQL itself.", hint="pg_dump --format=custom ...")
+    shell.emit({"backup": made}, f"Written: {made}")
+
+
+@admin.command()
+@click.option("--data", is_flag=True, help="Read and hash every byte, too.")
+@click.pass_obj
+def verify(shell: Shell, data: bool) -> None:
+    """Check that every row has its objects, and with --data every byte."""
+    with shell.progress("Verifying") as advance:
+        faults = shell.ws.verify(data=data, advance=advance)
+
+    def human() -> None:
+        for fault in faults:
+            shell.say(f"- {fault}")
+        shell.say(f"{len(faults)} faults." if faults else "Everything holds.")
+
+    shell.emit({"faults": faults}, human)
+    if faults:
+        raise click.exceptions.Exit(1)
+
+
+@admin.command()
+@click.pass_obj
+def prune(shell: Shell) -> None:
+    """Remove records of the system that are older than their retention."""
+    removed = shell.ws.retention.prune(shell.ws.project.id)
+    shell.emit({"removed": removed}, lambda: shell.table(["what", "rows"], removed.items(), right=["rows"]))
+
+
+@admin.command()
+@click.argument("what", required=False)
+@click.argument("keep", required=False)
+@click.pass_obj
+def retention(shell: Shell, what: str | None, keep: str | None) -> None:
+    """Show how long records are kept, or set it: noria admin retention events 90d"""
+    ws = shell.ws
+    if what is not None and keep is not None:
+        with ws.changes.begin("admin.retention", ws.project.id, ws.actor) as change:
+            ws.retention.set(change.tx, ws.project.id, what, parse_duration(keep))
+            change.note(what, keep=keep)
+    settings = {name: duration_text(ms) for name, ms in sorted(ws.retention.settings(ws.project.id).items())}
+    shell.emit(settings, lambda: shell.table(["what", "kept"], settings.items()))
+
+
+@admin.command()
+@click.option("--verify", "check", is_flag=True, help="Check the hash chain.")
+@click.option("--limit", default=20, show_default=True)
+@click.pass_obj
+def audit(shell: Shell, check: bool, limit: int) -> None:
+    """Show who changed what."""
+    ws = shell.ws
+    if check:
+        faults = ws.audit.verify(ws.project.id)
+        shell.emit({"faults": faults}, "\n".join(faults) or "The chain holds.")
+        if faults:
+            raise click.exceptions.Exit(1)
+        return
+    entries = ws.audit.list(ws.project.id, limit=limit).items
+    value = [
+        {"seq": e.seq, "at": to_text(e.at), "actor": e.actor, "verb": e.verb, "subject": e.subject} for e in entries
+    ]
+    shell.emit(
+        value,
+        lambda: shell.table(["#", "at", "actor", "verb", "subject"], [list(v.values()) for v in value], right=["#"]),
+    )
+
+
+@admin.command()
+@click.option("--dead", is_flag=True, help="Only deliveries that were given up.")
+@click.option("--limit", default=20, show_default=True)
+@click.pass_obj
+def events(shell: Shell, dead: bool, limit: int) -> None:
+    """Show what happened."""
+    ws = shell.ws
+    if dead:
+        value = [{"id": e.id, "type": e.type, "to": to, "error": error} for e, to, error in ws.deliveries.dead()]
+        shell.emit(value, lambda: shell.table(["id", "type", "to", "error"], [list(v.values()) for v in value]))
+        return
+    found = ws.assets.list_events(ws.project.id, limit=limit)
+    rows = [{"id": e.id, "at": to_text(e.event_ms), "type": e.type, "subject": e.subject} for e in found]
+    shell.emit(rows, lambda: shell.table(["id", "at", "type", "subject"], [list(v.values()) for v in rows]))

@@ -1,0 +1,9 @@
+"""Where rows come from: one module for each kind of source."""
+
+from __future__ import annotations
+
+from noria.data.collectors.files import FileSource
+from noria.data.collectors.sql import SqlSource
+from noria.data.collectors.url import UrlSource
+
+__all__ = ["FileSource", "SqlSource", "UrlSource"]

@@ -1,0 +1,31 @@
+"""What a source is, to the collector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import polars as pl  # noqa: TC002 - the type of a field of a dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A part of a source that is committed as one.
+
+    Attributes:
+        source: a stable name of the part, for instance ``file:schedule/2013-04.parquet``.
+        mark: what tells whether it is new: a digest, a watermark. Stored in the transaction of the commit.
+        meta: lineage, for people: path, digest, query, URL.
+    """
+
+    source: str
+    mark: dict[str, Any]
+    frame: pl.DataFrame
+    meta: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Source(Protocol):
+    def pieces(self, marks: dict[str, dict[str, Any]]) -> Iterator[Piece]:
+        """The parts that are new, given the marks of what was collected before. Raises ``SourceFailed``."""
+        ...

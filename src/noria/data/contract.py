@@ -1,0 +1,254 @@
+"""Contracts: what a batch has to be before it may land. Every row rule is one Polars expression.
+
+A contract is a plain value (JSON in the database, TOML in a file):
+
+    [columns.distance]
+    type = "int16"
+    missing = 0.0        # largest share of nulls
+    min = 0
+    max = 6000
+    levels = ["EWR"]     # of text: nothing else is allowed
+    matches = "^[A-Z]+$"
+
+    [rules]
+    positive = "distance > 0 or distance is null"     # SQL over the columns, true for good rows
+
+    [table]
+    min_rows = 1
+    unique = [["flight_id"]]
+    fresh = "2d"         # the newest event time is at most this far behind
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from noria.base.errors import Invalid
+from noria.base.names import nearest
+from noria.base.times import parse_duration
+from noria.data.rows.schema import TableSchema, polars_type, type_name
+from noria.data.rows.write import examples
+
+_FEW_LEVELS = 50
+
+
+class ColumnContract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Expectations on one column. ``missing`` is the largest share of nulls, 0 to 1."""
+
+    type: str
+    missing: float = 1.0
+    min: float | str | None = None
+    max: float | str | None = None
+    levels: list[str] | None = None
+    matches: str | None = None
+
+
+class TableContract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Expectations on a batch as a whole."""
+
+    min_rows: int = 0
+    max_rows: int | None = None
+    unique: list[list[str]] = []
+    fresh: str | None = None
+
+
+class Contract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    columns: dict[str, ColumnContract]
+    rules: dict[str, str] = {}
+    table: TableContract = msgspec.field(default_factory=TableContract)
+
+
+class Finding(msgspec.Struct):
+    """One broken expectation.
+
+    Attributes:
+        rule: for instance ``distance.max``.
+        count: how many rows break it.
+        rows: examples.
+    """
+
+    rule: str
+    column: str
+    count: int
+    message: str
+    rows: list[dict[str, Any]]
+
+
+def parse(value: Any) -> Contract:
+    """A contract from a plain value; mistakes are named with their place."""
+    try:
+        made = msgspec.convert(value, Contract)
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            f"The contract does not fit: {error}.", hint="noria data contract infer REPO   writes a whole one."
+        ) from None
+    for name, column in made.columns.items():
+        dtype = polars_type(column.type)
+        if column.levels is not None and column.type != "str":
+            raise Invalid(f"levels of {name!r} need the type str, not {column.type}.")
+        if (column.min is not None or column.max is not None) and not (dtype.is_numeric() or dtype.is_temporal()):
+            raise Invalid(f"min and max of {name!r} need a number or a time, not {column.type}.")
+        if not 0 <= column.missing <= 1:
+            raise Invalid(f"missing of {name!r} is {column.missing}; it is a share from 0 to 1.")
+    for name, text in made.rules.items():
+        _rule(name, text, made)
+    return made
+
+
+def _rule(name: str, text: str, contract: Contract) -> pl.Expr:
+    try:
+        expression = pl.sql_expr(text)
+        used = expression.meta.root_names()
+    except pl.exceptions.PolarsError as error:
+        raise Invalid(f"The rule {name!r} is not an SQL expression: {error}.", hint='"distance > 0"') from None
+    for column in used:
+        if column not in contract.columns:
+            raise Invalid(
+                f"The rule {name!r} uses the unknown column {column!r}.", hint=nearest(column, contract.columns)
+            )
+    return expression
+
+
+def infer(frame: pl.DataFrame, schema: TableSchema) -> Contract:
+    """A contract that the data keeps, with room: ranges half as wide again, levels where there are few."""
+    columns: dict[str, ColumnContract] = {}
+    for name, dtype in frame.schema.items():
+        series, rows = frame[name], max(1, len(frame))
+        made = ColumnContract(type=type_name(dtype, name))
+        nulls = series.null_count() / rows
+        made.missing = 0.0 if nulls == 0 else min(1.0, round(nulls * 1.5 + 0.01, 4))
+        if dtype.is_numeric() and name not in schema.key and series.drop_nulls().len():
+            low, high = _float(series.min()), _float(series.max())
+            room = (high - low) / 4
+            made.min = low - room if low < 0 else max(0.0, low - room)
+            made.max = high + room
+        elif dtype == pl.String and name not in schema.key and series.n_unique() <= _FEW_LEVELS:
+            made.levels = sorted(series.drop_nulls().unique().to_list())
+        columns[name] = made
+    unique = [list(schema.key)] if schema.key else []
+    return Contract(columns=columns, table=TableContract(min_rows=1, unique=unique))
+
+
+def _float(value: Any) -> float:
+    return float(value)
+
+
+def check(
+    contract: Contract, frame: pl.DataFrame, *, time: str | None = None, event_ms: int | None = None
+) -> list[Finding]:
+    """Everything that the frame breaks; an empty list where it keeps the contract."""
+    findings = _check_columns(contract, frame)
+    if findings:
+        return findings  # the rules below need the columns to be there with their types
+    findings += _check_rows(contract, frame)
+    findings += _check_missing(contract, frame)
+    findings += _check_table(contract, frame, time, event_ms)
+    return findings
+
+
+def _check_columns(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
+    findings: list[Finding] = []
+    for name, column in contract.columns.items():
+        if name not in frame.columns:
+            hint = nearest(name, set(frame.columns) - contract.columns.keys())
+            findings.append(Finding(f"{name}.present", name, len(frame), f"the column {name!r} is missing. {hint}", []))
+        elif frame.schema[name] != polars_type(column.type):
+            found = type_name(frame.schema[name], name)
+            message = f"{name!r} has the type {found} instead of {column.type}"
+            findings.append(Finding(f"{name}.type", name, len(frame), message, []))
+    for name in frame.columns:
+        if name not in contract.columns:
+            hint = nearest(name, contract.columns)
+            findings.append(Finding(f"{name}.known", name, len(frame), f"the column {name!r} is unknown. {hint}", []))
+    return findings
+
+
+def _check_rows(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
+    rules = row_rules(contract)
+    if not rules or not len(frame):
+        return []
+    names = {f"rule_{number}": rule for number, rule in enumerate(rules)}
+    good = frame.select(**{label: rules[rule][1] for label, rule in names.items()})
+    counts = good.select((~pl.all()).sum()).row(0, named=True)
+    findings: list[Finding] = []
+    for label, rule in names.items():
+        column, _, text = rules[rule]
+        count = counts[label]
+        if count:
+            shown = examples(frame.filter(~good[label]))
+            values = ", ".join(repr(row[column]) for row in shown) if column else f"{len(shown)} examples"
+            findings.append(
+                Finding(rule, column, count, f"{count} of {len(frame)} rows: {text}; found {values}", shown)
+            )
+    return findings
+
+
+def row_rules(contract: Contract) -> dict[str, tuple[str, pl.Expr, str]]:
+    """Rule -> (column, expression that is true for good rows, what it says in words)."""
+    rules: dict[str, tuple[str, pl.Expr, str]] = {}
+    for name, c in contract.columns.items():
+        column, dtype = pl.col(name), polars_type(c.type)
+        if c.missing == 0:
+            rules[f"{name}.missing"] = (name, column.is_not_null(), f"{name!r} is missing")
+        if c.min is not None:
+            low = _bound(c.min, dtype)
+            rules[f"{name}.min"] = (name, column.is_null() | (column >= low), f"{name!r} is below {c.min}")
+        if c.max is not None:
+            high = _bound(c.max, dtype)
+            rules[f"{name}.max"] = (name, column.is_null() | (column <= high), f"{name!r} is above {c.max}")
+        if c.levels is not None:
+            known = column.is_null() | column.is_in(c.levels)
+            rules[f"{name}.levels"] = (name, known, f"{name!r} is none of the {len(c.levels)} levels")
+        if c.matches is not None:
+            fits = column.is_null() | column.str.contains(c.matches)
+            rules[f"{name}.matches"] = (name, fits, f"{name!r} does not match {c.matches}")
+    for name, text in contract.rules.items():
+        rules[f"rules.{name}"] = (
+            "",
+            _rule(name, text, contract).fill_null(value=False),
+            f"{name} ({text}) does not hold",
+        )
+    return rules
+
+
+def _bound(value: float | str, dtype: pl.DataType) -> pl.Expr:
+    if isinstance(value, str):
+        return pl.lit(value).str.to_datetime(time_zone=getattr(dtype, "time_zone", None)).cast(dtype)
+    return pl.lit(value)
+
+
+def _check_missing(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
+    findings: list[Finding] = []
+    for name, column in contract.columns.items():
+        nulls = frame[name].null_count()
+        if 0 < column.missing < 1 and nulls > column.missing * len(frame):
+            share = f"{nulls / len(frame):.1%} of {name!r} are missing, {column.missing:.1%} are allowed"
+            findings.append(
+                Finding(f"{name}.missing", name, nulls, share, examples(frame.filter(pl.col(name).is_null())))
+            )
+    return findings
+
+
+def _check_table(contract: Contract, frame: pl.DataFrame, time: str | None, event_ms: int | None) -> list[Finding]:
+    table = contract.table
+    findings: list[Finding] = []
+    if len(frame) < table.min_rows:
+        message = f"the batch has {len(frame)} rows, at least {table.min_rows} are expected"
+        findings.append(Finding("table.min_rows", "", len(frame), message, []))
+    if table.max_rows is not None and len(frame) > table.max_rows:
+        message = f"the batch has {len(frame)} rows, at most {table.max_rows} are expected"
+        findings.append(Finding("table.max_rows", "", len(frame), message, []))
+    for columns in table.unique:
+        repeated = frame.filter(pl.struct(columns).is_duplicated())
+        if len(repeated):
+            message = f"{len(repeated)} rows share their {', '.join(columns)} with another row"
+            findings.append(Finding("table.unique", columns[0], len(repeated), message, examples(repeated)))
+    if table.fresh is not None and time is not None and event_ms is not None and len(frame):
+        newest = frame[time].dt.epoch("ms").max()
+        if isinstance(newest, int) and event_ms - newest > parse_duration(table.fresh):
+            message = f"the newest {time!r} is more than {table.fresh} old"
+            findings.append(Finding("table.fresh", time, len(frame), message, []))
+    return findings

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import Any
+
+from noria.base.errors import Conflict, Failed, Invalid, NotFound, Refused
+
+
+class RepositoryNotFound(NotFound):
+    """There is no such repository."""
+
+    code = "repository_not_found"
+
+
+class BranchNotFound(NotFound):
+    """There is no such branch, tag or commit."""
+
+    code = "branch_not_found"
+
+
+class RepositoryExists(Conflict):
+    """The name is taken."""
+
+    code = "repository_exists"
+
+
+class WrongRepositoryKind(Invalid):
+    """A verb for tables was used on files, or the other way round."""
+
+    code = "wrong_repository_kind"
+
+    def __init__(self, name: str, kind: str, wanted: str) -> None:
+        super().__init__(
+            f"{name!r} is a repository of {kind}, not a {wanted} one.",
+            hint="noria data list   tells the kinds.",
+            details={"repository": name, "kind": kind},
+        )
+
+
+class HeadMoved(Conflict):
+    """Somebody committed in between, and the branch was to be where the caller had seen it."""
+
+    code = "head_moved"
+
+    def __init__(self, name: str, branch: str, expected: str | None, found: str | None) -> None:
+        super().__init__(
+            f"{name}@{branch} stands at {(found or 'nothing')[:12]}, not at {(expected or 'nothing')[:12]}.",
+            hint=f"noria data log {name}   shows what was committed in between.",
+            details={"repository": name, "branch": branch, "expected": expected, "found": found},
+        )
+
+
+class ContractBroken(Refused):
+    """Data does not keep its contract."""
+
+    code = "contract_broken"
+
+    def __init__(self, name: str, number: int, findings: list[dict[str, Any]], quarantine_id: int) -> None:
+        first = findings[0]
+        more = f" and {len(findings) - 1} more findings" if len(findings) > 1 else ""
+        super().__init__(
+            f"The batch for {name!r} does not keep contract {number}: {first['message']}{more}. Nothing was committed.",
+            hint=f"noria data quarantine show {quarantine_id}   has the findings and the rows.",
+            details={"repository": name, "contract": number, "findings": findings, "quarantine": quarantine_id},
+        )
+
+
+class SourceFailed(Failed):
+    """A source could not be read."""
+
+    code = "source_failed"
+
+
+class TagExists(Conflict):
+    """Tags do not move."""
+
+    code = "tag_exists"

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from noria.assets import tables as at
+from noria.base.digest import Digest
+from noria.base.ids import AssetId, CommitId, ProjectId, RunId, VersionId
+from noria.data import tables as t
+from noria.data.records import Branch, Commit, Quarantined, Repository, RepositoryKind
+
+_REPOSITORIES = select(t.repositories, at.assets.c.name).join(at.assets, at.assets.c.id == t.repositories.c.asset_id)
+_COMMITS = select(t.commits, at.versions.c.digest).join(at.versions, at.versions.c.id == t.commits.c.version_id)
+_QUARANTINE = (
+    select(t.quarantine, at.assets.c.name)
+    .join(t.repositories, t.repositories.c.id == t.quarantine.c.repository_id)
+    .join(at.assets, at.assets.c.id == t.repositories.c.asset_id)
+)
+
+
+def repository(conn: Connection, project_id: ProjectId, name: str) -> Repository | None:
+    where = (at.assets.c.project_id == project_id, at.assets.c.name == name)
+    row = conn.execute(_REPOSITORIES.where(*where)).one_or_none()
+    return None if row is None else _repository(row)
+
+
+def repository_by_id(conn: Connection, repository_id: int) -> Repository | None:
+    row = conn.execute(_REPOSITORIES.where(t.repositories.c.id == repository_id)).one_or_none()
+    return None if row is None else _repository(row)
+
+
+def repositories(conn: Connection, project_id: ProjectId) -> list[Repository]:
+    found = _REPOSITORIES.where(at.assets.c.project_id == project_id).order_by(at.assets.c.name)
+    return [_repository(row) for row in conn.execute(found)]
+
+
+def _repository(row: Row[Any]) -> Repository:
+    return Repository(
+        id=row.id,
+        project_id=ProjectId(row.project_id),
+        asset_id=AssetId(row.asset_id),
+        name=row.name,
+        kind=RepositoryKind(row.kind),
+        key=tuple(row.key),
+        time=row.time,
+        known=row.known,
+        contract=row.contract,
+        created_at=row.created_at,
+    )
+
+
+def branch(conn: Connection, repository_id: int, name: str) -> Branch | None:
+    where = (t.branches.c.repository_id == repository_id, t.branches.c.name == name)
+    row = conn.execute(select(t.branches).where(*where)).one_or_none()
+    return None if row is None else _branch(row)
+
+
+def branches(conn: Connection, repository_id: int) -> list[Branch]:
+    found = select(t.branches).where(t.branches.c.repository_id == repository_id).order_by(t.branches.c.name)
+    return [_branch(row) for row in conn.execute(found)]
+
+
+def _branch(row: Row[Any]) -> Branch:
+    return Branch(name=row.name, head=None if row.head is None else CommitId(row.head), updated_at=row.updated_at)
+
+
+def move_branch(
+    conn: Connection, repository_id: int, name: str, before: CommitId | None, after: CommitId, now: int
+) -> bool:
+    """Compare-and-swap of a head."""
+    c = t.branches.c
+    same = c.head.is_(None) if before is None else c.head == before
+    where = (c.repository_id == repository_id, c.name == name, same)
+    return conn.execute(update(t.branches).where(*where).values(head=after, updated_at=now)).rowcount == 1
+
+
+def commit(conn: Connection, commit_id: CommitId) -> Commit | None:
+    row = conn.execute(_COMMITS.where(t.commits.c.id == commit_id)).one_or_none()
+    return None if row is None else _commit(row)
+
+
+def commits_like(conn: Connection, repository_id: int, prefix: str) -> list[CommitId]:
+    where = (t.commits.c.repository_id == repository_id, t.commits.c.id.like(f"{prefix}%"))
+    return [CommitId(found) for (found,) in conn.execute(select(t.commits.c.id).where(*where).limit(2))]
+
+
+def any_commits_like(conn: Connection, project_id: ProjectId, prefix: str) -> list[CommitId]:
+    found = (
+        select(t.commits.c.id)
+        .join(t.repositories, t.repositories.c.id == t.commits.c.repository_id)
+        .where(t.repositories.c.project_id == project_id, t.commits.c.id.like(f"{prefix}%"))
+    )
+    return [CommitId(one) for (one,) in conn.execute(found.limit(2))]
+
+
+def commits_by_ids(conn: Connection, ids: list[CommitId]) -> list[Commit]:
+    return [_commit(row) for row in conn.execute(_COMMITS.where(t.commits.c.id.in_(ids)))]
+
+
+def commits_of_version(conn: Connection, version_id: VersionId) -> list[Commit]:
+    return [_commit(row) for row in conn.execute(_COMMITS.where(t.commits.c.version_id == version_id))]
+
+
+def commit_at(conn: Connection, repository_id: int, event_ms: int, by_wall: bool) -> Commit | None:
+    column = t.commits.c.at if by_wall else t.commits.c.event_ms
+    where = (t.commits.c.repository_id == repository_id, column <= event_ms)
+    row = conn.execute(_COMMITS.where(*where).order_by(t.commits.c.generation.desc()).limit(1)).one_or_none()
+    return None if row is None else _commit(row)
+
+
+def _commit(row: Row[Any]) -> Commit:
+    return Commit(
+        id=CommitId(row.id),
+        repository_id=row.repository_id,
+        version_id=VersionId(row.version_id),
+        digest=Digest.parse(row.digest),
+        layout=Digest.parse(row.layout),
+        generation=row.generation,
+        parents=tuple(CommitId(p) for p in row.parents),
+        author=row.author,
+        message=row.message,
+        at=row.at,
+        event_ms=row.event_ms,
+        run_id=RunId(row.run_id),
+        contract=row.contract,
+        stats=row.stats,
+        meta=row.meta,
+    )
+
+
+def tag(conn: Connection, repository_id: int, name: str) -> CommitId | None:
+    where = (t.tags.c.repository_id == repository_id, t.tags.c.name == name)
+    found = conn.execute(select(t.tags.c.commit_id).where(*where)).scalar_one_or_none()
+    return None if found is None else CommitId(found)
+
+
+def tags(conn: Connection, repository_id: int) -> dict[str, CommitId]:
+    found = select(t.tags).where(t.tags.c.repository_id == repository_id).order_by(t.tags.c.name)
+    return {row.name: CommitId(row.commit_id) for row in conn.execute(found)}
+
+
+def contract(conn: Connection, repository_id: int, number: int) -> Row[Any] | None:
+    where = (t.contracts.c.repository_id == repository_id, t.contracts.c.number == number)
+    return conn.execute(select(t.contracts).where(*where)).one_or_none()
+
+
+def last_contract(conn: Connection, repository_id: int) -> int:
+    found = select(func.max(t.contracts.c.number)).where(t.contracts.c.repository_id == repository_id)
+    return conn.execute(found).scalar_one_or_none() or 0
+
+
+def quarantined(conn: Connection, quarantine_id: int) -> Quarantined | None:
+    row = conn.execute(_QUARANTINE.where(t.quarantine.c.id == quarantine_id)).one_or_none()
+    return None if row is None else _quarantined(row)
+
+
+def quarantine_by_object(conn: Connection, repository_id: int, name: str) -> int:
+    c = t.quarantine.c
+    found = select(func.max(c.id)).where(c.repository_id == repository_id, c.object == name)
+    return int(conn.execute(found).scalar_one())
+
+
+def quarantine_list(conn: Connection, project_id: ProjectId, repository_id: int | None) -> list[Quarantined]:
+    found = _QUARANTINE.where(at.assets.c.project_id == project_id).order_by(t.quarantine.c.id.desc())
+    if repository_id is not None:
+        found = found.where(t.quarantine.c.repository_id == repository_id)
+    return [_quarantined(row) for row in conn.execute(found)]
+
+
+def _quarantined(row: Row[Any]) -> Quarantined:
+    return Quarantined(
+        id=row.id,
+        repository=row.name,
+        branch=row.branch,
+        rows=row.rows,
+        report=row.report,
+        object=row.object,
+        source=row.source,
+        state=row.state,
+        actor=row.actor,
+        created_at=row.created_at,
+    )
+
+
+def contract_verdicts(conn: Connection, project_id: ProjectId) -> list[tuple[str, int, int]]:
+    """(repository, commits, commits that were checked against a contract)."""
+    checked = func.count(t.commits.c.contract)
+    found = (
+        select(at.assets.c.name, func.count(), checked)
+        .join(t.repositories, t.repositories.c.id == t.commits.c.repository_id)
+        .join(at.assets, at.assets.c.id == t.repositories.c.asset_id)
+        .where(at.assets.c.project_id == project_id)
+        .group_by(at.assets.c.name)
+        .order_by(at.assets.c.name)
+    )
+    return [(name, total, part) for name, total, part in conn.execute(found)]

@@ -1,0 +1,131 @@
+"""From a layout to rows."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import polars as pl
+from pyroaring import BitMap
+
+from noria.base.digest import Digest
+from noria.data.rows.layout import Fragment, Layout
+from noria.data.rows.schema import KNOWN, SEQ
+from noria.store import Kind, ObjectStore
+
+_CACHED_ROWS = 4_000_000
+
+
+class TableReader:
+    """Reads tables of one store. Keeps fragments that were read lately; they never change. Thread-safe."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[tuple[bytes, tuple[str, ...]], pl.DataFrame] = OrderedDict()
+        self._cached_rows = 0
+
+    def read(
+        self,
+        layout: Layout,
+        *,
+        columns: Sequence[str] | None = None,
+        hidden: bool = False,
+        after_seq: int | None = None,
+        times: tuple[int | None, int | None] = (None, None),
+    ) -> pl.DataFrame:
+        """The live rows, in the order in which they were written.
+
+        Args:
+            columns: only these; default all of the schema.
+            hidden: with the hidden columns ``__known`` (where the table has one) and ``__seq``.
+            after_seq: only rows that arrived in a later commit generation.
+            times: only fragments that touch this range of event time (microseconds, both ends included); a coarse
+                filter that saves reading, the caller filters the rows.
+        """
+        wanted = list(columns) if columns is not None else layout.schema.names
+        extra = [*([KNOWN] if layout.schema.hides_known else []), SEQ] if hidden else []
+        needed: list[str] = [*wanted, *extra]
+        if after_seq is not None and SEQ not in needed:
+            needed.append(SEQ)
+        parts: list[pl.DataFrame] = []
+        for fragment in layout.fragments:
+            if _touches(fragment, after_seq, times):
+                part = self.live_rows(fragment, needed)
+                if after_seq is not None and fragment.first_seq <= after_seq:
+                    part = part.filter(pl.col(SEQ) > after_seq)
+                if len(part):
+                    parts.append(part.select([*wanted, *extra]))
+        if not parts:
+            return self._empty(layout, wanted, extra)
+        return pl.concat(parts, how="vertical") if len(parts) > 1 else parts[0]
+
+    @staticmethod
+    def _empty(layout: Layout, wanted: list[str], extra: list[str]) -> pl.DataFrame:
+        types: dict[str, pl.DataType] = {**layout.schema.polars(), KNOWN: pl.Datetime("us", "UTC"), SEQ: pl.Int64()}
+        return pl.DataFrame(schema={name: types[name] for name in [*wanted, *extra]})
+
+    def live_rows(self, fragment: Fragment, columns: Iterable[str] | None = None) -> pl.DataFrame:
+        """The rows of a fragment that are not deleted."""
+        frame = self.fragment(fragment.id, columns)
+        dead = self.deleted(fragment)
+        if not dead:
+            return frame
+        keep = np.ones(fragment.rows, bool)
+        keep[np.array(dead, np.int64)] = False
+        return frame.filter(pl.Series(keep))
+
+    def fragment(self, fragment_id: bytes, columns: Iterable[str] | None = None) -> pl.DataFrame:
+        """All rows of a fragment, deleted ones included."""
+        names = None if columns is None else tuple(dict.fromkeys(columns))
+        key = (fragment_id, names or ())
+        with self._lock:
+            for have in (key, (fragment_id, ())):
+                found = self._cache.get(have)
+                if found is not None:
+                    self._cache.move_to_end(have)
+                    return found if names is None or have[1] else found.select(names)
+        data = io.BytesIO(self._store.view(Digest(fragment_id), Kind.FRAGMENT))
+        frame = pl.read_parquet(data, columns=None if names is None else list(names))
+        self._keep(key, frame)
+        return frame
+
+    def remember(self, fragment_id: bytes, frame: pl.DataFrame) -> None:
+        """What was just written is often read next."""
+        self._keep((fragment_id, ()), frame)
+
+    def _keep(self, key: tuple[bytes, tuple[str, ...]], frame: pl.DataFrame) -> None:
+        with self._lock:
+            if key in self._cache:
+                return
+            self._cache[key] = frame
+            self._cached_rows += len(frame)
+            while self._cached_rows > _CACHED_ROWS and len(self._cache) > 1:
+                _, old = self._cache.popitem(last=False)
+                self._cached_rows -= len(old)
+
+    def deleted(self, fragment: Fragment) -> BitMap:
+        if not fragment.deleted:
+            return BitMap()
+        return BitMap.deserialize(self._store.get(Digest(fragment.deleted), Kind.BLOB))
+
+
+def _touches(fragment: Fragment, after_seq: int | None, times: tuple[int | None, int | None]) -> bool:
+    if fragment.live == 0 or (after_seq is not None and fragment.last_seq <= after_seq):
+        return False
+    low, high = times
+    if fragment.first_time is None or fragment.last_time is None:
+        return True
+    return (low is None or fragment.last_time >= low) and (high is None or fragment.first_time <= high)
+
+
+def objects_of(layout_id: Digest, layout: Layout) -> Iterator[tuple[Kind, bytes]]:
+    """Every object that a table needs."""
+    yield Kind.TABLE, layout_id.raw
+    for fragment in layout.fragments:
+        yield Kind.FRAGMENT, fragment.id
+        if fragment.deleted:
+            yield Kind.BLOB, fragment.deleted

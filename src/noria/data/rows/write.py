@@ -1,0 +1,198 @@
+"""Row changes to a table: only what changed is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from noria.base.digest import Digest
+from noria.base.errors import Invalid
+from noria.data.rows.edit import Edit
+from noria.data.rows.encoding import MODULUS, hash_ordered, hash_rows, sum_hashes
+from noria.data.rows.keys import KeyIndex
+from noria.data.rows.layout import Layout, encode_layout, make_layout
+from noria.data.rows.read import TableReader
+from noria.data.rows.schema import KNOWN, SEQ, TableSchema, conform
+from noria.store import Kind, Writer
+
+_BIG = 65_536
+
+
+class KeyRepeated(Invalid):
+    """Two rows of one batch have the same key."""
+
+    code = "key_repeated"
+
+
+class KeyMissing(Invalid):
+    """A row has no key."""
+
+    code = "key_missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsChange:
+    """What a write did.
+
+    Attributes:
+        layout, layout_id: the new layout and its object.
+        added, updated, deleted, unchanged: rows.
+        new_rows: the added and updated rows, with hidden columns.
+        old_rows: the rows that were updated or deleted, as they were, with hidden columns.
+    """
+
+    layout: Layout
+    layout_id: Digest
+    new_rows: pl.DataFrame
+    old_rows: pl.DataFrame
+    added: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.added or self.updated or self.deleted)
+
+
+class TableWriter:
+    """Writes tables of one store. Thread-safe; each call works on a writer of its own."""
+
+    def __init__(self, reader: TableReader) -> None:
+        self.reader = reader
+        self._keys = KeyIndex(reader)
+
+    def replace(
+        self, writer: Writer, schema: TableSchema, rows: pl.DataFrame, *, seq: int, known_us: int
+    ) -> RowsChange:
+        """A table that consists of exactly these rows."""
+        frame = _prepared(schema, rows, seq, known_us)
+        check_keys(schema, frame)
+        edit = Edit(self.reader, writer, schema, [])
+        edit.add(frame, level=0 if len(frame) < _BIG else 3)
+        layout = make_layout(schema, len(frame), _total(schema, frame, 0), edit.fragments)
+        return RowsChange(
+            layout=layout,
+            layout_id=writer.put(Kind.TABLE, encode_layout(layout)),
+            new_rows=frame,
+            old_rows=frame.clear(),
+            added=len(frame),
+        )
+
+    def append(self, writer: Writer, base: Layout, rows: pl.DataFrame, *, seq: int, known_us: int) -> RowsChange:
+        """The table with rows added. A row whose key is there replaces the old one; equal rows change nothing."""
+        schema = base.schema
+        frame = _prepared(schema, rows, seq, known_us)
+        check_keys(schema, frame)
+        edit = Edit(self.reader, writer, schema, base.fragments)
+        total, old, unchanged = int.from_bytes(base.sum, "little"), frame.clear(), 0
+        if schema.key:
+            frame, old, unchanged = self._settle(edit, base, frame)
+            total -= _total(schema, old, 0)
+        total += _total(schema, frame, base.rows)
+        if len(frame):
+            edit.add(frame)
+        edit.fold()
+        layout = make_layout(schema, base.rows + len(frame) - len(old), total % MODULUS, edit.fragments)
+        return RowsChange(
+            layout=layout,
+            layout_id=writer.put(Kind.TABLE, encode_layout(layout)),
+            new_rows=frame,
+            old_rows=old,
+            added=len(frame) - len(old),
+            updated=len(old),
+            unchanged=unchanged,
+        )
+
+    def delete(self, writer: Writer, base: Layout, keys: pl.DataFrame) -> RowsChange:
+        """The table without the rows of these keys; keys that are not there change nothing."""
+        schema = base.schema
+        if not schema.key:
+            raise Invalid("Rows of a table without a key cannot be deleted by key.", hint="Overwrite the table.")
+        types = schema.polars()
+        asked = keys.select([pl.col(name).cast(types[name]) for name in schema.key]).unique(maintain_order=True)
+        edit = Edit(self.reader, writer, schema, base.fragments)
+        none = _prepared(schema, pl.DataFrame(schema=types), 0, 0)
+        old = pl.concat([none, *(edit.mark(number, matches) for number, matches in self._keys.find(base, asked))])
+        total = (int.from_bytes(base.sum, "little") - _total(schema, old, 0)) % MODULUS
+        edit.fold()
+        layout = make_layout(schema, base.rows - len(old), total, edit.fragments)
+        return RowsChange(
+            layout=layout,
+            layout_id=writer.put(Kind.TABLE, encode_layout(layout)),
+            new_rows=none,
+            old_rows=old,
+            deleted=len(old),
+        )
+
+    def _settle(self, edit: Edit, base: Layout, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+        """(rows that are really new, the rows that they replace, number of rows that are there already)."""
+        visible = base.schema.names
+        equal: list[int] = []
+        gone = [frame.clear()]
+        for number, matches in self._keys.find(base, frame):
+            mine = frame.select(visible)[matches["__new"].to_list()]
+            same = _equal_rows(matches.select(visible), mine)
+            equal += matches.filter(same)["__new"].to_list()
+            changed = matches.filter(~same)
+            if len(changed):
+                gone.append(edit.mark(number, changed))
+        if equal:
+            frame = frame.with_row_index("__new").filter(~pl.col("__new").is_in(equal)).drop("__new")
+        return frame, pl.concat(gone), len(equal)
+
+
+def _prepared(schema: TableSchema, rows: pl.DataFrame, seq: int, known_us: int) -> pl.DataFrame:
+    """The rows in the schema's form, with the hidden columns."""
+    hidden = [pl.lit(seq, pl.Int64).alias(SEQ)]
+    if schema.hides_known:
+        hidden.insert(0, pl.lit(known_us, pl.Int64).cast(pl.Datetime("us", "UTC")).alias(KNOWN))
+    return conform(rows, schema).with_columns(hidden)
+
+
+def check_keys(schema: TableSchema, frame: pl.DataFrame) -> None:
+    """Every row has a key, and no two the same."""
+    if not schema.key or not len(frame):
+        return
+    key = list(schema.key)
+    nulls, different = frame.select(
+        pl.sum_horizontal(pl.col(key).null_count()).alias("nulls"), pl.struct(key).n_unique().alias("different")
+    ).row(0)
+    if not nulls and different == len(frame):
+        return
+    empty = frame.filter(pl.any_horizontal(pl.col(key).is_null()))
+    if len(empty):
+        raise KeyMissing(
+            f"{len(empty)} of {len(frame)} rows have no {', '.join(key)}.",
+            hint="Every row of a table with a key needs one.",
+            details={"rows": examples(empty)},
+        )
+    repeated = frame.filter(pl.struct(key).is_duplicated())
+    if len(repeated):
+        raise KeyRepeated(
+            f"{len(repeated)} rows share their {', '.join(key)} with another row of the same batch.",
+            hint="Send each key once.",
+            details={"rows": examples(repeated)},
+        )
+
+
+def _total(schema: TableSchema, frame: pl.DataFrame, first: int) -> int:
+    content = frame.drop(SEQ)
+    return sum_hashes(hash_rows(content) if schema.key else hash_ordered(content, first))
+
+
+def _equal_rows(left: pl.DataFrame, right: pl.DataFrame) -> pl.Series:
+    equal = [left[name].eq_missing(right[name]) for name in left.columns]
+    return pl.DataFrame(equal).select(pl.all_horizontal(pl.all())).to_series()
+
+
+def examples(frame: pl.DataFrame, count: int = 3) -> list[dict[str, Any]]:
+    """The first rows as plain values, for error messages."""
+    shown = frame.select([name for name in frame.columns if not name.startswith("__")]).head(count)
+    return [{k: plain(v) for k, v in row.items()} for row in shown.to_dicts()]
+
+
+def plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -1,0 +1,400 @@
+"""What all verbs of the room share: repositories, names of versions, and the one way in which a commit lands."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from noria.assets import Assets, Change, Changes, EvidenceLog, ProjectClock, StoreSessions
+from noria.assets.records import AssetKind, Content, Direction, Version
+from noria.base import canonical
+from noria.base.actor import Actor
+from noria.base.clock import Clock
+from noria.base.digest import Digest
+from noria.base.errors import Invalid
+from noria.base.faults import Faults
+from noria.base.ids import CommitId, ProjectId, RunId
+from noria.base.names import check_branch, nearest
+from noria.base.times import parse_time
+from noria.data import queries
+from noria.data import tables as t
+from noria.data.contract import Contract
+from noria.data.errors import BranchNotFound, RepositoryExists, RepositoryNotFound, WrongRepositoryKind
+from noria.data.records import MAIN, Branch, Commit, Repository, RepositoryKind
+from noria.data.rows import Layout, RowsChange, TableReader, TableWriter, load_layout
+from noria.db import Database, Tx
+from noria.store import Kind, Writer
+
+TRIES: Final = 20
+"""How often a commit is built anew after another writer was faster, before it gives up."""
+_COMMIT_MAGIC: Final = b"NCMT\x01"
+
+
+class RowsListener(Protocol):
+    """Hears of new rows inside the transaction that lands them (the online store fills itself this way)."""
+
+    def __call__(self, change: Change, repository: Repository, rows: RowsChange, commit: Commit) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """What the room stands on."""
+
+    db: Database
+    assets: Assets
+    changes: Changes
+    sessions: StoreSessions
+    evidence: EvidenceLog
+    clock: Clock
+    event_clock: ProjectClock
+    faults: Faults
+    home: Path
+    listeners: list[RowsListener] = field(default_factory=list[RowsListener])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """A commit that is ready to land: its objects are durable, its rows are not written yet."""
+
+    repository: Repository
+    branch: str
+    head: CommitId | None
+    id: CommitId
+    digest: Digest
+    content: Content
+    layout: Digest
+    size: int
+    rows: int | None
+    generation: int
+    at: int
+    event_ms: int
+    message: str
+    stats: dict[str, int]
+    meta: dict[str, Any]
+    change: RowsChange | None = None
+
+
+class LostRaceError(Exception):
+    """The head moved while the commit was built: the transaction rolls back, and the commit is built anew."""
+
+
+class DataBase:
+    def __init__(self, services: Services) -> None:
+        self._s = services
+        self._db = services.db
+        self.reader = TableReader(services.sessions.store)
+        self.writer = TableWriter(self.reader)
+        self._locks: dict[int, threading.RLock] = defaultdict(threading.RLock)
+        self._contracts: dict[tuple[int, int], Contract] = {}
+
+    # ---- repositories
+
+    def create(
+        self,
+        project_id: ProjectId,
+        name: str,
+        kind: RepositoryKind,
+        *,
+        actor: Actor,
+        key: tuple[str, ...] = (),
+        time: str | None = None,
+        known: str | None = None,
+        asset_kind: AssetKind = AssetKind.DATASET,
+        tx: Tx | None = None,
+    ) -> Repository:
+        """Makes an empty repository with the branch ``main``.
+
+        Raises:
+            RepositoryExists: there is one of this name.
+        """
+        with self._s.changes.begin("data.create", project_id, actor, tx=tx) as change:
+            if queries.repository(change.tx.conn, project_id, name) is not None:
+                raise RepositoryExists(f"There is a repository {name!r} already.", hint=f"noria data log {name}")
+            asset = self._s.assets.define(change.tx, project_id, name, asset_kind)
+            row = {"project_id": project_id, "asset_id": asset.id, "kind": kind.value, "key": list(key)}
+            times = {"time": time, "known": known, "contract": None, "created_at": change.tx.now_ms}
+            made = change.tx.insert(t.repositories, {**row, **times})
+            head = {"repository_id": made, "name": MAIN, "head": None, "updated_at": change.tx.now_ms}
+            change.tx.insert(t.branches, head)
+            change.note(name, kind=kind.value)
+            change.event("repository.created", name, {"kind": kind.value})
+            found = queries.repository(change.tx.conn, project_id, name)
+        assert found is not None
+        return found
+
+    def ensure(
+        self,
+        project_id: ProjectId,
+        name: str,
+        kind: RepositoryKind,
+        *,
+        actor: Actor,
+        key: tuple[str, ...] = (),
+        time: str | None = None,
+        known: str | None = None,
+        asset_kind: AssetKind = AssetKind.DATASET,
+    ) -> Repository:
+        """The repository, made if it is new; refused where the one there is of another form."""
+        found = self.find(project_id, name)
+        if found is None:
+            return self.create(
+                project_id, name, kind, actor=actor, key=key, time=time, known=known, asset_kind=asset_kind
+            )
+        if found.kind != kind or (
+            kind == RepositoryKind.TABLE and (found.key, found.time, found.known) != (key, time, known)
+        ):
+            raise Invalid(
+                f"The repository {name!r} is declared with key {list(key)}, time {time!r}, known {known!r}, but was "
+                f"made as {found.kind.value} with key {list(found.key)}, time {found.time!r}, known {found.known!r}.",
+                hint="Declare it as it is, or give the new one another name.",
+            )
+        return found
+
+    def find(self, project_id: ProjectId, name: str, tx: Tx | None = None) -> Repository | None:
+        with self._db.read(tx) as conn:
+            return queries.repository(conn, project_id, name)
+
+    def get(self, project_id: ProjectId, name: str, kind: RepositoryKind | None = None) -> Repository:
+        """The repository of this name.
+
+        Raises:
+            RepositoryNotFound: with the nearest name.
+            WrongRepositoryKind: it is not of the ``kind`` asked for.
+        """
+        found = self.find(project_id, name)
+        if found is None:
+            hint = nearest(name, (r.name for r in self.repositories(project_id))) or "noria data list"
+            raise RepositoryNotFound(f"There is no repository {name!r}.", hint=hint, details={"repository": name})
+        if kind is not None and found.kind != kind:
+            raise WrongRepositoryKind(name, found.kind.value, kind.value)
+        return found
+
+    def repositories(self, project_id: ProjectId) -> list[Repository]:
+        with self._db.read() as conn:
+            return queries.repositories(conn, project_id)
+
+    # ---- branches, tags, names of commits
+
+    def branches(self, repository: Repository) -> list[Branch]:
+        with self._db.read() as conn:
+            return queries.branches(conn, repository.id)
+
+    def create_branch(self, repository: Repository, name: str, *, at: str = MAIN, actor: Actor) -> Branch:
+        check_branch(name)
+        start = self.resolve(repository, at)
+        with self._s.changes.begin("data.branch", repository.project_id, actor) as change:
+            row = {"repository_id": repository.id, "name": name, "head": start.id, "updated_at": change.tx.now_ms}
+            if not change.tx.insert_new(t.branches, row):
+                raise RepositoryExists(f"{repository.name} has a branch {name!r} already.")
+            change.note(f"{repository.name}@{name}", at=start.id)
+        return Branch(name=name, head=start.id, updated_at=row["updated_at"])
+
+    def head(self, repository: Repository, branch: str = MAIN, tx: Tx | None = None) -> Commit | None:
+        """The newest commit of a branch; None while it is empty."""
+        with self._db.read(tx) as conn:
+            found = queries.branch(conn, repository.id, branch)
+            if found is None:
+                known = (b.name for b in queries.branches(conn, repository.id))
+                hint = nearest(branch, known) or f"noria data log {repository.name}"
+                raise BranchNotFound(f"{repository.name} has no branch {branch!r}.", hint=hint)
+            return None if found.head is None else queries.commit(conn, found.head)
+
+    def resolve(self, repository: Repository, ref: str = MAIN) -> Commit:
+        """A commit by branch, tag, id or the beginning of an id; ``~n`` goes back, ``@time`` looks back.
+
+        Raises:
+            BranchNotFound: nothing has this name, or the branch is empty.
+        """
+        base, _, back = ref.partition("~")
+        commit = self._named(repository, base or MAIN)
+        if commit is None:
+            raise BranchNotFound(
+                f"{repository.name} has no branch, tag or commit {ref!r}.", hint=f"noria data log {repository.name}"
+            )
+        for _ in range(_steps(back, ref)):
+            if not commit.parents:
+                raise BranchNotFound(f"{repository.name}@{ref} goes back further than its first commit.")
+            with self._db.read() as conn:
+                before = queries.commit(conn, commit.parents[0])
+            assert before is not None
+            commit = before
+        return commit
+
+    def _named(self, repository: Repository, name: str) -> Commit | None:
+        with self._db.read() as conn:
+            if name.startswith("@"):
+                return queries.commit_at(conn, repository.id, parse_time(name[1:]), by_wall=True)
+            branch = queries.branch(conn, repository.id, name)
+            if branch is not None:
+                if branch.head is None:
+                    raise BranchNotFound(
+                        f"{repository.name}@{name} has no commit yet.", hint=f"noria data commit {repository.name} ..."
+                    )
+                return queries.commit(conn, branch.head)
+            tagged = queries.tag(conn, repository.id, name)
+            if tagged is not None:
+                return queries.commit(conn, tagged)
+            if len(name) >= 4 and all(c in "0123456789abcdef" for c in name):
+                found = queries.commits_like(conn, repository.id, name)
+                if len(found) > 1:
+                    raise BranchNotFound(f"Several commits begin with {name!r}.", hint="Write more digits.")
+                return queries.commit(conn, found[0]) if found else None
+        return None
+
+    def commit_by_id(self, commit_id: CommitId) -> tuple[Repository, Commit]:
+        with self._db.read() as conn:
+            found = queries.commit(conn, commit_id)
+            repository = None if found is None else queries.repository_by_id(conn, found.repository_id)
+        if found is None or repository is None:
+            raise BranchNotFound(f"There is no commit {commit_id!r}.")
+        return repository, found
+
+    def find_commit(self, project_id: ProjectId, prefix: str) -> tuple[Repository, Commit] | None:
+        """A commit of any repository by the beginning of its id."""
+        with self._db.read() as conn:
+            found = queries.any_commits_like(conn, project_id, prefix)
+        return self.commit_by_id(found[0]) if len(found) == 1 else None
+
+    def log(self, repository: Repository, ref: str = MAIN, limit: int = 50) -> list[Commit]:
+        """The first-parent history, newest first."""
+        commit: Commit | None = self.resolve(repository, ref)
+        found: list[Commit] = []
+        with self._db.read() as conn:
+            while commit is not None and len(found) < limit:
+                found.append(commit)
+                commit = queries.commit(conn, commit.parents[0]) if commit.parents else None
+        return found
+
+    def version(self, commit: Commit) -> Version:
+        return self._s.assets.version(commit.version_id)
+
+    def layout(self, commit: Commit) -> Layout:
+        """How a commit of a table lies on disk."""
+        return load_layout(self._s.sessions.store, commit.layout)
+
+    # ---- landing
+
+    def _prepare(
+        self,
+        writer: Writer,
+        repository: Repository,
+        branch: str,
+        head: Commit | None,
+        *,
+        digest: Digest,
+        content: Content,
+        layout: Digest,
+        size: int,
+        rows: int | None,
+        actor: Actor,
+        message: str,
+        stats: dict[str, int],
+        meta: dict[str, Any],
+        change: RowsChange | None = None,
+    ) -> Landing:
+        """Writes the commit object. The caller flushes the writer, then lands."""
+        at = self._s.clock.now_ms()
+        event_ms = self._s.event_clock.event_ms(repository.project_id)
+        generation = 1 if head is None else head.generation + 1
+        value = {
+            "repository": repository.name,
+            "version": str(digest),
+            "layout": str(layout),
+            "parents": [] if head is None else [head.id],
+            "generation": generation,
+            "author": actor.name,
+            "message": message,
+            "at": at,
+            "event_ms": event_ms,
+            "contract": repository.contract,
+            "meta": meta,
+        }
+        oid = writer.put(Kind.COMMIT, _COMMIT_MAGIC + canonical.encode(value))
+        return Landing(
+            repository=repository,
+            branch=branch,
+            head=None if head is None else head.id,
+            id=CommitId(oid.hex),
+            digest=digest,
+            content=content,
+            layout=layout,
+            size=size,
+            rows=rows,
+            generation=generation,
+            at=at,
+            event_ms=event_ms,
+            message=message,
+            stats=stats,
+            meta=meta,
+            change=change,
+        )
+
+    def _land(self, change: Change, landing: Landing, run_id: RunId | None) -> Commit | None:
+        """Writes the rows of a commit and moves the head; None where the head moved in between."""
+        repository, tx = landing.repository, change.tx
+        moved = queries.branch(tx.conn, repository.id, landing.branch)
+        if moved is None or moved.head != landing.head:
+            return None
+        version = self._s.assets.add_version(
+            tx,
+            repository.asset_id,
+            digest=landing.digest,
+            content=landing.content,
+            layout=landing.layout,
+            size=landing.size,
+            rows=landing.rows,
+        )
+        run = self._run(change, landing, version, run_id)
+        values = {
+            "id": landing.id,
+            "repository_id": repository.id,
+            "version_id": version.id,
+            "layout": str(landing.layout),
+            "generation": landing.generation,
+            "parents": [] if landing.head is None else [landing.head],
+            "author": change.actor.name,
+            "message": landing.message,
+            "at": landing.at,
+            "event_ms": landing.event_ms,
+            "run_id": run,
+            "contract": repository.contract,
+            "stats": landing.stats,
+            "meta": landing.meta,
+        }
+        tx.insert(t.commits, values)
+        self._s.faults.at("data.head")
+        if not queries.move_branch(tx.conn, repository.id, landing.branch, landing.head, landing.id, tx.now_ms):
+            return None
+        self._s.assets.set_current(tx, repository.asset_id, version.id)
+        commit = queries.commit(tx.conn, landing.id)
+        assert commit is not None
+        self._announce(change, landing, commit)
+        return commit
+
+    def _run(self, change: Change, landing: Landing, version: Version, run_id: RunId | None) -> RunId:
+        """The run that made the commit: the caller's (a collection, a step), or one of its own."""
+        tx, name = change.tx, landing.repository.name
+        if run_id is None:
+            full = f"{name}@{landing.branch}"
+            project_id = landing.repository.project_id
+            run_id = self._s.assets.record_run(tx, project_id, kind="commit", name=full, actor=change.actor)
+        self._s.assets.link(tx, run_id, version.id, Direction.OUT, name)
+        return run_id
+
+    def _announce(self, change: Change, landing: Landing, commit: Commit) -> None:
+        if landing.change is not None:
+            for listener in self._s.listeners:
+                listener(change, landing.repository, landing.change, commit)
+        payload = {"branch": landing.branch, "commit": commit.id, "generation": commit.generation, **landing.stats}
+        change.event("commit.created", landing.repository.name, payload)
+
+
+def _steps(text: str, ref: str) -> int:
+    if not text:
+        return 0
+    if not text.isdigit() or int(text) > 10_000:
+        raise BranchNotFound(f"{ref!r} is not the name of a commit.", hint="Write for instance main~3.")
+    return int(text)

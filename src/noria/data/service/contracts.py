@@ -1,0 +1,142 @@
+"""The verbs of contracts and of quarantine."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import msgspec
+import polars as pl
+from sqlalchemy import update
+
+from noria.base import canonical
+from noria.base.actor import Actor
+from noria.base.digest import Digest
+from noria.base.errors import NotFound
+from noria.base.ids import ProjectId
+from noria.data import contract as contracts
+from noria.data import queries
+from noria.data import tables as t
+from noria.data.contract import Contract, Finding
+from noria.data.errors import ContractBroken
+from noria.data.records import MAIN, Quarantined, Repository, RepositoryKind
+from noria.data.service.base import DataBase
+from noria.store import Kind
+
+EVALUATOR = "noria.data.contract:1"
+
+
+class ContractVerbs(DataBase):
+    def set_contract(self, repository: Repository, value: Any, *, actor: Actor) -> int:
+        """Puts a contract in force; the same one again is the same number. Returns its number."""
+        made = contracts.parse(value)
+        spec = msgspec.to_builtins(made)
+        digest = str(canonical.digest(spec))
+        with self._s.changes.begin("data.contract", repository.project_id, actor) as change:
+            conn = change.tx.conn
+            number = queries.last_contract(conn, repository.id)
+            before = queries.contract(conn, repository.id, number)
+            if before is None or before.digest != digest:
+                number += 1
+                row = {"repository_id": repository.id, "number": number, "digest": digest, "spec": spec}
+                change.tx.insert(t.contracts, {**row, "actor": actor.name, "created_at": change.tx.now_ms})
+            here = t.repositories.c.id == repository.id
+            change.tx.execute(update(t.repositories).where(here).values(contract=number))
+            change.note(repository.name, contract=number)
+            change.event("contract.set", repository.name, {"contract": number})
+        return number
+
+    def contract(self, repository: Repository) -> Contract | None:
+        """The contract in force."""
+        with self._db.read() as conn:
+            found = queries.repository_by_id(conn, repository.id)
+            if found is None or found.contract is None:
+                return None
+            return self._parsed(repository.id, found.contract)
+
+    def infer_contract(self, repository: Repository, ref: str = MAIN) -> Contract:
+        """A contract that the data at ``ref`` keeps, as a start for editing."""
+        self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
+        layout = self.layout(self.resolve(repository, ref))
+        return contracts.infer(self.reader.read(layout), layout.schema)
+
+    def _parsed(self, repository_id: int, number: int) -> Contract:
+        cached = self._contracts.get((repository_id, number))
+        if cached is None:
+            with self._db.read() as conn:
+                row = queries.contract(conn, repository_id, number)
+            assert row is not None
+            cached = self._contracts[repository_id, number] = contracts.parse(row.spec)
+        return cached
+
+    def _keep_contract(
+        self, repository: Repository, branch: str, frame: pl.DataFrame, actor: Actor, source: str
+    ) -> None:
+        """Refuses a batch that does not keep the contract, and sets it aside with the findings."""
+        if repository.contract is None:
+            return
+        contract = self._parsed(repository.id, repository.contract)
+        event_ms = self._s.event_clock.event_ms(repository.project_id)
+        findings = contracts.check(contract, frame, time=repository.time, event_ms=event_ms)
+        if findings:
+            number = self._set_aside(repository, branch, frame, findings, actor, source)
+            plain = [msgspec.to_builtins(f) for f in findings]
+            raise ContractBroken(repository.name, repository.contract, plain, number)
+
+    def _set_aside(
+        self,
+        repository: Repository,
+        branch: str,
+        frame: pl.DataFrame,
+        findings: list[Finding],
+        actor: Actor,
+        source: str,
+    ) -> int:
+        out = io.BytesIO()
+        frame.write_parquet(out, compression="zstd", statistics=False)
+        report = [msgspec.to_builtins(f) for f in findings]
+        with self._s.sessions.writer() as writer:
+            oid = writer.put(Kind.FRAGMENT, out.getvalue())
+            packs = writer.flush()
+            with self._s.changes.begin("data.quarantine", repository.project_id, actor) as change:
+                self._s.sessions.seal(change.tx, packs)
+                row = {"repository_id": repository.id, "branch": branch, "contract": repository.contract}
+                batch = {"rows": len(frame), "report": report, "object": oid.hex, "source": source, "state": "open"}
+                who = {"actor": actor.name, "created_at": change.tx.now_ms}
+                if change.tx.insert_new(t.quarantine, {**row, **batch, **who}):
+                    # The same batch offered again is the same refusal: one record, one piece of evidence.
+                    self._s.evidence.record(
+                        change,
+                        "contract",
+                        repository.name,
+                        passed=False,
+                        evaluator=EVALUATOR,
+                        details={
+                            "contract": repository.contract,
+                            "rules": [f.rule for f in findings],
+                            "rows": len(frame),
+                        },
+                    )
+                    change.event("batch.refused", repository.name, {"rows": len(frame), "rules": len(findings)})
+                change.note(repository.name, rows=len(frame), source=source)
+                found = queries.quarantine_by_object(change.tx.conn, repository.id, oid.hex)
+        return found
+
+    def quarantine(self, project_id: ProjectId, repository: Repository | None = None) -> list[Quarantined]:
+        """Batches that were refused, newest first."""
+        with self._db.read() as conn:
+            return queries.quarantine_list(conn, project_id, None if repository is None else repository.id)
+
+    def quarantined(self, quarantine_id: int) -> tuple[Quarantined, pl.DataFrame]:
+        """A refused batch with its rows."""
+        with self._db.read() as conn:
+            found = queries.quarantined(conn, quarantine_id)
+        if found is None:
+            raise NotFound(f"There is no batch {quarantine_id} in quarantine.", hint="noria data quarantine list")
+        raw = self._s.sessions.store.get(Digest(bytes.fromhex(found.object)), Kind.FRAGMENT)
+        return found, pl.read_parquet(io.BytesIO(raw))
+
+    def contract_coverage(self, project_id: ProjectId) -> dict[str, tuple[int, int]]:
+        """Repository -> (commits, commits that were checked against a contract)."""
+        with self._db.read() as conn:
+            return {name: (total, part) for name, total, part in queries.contract_verdicts(conn, project_id)}

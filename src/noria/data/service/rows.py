@@ -1,0 +1,385 @@
+"""The verbs of tables: append, overwrite, delete, read, row diff."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from noria.assets import Change
+from noria.assets.records import Content
+from noria.base.actor import Actor
+from noria.base.errors import Invalid
+from noria.base.ids import ProjectId, RunId
+from noria.base.names import nearest
+from noria.data import queries
+from noria.data.errors import HeadMoved
+from noria.data.records import MAIN, Commit, Repository, RepositoryKind
+from noria.data.rows import RowsChange, TableSchema
+from noria.data.rows import schema as schemas
+from noria.data.rows.encoding import hash_rows, sum_hashes
+from noria.data.service.base import TRIES, Landing, LostRaceError
+from noria.data.service.contracts import ContractVerbs
+from noria.store import Writer
+
+Rows: TypeAlias = "pl.DataFrame | Sequence[Mapping[str, Any]] | Any"
+"""A Polars, pandas or Arrow table, or a list of dictionaries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """One call of ``append_many``, checked and turned into frames."""
+
+    project_id: ProjectId
+    frames: dict[str, tuple[Repository, pl.DataFrame]]
+    actor: Actor
+    branch: str
+    message: str
+    mode: str
+    expected: str | None
+    meta: dict[str, Any]
+    key: str | None
+    run_id: RunId | None
+    source: str
+    also: Callable[[Change], None] | None
+
+    @property
+    def request(self) -> Any:
+        """What an idempotency key stands for; only needed with one, since hashing rows costs time."""
+        if self.key is None:
+            return None
+        sums = {name: hex(sum_hashes(hash_rows(frame))) for name, (_, frame) in self.frames.items()}
+        return {"rows": sums, "mode": self.mode, "branch": self.branch}
+
+
+class RowVerbs(ContractVerbs):
+    def append(
+        self,
+        repository: Repository,
+        rows: Rows,
+        *,
+        actor: Actor,
+        branch: str = MAIN,
+        message: str = "",
+        mode: str = "append",
+        expected: str | None = None,
+        meta: dict[str, Any] | None = None,
+        key: str | None = None,
+        run_id: RunId | None = None,
+        source: str = "",
+        also: Callable[[Change], None] | None = None,
+    ) -> Commit:
+        """Commits rows; one commit for all of them, or none. Returns the head where nothing changed.
+
+        Args:
+            mode: ``append`` (rows with a known key replace the old ones), ``overwrite`` or ``delete`` (by key).
+            expected: the commit at which the branch has to be; without it a lost race is tried again.
+            key: idempotency key.
+            source: where the rows came from, for the report of a refused batch.
+            also: runs inside the transaction of the commit, for what must land with it.
+
+        Raises:
+            ContractBroken: the rows do not keep the repository's contract; they lie in quarantine.
+            HeadMoved: ``expected`` was given and the branch stands elsewhere.
+        """
+        batches = {repository.name: (repository, rows)}
+        done = self.append_many(
+            repository.project_id,
+            batches,
+            actor=actor,
+            branch=branch,
+            message=message,
+            mode=mode,
+            expected=expected,
+            meta=meta,
+            key=key,
+            run_id=run_id,
+            source=source,
+            also=also,
+        )
+        return done[repository.name]
+
+    def append_many(
+        self,
+        project_id: ProjectId,
+        batches: Mapping[str, tuple[Repository, Rows]],
+        *,
+        actor: Actor,
+        branch: str = MAIN,
+        message: str = "",
+        mode: str = "append",
+        expected: str | None = None,
+        meta: dict[str, Any] | None = None,
+        key: str | None = None,
+        run_id: RunId | None = None,
+        source: str = "",
+        also: Callable[[Change], None] | None = None,
+    ) -> dict[str, Commit]:
+        """Commits rows to several repositories in one transaction: all of them or none."""
+        if mode not in ("append", "overwrite", "delete"):
+            raise Invalid(f"{mode!r} is not a way to write rows.", hint="append, overwrite or delete")
+        work = _Work(
+            project_id=project_id,
+            frames={
+                name: (repository, self._frame(repository, rows, mode)) for name, (repository, rows) in batches.items()
+            },
+            actor=actor,
+            branch=branch,
+            message=message,
+            mode=mode,
+            expected=expected,
+            meta=meta or {},
+            key=key,
+            run_id=run_id,
+            source=source,
+            also=also,
+        )
+        for attempt in range(TRIES):
+            try:
+                with self._alone(work):
+                    return self._try(work)
+            except LostRaceError:
+                self._s.clock.sleep(random.uniform(0.001, 0.01) * (attempt + 1))  # noqa: S311 - jitter, not a secret
+        raise HeadMoved(next(iter(batches)), branch, expected, None)
+
+    @contextmanager
+    def _alone(self, work: _Work) -> Generator[None]:
+        """One writer of this process at a time in each repository; other processes are met by compare-and-swap."""
+        with ExitStack() as stack:
+            for repository_id in sorted(repository.id for repository, _ in work.frames.values()):
+                stack.enter_context(self._locks[repository_id])
+            yield
+
+    def _try(self, work: _Work) -> dict[str, Commit]:
+        landings: dict[str, Landing] = {}
+        same: dict[str, Commit] = {}
+        with self._s.sessions.writer() as writer:
+            for name, (repository, frame) in work.frames.items():
+                head = self.head(repository, work.branch)
+                _check_expected(work, name, head)
+                if work.mode != "delete":
+                    self._keep_contract(repository, work.branch, frame, work.actor, work.source)
+                change = self._change(writer, repository, head, frame, work.mode)
+                if head is not None and (change.nothing or change.layout.digest == head.digest):
+                    same[name] = head
+                else:
+                    landings[name] = self._landing(writer, work, repository, head, change)
+            if not landings:
+                return same
+            packs = writer.flush()
+            with self._s.changes.begin(
+                "data.append", work.project_id, work.actor, key=work.key, request=work.request
+            ) as change:
+                if change.earlier is not None:
+                    ids = change.earlier["commits"]
+                    found = {c.id: c for c in queries.commits_by_ids(change.tx.conn, list(ids.values()))}
+                    return {name: found[commit_id] for name, commit_id in ids.items()}
+                self._s.sessions.seal(change.tx, packs)
+                done = self._land_all(change, landings, same, work.run_id)
+                if work.also is not None:
+                    work.also(change)
+                return done
+
+    def _landing(
+        self, writer: Writer, work: _Work, repository: Repository, head: Commit | None, change: RowsChange
+    ) -> Landing:
+        return self._prepare(
+            writer,
+            repository,
+            work.branch,
+            head,
+            digest=change.layout.digest,
+            content=Content.TABLE,
+            layout=change.layout_id,
+            size=change.layout.size,
+            rows=change.layout.rows,
+            actor=work.actor,
+            message=work.message,
+            stats=_stats(change),
+            meta=work.meta,
+            change=change,
+        )
+
+    def _land_all(
+        self, change: Change, landings: dict[str, Landing], same: dict[str, Commit], run_id: RunId | None
+    ) -> dict[str, Commit]:
+        done = dict(same)
+        for name, landing in landings.items():
+            commit = self._land(change, landing, run_id)
+            if commit is None:
+                raise LostRaceError
+            done[name] = commit
+        change.note(", ".join(landings), rows={name: landing.stats for name, landing in landings.items()})
+        change.answer({"commits": {name: commit.id for name, commit in done.items()}})
+        return done
+
+    def _change(
+        self, writer: Writer, repository: Repository, head: Commit | None, frame: pl.DataFrame, mode: str
+    ) -> RowsChange:
+        seq = 1 if head is None else head.generation + 1
+        known_us = self._s.event_clock.event_ms(repository.project_id) * 1000
+        if head is None or mode == "overwrite":
+            schema = self._schema(repository, frame)
+            return self.writer.replace(writer, schema, frame, seq=seq, known_us=known_us)
+        base = self.layout(head)
+        if mode == "delete":
+            return self.writer.delete(writer, base, frame)
+        return self.writer.append(writer, base, frame, seq=seq, known_us=known_us)
+
+    # ---- reading
+
+    def schema(self, repository: Repository, ref: str = MAIN) -> TableSchema | None:
+        """The schema of a table, None while it has no commit."""
+        head = self.head(repository, ref) if ref == MAIN else self.resolve(repository, ref)
+        return None if head is None else self.layout(head).schema
+
+    def read(
+        self,
+        repository: Repository,
+        ref: str = MAIN,
+        *,
+        columns: Sequence[str] | None = None,
+        hidden: bool = False,
+        after_seq: int | None = None,
+        times: tuple[int | None, int | None] = (None, None),
+    ) -> pl.DataFrame:
+        """The rows of a table at a commit."""
+        if repository.kind != RepositoryKind.TABLE:
+            self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
+        layout = self.layout(self.resolve(repository, ref))
+        for name in columns or ():
+            if name not in layout.schema.names:
+                hint = nearest(name, layout.schema.names) or f"Columns: {', '.join(layout.schema.names)}."
+                raise Invalid(f"{repository.name} has no column {name!r}.", hint=hint)
+        return self.reader.read(layout, columns=columns, hidden=hidden, after_seq=after_seq, times=times)
+
+    def diff_rows(
+        self, repository: Repository, before: str, after: str
+    ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        """(added, removed, changed) rows between two commits of a table; changed ones as they are after."""
+        old, new = self.read(repository, before), self.read(repository, after)
+        if not repository.key:
+            return (
+                new.join(old, on=new.columns, how="anti", nulls_equal=True),
+                old.join(new, on=old.columns, how="anti", nulls_equal=True),
+                new.clear(),
+            )
+        key = list(repository.key)
+        added = new.join(old, on=key, how="anti")
+        removed = old.join(new, on=key, how="anti")
+        shared = [name for name in new.columns if name in old.columns]
+        both = new.join(old, on=key, how="semi")
+        changed = both.join(old, on=shared, how="anti", nulls_equal=True)
+        return added, removed, changed
+
+    # ---- what comes in
+
+    def _schema(self, repository: Repository, frame: pl.DataFrame) -> TableSchema:
+        return schemas.infer(frame, key=repository.key, time=repository.time, known=repository.known)
+
+    def _frame(self, repository: Repository, rows: Rows, mode: str) -> pl.DataFrame:
+        self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
+        if isinstance(rows, list | tuple):
+            return self._from_dicts(repository, rows, mode)
+        return self._with_zones(repository, to_frame(rows))
+
+    @staticmethod
+    def _with_zones(repository: Repository, frame: pl.DataFrame) -> pl.DataFrame:
+        """Event and known-since times are UTC microseconds; times without a zone are taken as UTC."""
+        casts: list[pl.Expr] = []
+        for name in (repository.time, repository.known):
+            dtype = frame.schema.get(name or "")
+            if name is not None and isinstance(dtype, pl.Datetime) and dtype != pl.Datetime("us", "UTC"):
+                column = pl.col(name) if dtype.time_zone else pl.col(name).dt.replace_time_zone("UTC")
+                casts.append(column.cast(pl.Datetime("us", "UTC")))
+        return frame.with_columns(casts) if casts else frame
+
+    def _from_dicts(self, repository: Repository, rows: Sequence[Any], mode: str) -> pl.DataFrame:
+        """Rows of JSON. Texts become times where the table has times; every row names every column."""
+        schema = self.schema(repository)
+        if schema is None:
+            contract = self.contract(repository)
+            if contract is None:
+                return self._with_zones(repository, to_frame(list(rows)))
+            types = {name: schemas.polars_type(column.type) for name, column in contract.columns.items()}
+        else:
+            types = schema.polars()
+        if mode == "delete":
+            types = {name: types[name] for name in repository.key}
+        names = types.keys()
+        for number, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise Invalid(f"Row {number} is a {type(row).__name__}, not an object with columns.")
+            if row.keys() != names:
+                raise _wrong_columns(number, row, list(names))
+        reading = {
+            n: pl.String() if d.is_temporal() and not isinstance(d, pl.Duration) else d for n, d in types.items()
+        }
+        try:
+            frame = pl.DataFrame(rows, schema=reading, orient="row", strict=True)
+        except (TypeError, pl.exceptions.PolarsError, OverflowError) as error:
+            raise Invalid(
+                f"A value does not fit its column's type: {str(error).splitlines()[0]:.300}",
+                hint="Times are text like 2013-04-01T05:15:00Z; numbers are numbers.",
+            ) from None
+        columns = tuple(schemas.Column(name=n, type=schemas.type_name(d, n)) for n, d in types.items())
+        return schemas.conform(frame, TableSchema(columns=columns))
+
+
+def _check_expected(work: _Work, name: str, head: Commit | None) -> None:
+    found = None if head is None else head.id
+    if work.expected is not None and found != work.expected:
+        raise HeadMoved(name, work.branch, work.expected, found)
+
+
+def to_frame(rows: Any) -> pl.DataFrame:
+    """A Polars frame from Polars, pandas, Arrow or a list of dictionaries."""
+    if isinstance(rows, pl.LazyFrame):
+        frame = rows.collect()
+    elif isinstance(rows, pl.DataFrame):
+        frame = rows
+    else:
+        module = type(rows).__module__.partition(".")[0]
+        try:
+            if module == "pandas":
+                frame = pl.from_pandas(rows)
+            elif hasattr(rows, "__arrow_c_stream__"):
+                made = pl.from_arrow(rows)
+                frame = made if isinstance(made, pl.DataFrame) else made.to_frame()
+            else:
+                frame = pl.DataFrame(rows, infer_schema_length=None)
+        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+            raise Invalid(
+                f"A {type(rows).__name__} is not a table: {str(error).splitlines()[0]:.200}",
+                hint="Pass a Polars, pandas or Arrow table, or a list of dictionaries.",
+            ) from None
+    assert isinstance(frame, pl.DataFrame)
+    texts = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
+    return frame.with_columns(pl.col(texts).cast(pl.String)) if texts else frame
+
+
+def _wrong_columns(number: int, row: Mapping[str, Any], names: list[str]) -> Invalid:
+    missing = [n for n in names if n not in row]
+    unknown = [n for n in row if n not in names]
+    parts = ([f"missing {', '.join(missing)}"] if missing else []) + (
+        [f"unknown {', '.join(unknown)}"] if unknown else []
+    )
+    return Invalid(
+        f"Row {number} does not have the table's columns: {'; '.join(parts)}.",
+        hint=nearest(unknown[0], missing or names) if unknown else f"Columns: {', '.join(names)}.",
+        details={"row": number, "missing": missing, "unknown": unknown},
+    )
+
+
+def _stats(change: RowsChange) -> dict[str, int]:
+    return {
+        "added": change.added,
+        "updated": change.updated,
+        "deleted": change.deleted,
+        "unchanged": change.unchanged,
+        "rows": change.layout.rows,
+    }

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, Table, UniqueConstraint
+
+from noria.db.metadata import metadata
+from noria.db.types import BigId, Json, Ms, Str
+
+repositories = Table(
+    "repositories",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("project_id", BigId, ForeignKey("projects.id"), nullable=False),
+    Column("asset_id", BigId, ForeignKey("assets.id"), nullable=False, unique=True),
+    Column("kind", Str, nullable=False),
+    Column("key", Json, nullable=False),
+    Column("time", Str),
+    Column("known", Str),
+    Column("contract", Integer),
+    Column("created_at", Ms, nullable=False),
+    CheckConstraint("kind IN ('files', 'table')", name="kind"),
+)
+
+commits = Table(
+    "commits",
+    metadata,
+    Column("id", Str, primary_key=True),
+    Column("repository_id", BigId, ForeignKey("repositories.id"), nullable=False),
+    Column("version_id", BigId, ForeignKey("versions.id"), nullable=False),
+    Column("layout", Str, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("parents", Json, nullable=False),
+    Column("author", Str, nullable=False),
+    Column("message", Str, nullable=False),
+    Column("at", Ms, nullable=False),
+    Column("event_ms", Ms, nullable=False),
+    Column("run_id", Str, ForeignKey("runs.id"), nullable=False),
+    Column("contract", Integer),
+    Column("stats", Json, nullable=False),
+    Column("meta", Json, nullable=False),
+    Index(None, "repository_id", "generation"),
+    Index(None, "version_id"),
+)
+
+branches = Table(
+    "branches",
+    metadata,
+    Column("repository_id", BigId, ForeignKey("repositories.id"), primary_key=True),
+    Column("name", Str, primary_key=True),
+    Column("head", Str, ForeignKey("commits.id")),
+    Column("updated_at", Ms, nullable=False),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("repository_id", BigId, ForeignKey("repositories.id"), primary_key=True),
+    Column("name", Str, primary_key=True),
+    Column("commit_id", Str, ForeignKey("commits.id"), nullable=False),
+    Column("created_at", Ms, nullable=False),
+)
+
+contracts = Table(
+    "contracts",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("repository_id", BigId, ForeignKey("repositories.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", Str, nullable=False),
+    Column("spec", Json, nullable=False),
+    Column("actor", Str, nullable=False),
+    Column("created_at", Ms, nullable=False),
+    UniqueConstraint("repository_id", "number"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("repository_id", BigId, ForeignKey("repositories.id"), nullable=False),
+    Column("branch", Str, nullable=False),
+    Column("contract", Integer, nullable=False),
+    Column("rows", Ms, nullable=False),
+    Column("report", Json, nullable=False),
+    Column("object", Str, nullable=False),
+    Column("source", Str, nullable=False),
+    Column("state", Str, nullable=False),
+    Column("actor", Str, nullable=False),
+    Column("created_at", Ms, nullable=False),
+    UniqueConstraint("repository_id", "contract", "object"),
+)
+
+collected = Table(
+    "collected",
+    metadata,
+    Column("repository_id", BigId, ForeignKey("repositories.id"), primary_key=True),
+    Column("source", Str, primary_key=True),
+    Column("mark", Json, nullable=False),
+    Column("commit_id", Str, ForeignKey("commits.id")),
+    Column("at", Ms, nullable=False),
+)

@@ -1,0 +1,220 @@
+"""The two databases behind one strategy. No other folder asks for the name of a dialect."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.pool import QueuePool
+
+from noria.base.errors import DiskFull, MissingExtra, NoriaError
+from noria.db.errors import DatabaseBusy, DatabaseUnavailable, NetworkFileSystem
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, Executable
+    from sqlalchemy.exc import DBAPIError
+
+_NETWORK_KINDS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "lustre"}
+
+
+class Dialect(Protocol):
+    single_writer: bool
+    """True where the database takes one writer at a time, so that writers of one process queue up in order."""
+
+    def engine(self) -> Engine: ...
+    def begin_write(self, conn: Connection) -> None: ...
+    def insert_new(self, table: Any) -> Executable: ...
+    def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable: ...
+    def lock(self, conn: Connection, name: str) -> None: ...
+    def revision(self, conn: Connection) -> int:
+        """The schema's revision, 0 for an empty database."""
+        ...
+
+    def set_revision(self, conn: Connection, revision: int) -> None: ...
+    def skip_locked(self) -> dict[str, Any] | None:
+        """Arguments of ``select.with_for_update`` for claims, or None where writers are serial anyway."""
+        ...
+
+    def backup(self, engine: Engine, target: Path) -> str | None:
+        """Writes a consistent copy and returns its path; None where the database's own tool has to do it."""
+        ...
+
+    def translate(self, error: DBAPIError) -> NoriaError | None: ...
+
+
+def dialect_for(url: str) -> Dialect:
+    if url.startswith(("postgresql:", "postgresql+psycopg:")):
+        return PostgresDialect(url)
+    return SqliteDialect(Path(url.removeprefix("sqlite:///")))
+
+
+class SqliteDialect:
+    single_writer = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def engine(self) -> Engine:
+        refuse_network_file_system(self.path.parent)
+        engine = create_engine(
+            f"sqlite:///{self.path}",
+            poolclass=QueuePool,
+            pool_size=8,
+            max_overflow=16,
+            connect_args={"timeout": 10.0, "check_same_thread": False},
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def begin_write(self, conn: Connection) -> None:
+        return  # BEGIN IMMEDIATE was sent by the listener
+
+    @functools.cache  # noqa: B019 - one dialect lives as long as its database
+    def insert_new(self, table: Any) -> Executable:
+        return sqlite.insert(table).on_conflict_do_nothing().inline()
+
+    @functools.cache  # noqa: B019
+    def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
+        statement = sqlite.insert(table)
+        changed = {name: statement.excluded[name] for name in columns if name not in key}
+        return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
+
+    def lock(self, conn: Connection, name: str) -> None:
+        return  # a write transaction is alone from BEGIN IMMEDIATE on
+
+    def revision(self, conn: Connection) -> int:
+        return int(conn.execute(text("PRAGMA user_version")).scalar_one())
+
+    def set_revision(self, conn: Connection, revision: int) -> None:
+        conn.execute(text(f"PRAGMA user_version = {int(revision)}"))
+
+    def skip_locked(self) -> dict[str, Any] | None:
+        return None
+
+    def backup(self, engine: Engine, target: Path) -> str | None:
+        raw = engine.raw_connection()  # VACUUM runs outside of any transaction
+        try:
+            raw.cursor().execute("VACUUM INTO ?", (str(target),))
+        finally:
+            raw.close()
+        return str(target)
+
+    def translate(self, error: DBAPIError) -> NoriaError | None:
+        message = str(error.orig)
+        if "disk is full" in message or "disk I/O error" in message:
+            return DiskFull(str(self.path))
+        if "locked" in message or "busy" in message:
+            return DatabaseBusy(
+                f"{self.path} was locked by another process for more than 10 seconds.",
+                hint="Repeat the command; if it stays so, look for a long-running noria process.",
+            )
+        if "readonly" in message or "unable to open" in message or "not a database" in message:
+            return DatabaseUnavailable(
+                f"{self.path} cannot be used: {message}.", hint="Check the file's permissions, or run: noria doctor"
+            )
+        return None
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the transaction is ours to begin, see _begin_sqlite
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",  # an acknowledged write survives a power cut too
+        "foreign_keys=ON",
+        "busy_timeout=10000",
+        "cache_size=-16384",
+        "temp_store=MEMORY",
+        "case_sensitive_like=ON",  # as PostgreSQL's LIKE is
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(conn: Connection) -> None:
+    # A transaction that reads first and writes later would fail with "locked"; writers say so at once.
+    writes = conn.get_execution_options().get("noria_write", False)
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+class PostgresDialect:
+    single_writer = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    def engine(self) -> Engine:
+        try:
+            import psycopg  # noqa: F401 - an optional package, reported by name
+        except ImportError:
+            raise MissingExtra("psycopg", "postgres", "A PostgreSQL workspace") from None
+        return create_engine(self.url, pool_size=8, max_overflow=16, pool_pre_ping=True)
+
+    def begin_write(self, conn: Connection) -> None:
+        conn.execute(text("SET LOCAL lock_timeout = '10s'"))
+
+    @functools.cache  # noqa: B019
+    def insert_new(self, table: Any) -> Executable:
+        return postgresql.insert(table).on_conflict_do_nothing().inline()
+
+    @functools.cache  # noqa: B019
+    def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
+        statement = postgresql.insert(table)
+        changed = {name: statement.excluded[name] for name in columns if name not in key}
+        return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
+
+    def lock(self, conn: Connection, name: str) -> None:
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        conn.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": number})
+
+    def revision(self, conn: Connection) -> int:
+        if conn.execute(text("SELECT to_regclass('alembic_version')")).scalar_one() is None:
+            return 0
+        found = conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        return int(found) if found else 0
+
+    def set_revision(self, conn: Connection, revision: int) -> None:
+        return  # alembic_version is the record
+
+    def skip_locked(self) -> dict[str, Any] | None:
+        return {"skip_locked": True}
+
+    def backup(self, engine: Engine, target: Path) -> str | None:
+        return None
+
+    def translate(self, error: DBAPIError) -> NoriaError | None:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if state == "55P03":
+            return DatabaseBusy("A row was locked by another process for more than 10 seconds.", hint="Try again.")
+        if state.startswith("53"):
+            return DiskFull("the PostgreSQL server's disk")
+        if error.connection_invalidated or state.startswith(("08", "57P")) or not state:
+            return DatabaseUnavailable(
+                "The PostgreSQL server cannot be reached.", hint="Check that it runs and that the URL is right."
+            )
+        return None
+
+
+def refuse_network_file_system(folder: Path) -> None:
+    kind = file_system_of(folder)
+    if kind in _NETWORK_KINDS:
+        raise NetworkFileSystem(str(folder), kind)
+
+
+def file_system_of(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
+    """The kind of file system that holds ``folder``, or an empty string where the system does not tell."""
+    if not mounts.exists():
+        return ""
+    place, best, kind = str(folder.resolve()), "", ""
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        fields = line.split()
+        if len(fields) < 3:
+            continue
+        point = fields[1].replace("\\040", " ")
+        inside = place == point or place.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind

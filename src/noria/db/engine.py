@@ -1,0 +1,99 @@
+"""The database of a workspace: reads in short transactions, writes one after another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+
+from noria.base.faults import NoFaults
+from noria.db.dialects import dialect_for
+from noria.db.errors import WorkspaceTooNew, WorkspaceTooOld
+from noria.db.tx import Tx
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from noria.base.clock import Clock
+    from noria.base.faults import Faults
+
+HEAD_REVISION = 1
+"""The newest revision in ``migrations/versions``; held equal to Alembic's head by a test."""
+
+
+class Database:
+    """One per process and workspace. Thread-safe; must not cross a fork (decision 12)."""
+
+    def __init__(self, url: str, clock: Clock, faults: Faults | None = None) -> None:
+        self.url = url
+        self.dialect = dialect_for(url)
+        self.engine = self.dialect.engine()
+        self._writer = self.engine.execution_options(noria_write=True)
+        self._clock = clock
+        self._faults = faults or NoFaults()
+        self._queue = threading.Lock()
+
+    @contextmanager
+    def read(self, tx: Tx | None = None) -> Generator[Connection]:
+        """A connection with a consistent view; inside an open transaction, the transaction's own."""
+        if tx is not None:
+            yield tx.conn
+            return
+        try:
+            with self.engine.connect() as conn:
+                yield conn
+        except DBAPIError as error:
+            self._raise(error)
+
+    @contextmanager
+    def write(self, tx: Tx | None = None) -> Generator[Tx]:
+        """A write transaction; joins the one given, so that the outermost verb commits (decision 10)."""
+        if tx is not None:
+            yield tx
+            return
+        held = self.dialect.single_writer
+        made: Tx | None = None
+        if held:
+            self._queue.acquire()
+        try:
+            with self._writer.connect() as conn, conn.begin():
+                self.dialect.begin_write(conn)
+                made = Tx(conn=conn, dialect=self.dialect, now_ms=self._clock.now_ms())
+                yield made
+                self._faults.at("db.commit")
+            self._faults.at("db.committed")
+        except DBAPIError as error:
+            self._raise(error)
+        finally:
+            if held:
+                self._queue.release()
+        assert made is not None
+        made.committed()
+
+    def revision(self) -> int:
+        with self.read() as conn:
+            return self.dialect.revision(conn)
+
+    def check_revision(self) -> None:
+        found = self.revision()
+        if found > HEAD_REVISION:
+            raise WorkspaceTooNew(found, HEAD_REVISION)
+        if found < HEAD_REVISION:
+            raise WorkspaceTooOld(found, HEAD_REVISION)
+
+    def backup(self, target: Path) -> str | None:
+        return self.dialect.backup(self.engine, target)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _raise(self, error: DBAPIError) -> None:
+        translated = self.dialect.translate(error)
+        if translated is not None:
+            raise translated from error
+        raise error

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from noria.base.errors import Invalid, Unavailable
+
+
+class DatabaseUnavailable(Unavailable):
+    """The metadata database cannot be reached or written."""
+
+    code = "database_unavailable"
+
+
+class DatabaseBusy(Unavailable):
+    """Another process held the write lock for too long."""
+
+    code = "database_busy"
+
+
+class WorkspaceTooNew(Unavailable):
+    """The workspace was written by a newer version of noria."""
+
+    code = "workspace_too_new"
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"This workspace has schema revision {found}; this noria knows revisions up to {known}.",
+            hint='pip install --upgrade "noria"',
+            details={"found": found, "known": known},
+        )
+
+
+class WorkspaceTooOld(Unavailable):
+    """The workspace has to be migrated before it is used."""
+
+    code = "workspace_too_old"
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"This workspace has schema revision {found}; this noria needs {known}.",
+            hint="noria admin migrate   (a backup is written first)",
+            details={"found": found, "known": known},
+        )
+
+
+class NetworkFileSystem(Invalid):
+    """SQLite is not safe on network file systems."""
+
+    code = "network_file_system"
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(
+            f"{path} lies on a network file system ({kind}); SQLite's locks do not hold there and data could be lost.",
+            hint="Use a local folder, or a PostgreSQL workspace: noria init --db postgresql://host/name",
+            details={"path": path, "file_system": kind},
+        )

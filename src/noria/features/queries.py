@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from noria.base.ids import CommitId, ProjectId
+from noria.db import Tx
+from noria.features import tables as t
+from noria.features.slices import Slicer, TableMeta
+from noria.features.tables_seen import Use
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One use that the online store holds."""
+
+    id: int
+    repository_id: int
+    slicer: Slicer
+    commit: CommitId | None
+    generation: int
+
+
+def kept(conn: Connection, *, repository_id: int | None = None, project_id: ProjectId | None = None) -> list[Kept]:
+    found = select(t.online_uses).order_by(t.online_uses.c.id)
+    if repository_id is not None:
+        found = found.where(t.online_uses.c.repository_id == repository_id)
+    if project_id is not None:
+        found = found.where(t.online_uses.c.project_id == project_id)
+    return [_kept(row) for row in conn.execute(found)]
+
+
+def kept_by_use(conn: Connection, project_id: ProjectId, use_id: str) -> Kept | None:
+    where = (t.online_uses.c.project_id == project_id, t.online_uses.c.use_id == use_id)
+    row = conn.execute(select(t.online_uses).where(*where)).one_or_none()
+    return None if row is None else _kept(row)
+
+
+def _kept(row: Row[Any]) -> Kept:
+    slicer = Slicer(Use.of(row.spec["use"]), TableMeta.of(row.spec["table"]))
+    return Kept(
+        row.id, row.repository_id, slicer, None if row.commit_id is None else CommitId(row.commit_id), row.generation
+    )
+
+
+def blobs(conn: Connection, online_use: int, keys: list[bytes]) -> dict[bytes, bytes]:
+    c = t.online_rows.c
+    found = select(c.key, c.value).where(c.online_use == online_use, c.key.in_(keys), c.value.is_not(None))
+    return {bytes(key): bytes(value) for key, value in conn.execute(found)}
+
+
+def next_seq(tx: Tx, project_id: ProjectId) -> int:
+    """The next change number; the row's lock keeps changes in the order of their commits on every database."""
+    c = t.online_counter.c
+    raised = update(t.online_counter).where(c.project_id == project_id).values(seq=c.seq + 1)
+    if tx.execute(raised).rowcount == 0:
+        tx.insert_new(t.online_counter, {"project_id": project_id, "seq": 0})
+        tx.execute(raised)
+    return int(tx.execute(select(c.seq).where(c.project_id == project_id)).scalar_one())
+
+
+def put(tx: Tx, online_use: int, values: dict[bytes, bytes | None], seq: int) -> None:
+    rows = [{"online_use": online_use, "key": key, "value": value, "seq": seq} for key, value in values.items()]
+    tx.upsert_many(t.online_rows, rows, key=["online_use", "key"])
+
+
+def mark(tx: Tx, online_use: int, commit: CommitId, generation: int, seq: int) -> None:
+    values = {"commit_id": commit, "generation": generation, "seq": seq}
+    tx.execute(update(t.online_uses).where(t.online_uses.c.id == online_use).values(**values))
+
+
+def changes(conn: Connection, after: int) -> tuple[list[tuple[int, bytes, bytes | None, int]], list[tuple[Any, ...]]]:
+    """(rows changed after a change number, uses changed after it)."""
+    c, u = t.online_rows.c, t.online_uses.c
+    rows = conn.execute(select(c.online_use, c.key, c.value, c.seq).where(c.seq > after).order_by(c.seq)).all()
+    uses = conn.execute(select(u.id, u.use_id, u.repository_id, u.commit_id, u.seq).where(u.seq > after)).all()
+    return [(r[0], bytes(r[1]), None if r[2] is None else bytes(r[2]), r[3]) for r in rows], [tuple(u) for u in uses]

@@ -1,0 +1,165 @@
+"""The online store's upkeep, and features of single rows for people and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noria.assets import Change, Changes, EvidenceLog
+from noria.base.actor import SYSTEM
+from noria.base.errors import Unavailable
+from noria.base.ids import CommitId, ProjectId
+from noria.data import Data
+from noria.data.records import Commit, Repository
+from noria.data.rows import RowsChange
+from noria.db import Database
+from noria.features import queries
+from noria.features import tables as t
+from noria.features.function import FeatureFunction, FeatureSpec, OnlineTable
+from noria.features.online import Reader, Replica
+from noria.features.queries import Kept
+from noria.features.records import OnlineHead
+from noria.features.slices import Slicer, row_ids
+from noria.features.tables_seen import Use
+
+if TYPE_CHECKING:
+    import polars as pl
+
+EVALUATOR = "noria.features.run:1"
+_TRIES = 5
+
+
+class Features:
+    """One per workspace."""
+
+    def __init__(
+        self, db: Database, data: Data, changes: Changes, evidence: EvidenceLog, project_id: ProjectId, home: Path
+    ) -> None:
+        self._db = db
+        self._data = data
+        self._changes = changes
+        self._evidence = evidence
+        self._project_id = project_id
+        self.replica_path = home / "online" / "replica.db"
+        self.replica = Replica(self.replica_path, db)
+
+    # ---- what is kept
+
+    def keep(self, spec: FeatureSpec) -> list[str]:
+        """Makes the online store hold what a features function needs for single requests; returns the uses' ids.
+
+        Raises:
+            Unavailable: the table kept changing while its rows were taken over.
+        """
+        made = [self._keep_use(use, spec) for use in spec.uses]
+        self.replica.catch_up()
+        return made
+
+    def _keep_use(self, use: Use, spec: FeatureSpec) -> str:
+        table = next(meta for meta in spec.tables.values() if meta.name == use.table)
+        for _ in range(_TRIES):
+            with self._db.read() as conn:
+                if queries.kept_by_use(conn, self._project_id, use.id) is not None:
+                    return use.id
+            repository = self._data.get(self._project_id, use.table)
+            head = self._data.head(repository)
+            slicer = Slicer(use, table)
+            values = {} if head is None else self._build(slicer, repository, head.id)
+            with self._changes.begin("features.keep", self._project_id, SYSTEM) as change:
+                tx = change.tx
+                now = self._data.head(repository, tx=tx)
+                if (None if now is None else now.id) != (None if head is None else head.id):
+                    continue  # rows came in between
+                seq = queries.next_seq(tx, self._project_id)
+                row = {
+                    "project_id": self._project_id,
+                    "use_id": use.id,
+                    "repository_id": repository.id,
+                    "spec": {"use": use.as_value(), "table": table.as_value()},
+                    "commit_id": None if head is None else head.id,
+                    "generation": 0 if head is None else head.generation,
+                    "seq": seq,
+                    "created_at": tx.now_ms,
+                }
+                if tx.insert_new(t.online_uses, row):
+                    found = queries.kept_by_use(tx.conn, self._project_id, use.id)
+                    assert found is not None
+                    queries.put(tx, found.id, values, seq)
+                change.note(use.table, use=use.id, keys=len(values))
+            return use.id
+        raise Unavailable(f"{use.table} changed all the time; its rows could not be taken over.", hint="Try again.")
+
+    def _build(self, slicer: Slicer, repository: Repository, commit: CommitId) -> dict[bytes, bytes | None]:
+        frame = self._data.read(repository, commit, hidden=True)
+        return {key: slicer.changed(None, rows, set()) for key, rows in slicer.rows_of(frame).items()}
+
+    def on_rows(self, change: Change, repository: Repository, rows: RowsChange, commit: Commit) -> None:
+        """Takes new rows over, in the transaction that commits them (a ``RowsListener`` of the data room)."""
+        kept = queries.kept(change.tx.conn, repository_id=repository.id)
+        if not kept:
+            return
+        seq = queries.next_seq(change.tx, repository.project_id)
+        removed = set(row_ids(rows.old_rows, repository.key).tolist()) if len(rows.old_rows) else set()
+        for use in kept:
+            self._take_over(change, use, rows, removed, seq)
+            queries.mark(change.tx, use.id, commit.id, commit.generation, seq)
+        change.tx.after_commit(self._catch_up)
+
+    def _catch_up(self) -> None:
+        self.replica.catch_up()
+
+    def _take_over(self, change: Change, use: Kept, rows: RowsChange, removed: set[int], seq: int) -> None:
+        added = use.slicer.rows_of(rows.new_rows)
+        touched = {*added, *(use.slicer.rows_of(rows.old_rows) if removed else {})}
+        before = queries.blobs(change.tx.conn, use.id, list(touched))
+        values = {key: use.slicer.changed(before.get(key), added.get(key, []), removed) for key in touched}
+        queries.put(change.tx, use.id, values, seq)
+
+    def heads(self) -> list[OnlineHead]:
+        """Up to where the online store holds each use."""
+        with self._db.read() as conn:
+            return [
+                OnlineHead(
+                    use_id=k.slicer.use.id,
+                    table=k.slicer.use.table,
+                    commit=k.commit,
+                    generation=k.generation,
+                    rows=0,
+                )
+                for k in queries.kept(conn, project_id=self._project_id)
+            ]
+
+    # ---- features of single rows
+
+    def server(self, spec: FeatureSpec, function: Callable[..., Any]) -> FeatureServer:
+        """Features of single rows from the online store, as an endpoint computes them."""
+        self.replica.catch_up()
+        return FeatureServer(spec, function, Reader(self.replica_path))
+
+
+class FeatureServer:
+    """Computes features for requests. Used by endpoint workers; not thread-safe."""
+
+    def __init__(self, spec: FeatureSpec, function: Callable[..., Any], reader: Reader) -> None:
+        self.spec = spec
+        self._reader = reader
+        self._function = FeatureFunction(spec.name, function, spec.spine_parameter, spec.spine.key)
+        self._use_ids = [use.id for use in spec.uses]
+        self._slicers = {
+            parameter: {u.id: Slicer(u, meta) for u in spec.uses if u.table == meta.name}
+            for parameter, meta in spec.tables.items()
+        }
+
+    def compute(self, spine: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+        """(features, commit ids of the tables that were read) for source rows, in their order."""
+        with self._reader.snapshot() as snapshot:
+            tables = {
+                parameter: OnlineTable(meta=meta, slicers=self._slicers[parameter], snapshot=snapshot)
+                for parameter, meta in self.spec.tables.items()
+            }
+            made = self._function.compute(spine, tables)
+            return made, snapshot.commits(self._use_ids)
+
+    def close(self) -> None:
+        self._reader.close()

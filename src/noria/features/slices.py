@@ -1,0 +1,222 @@
+"""What the online store keeps for one use and one key: the rows that a request may still need, in one small blob.
+
+    MessagePack [since, [column, ...]]       the columns are __id, __time, __known and then the use's own, sorted
+
+``since`` (microseconds of event time): the slice is complete for moments from there on. Times are microseconds, dates
+days. For ``asof`` the newest row before ``since`` is kept too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from noria.base.times import DAY
+from noria.data.rows.encoding import hash_rows
+from noria.data.rows.schema import polars_type
+from noria.features import kernels
+from noria.features.errors import FeatureInvalid, TooFarBack
+from noria.features.found import Online
+from noria.features.kernels import Index, Ints
+from noria.features.tables_seen import Use
+
+SLACK_US: Final = 2 * DAY * 1000
+"""How much longer than its span a slice is kept, for requests about the recent past and for rows that come late."""
+_NEVER: Final = kernels.never()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableMeta:
+    """What is known of a table without its rows.
+
+    Attributes:
+        columns: name -> type.
+        known: the known-since column, hidden or not.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    time: str | None
+    known: str | None
+    columns: Mapping[str, str]
+
+    def as_value(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "key": list(self.key),
+            "time": self.time,
+            "known": self.known,
+            "columns": dict(self.columns),
+        }
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> TableMeta:
+        return cls(
+            name=value["name"],
+            key=tuple(value["key"]),
+            time=value["time"],
+            known=value["known"],
+            columns=value["columns"],
+        )
+
+
+class Slicer:
+    """Makes, changes and reads the slices of one use."""
+
+    def __init__(self, use: Use, table: TableMeta) -> None:
+        self.use = use
+        self.table = table
+        self.on = [b for _, b in use.on]
+        self.columns = sorted(use.columns)
+        for name in [*self.on, *self.columns]:
+            kind = table.columns.get(name)
+            if kind is None or kind.startswith(("list<", "decimal", "bytes")):
+                raise FeatureInvalid(
+                    f"The column {name!r} ({kind}) of {table.name} cannot be kept for single requests."
+                )
+        self._keep = (use.span_us or 0) + SLACK_US
+        self._names = [table.time or "__time", table.known or "__known", *self.columns, *self.on]
+        self._types = {name: table.columns.get(name, "datetime[us, UTC]") for name in self._names}
+
+    # ---- writing
+
+    def rows_of(self, frame: pl.DataFrame) -> dict[bytes, list[tuple[Any, ...]]]:
+        """Key -> rows of a frame of the table (hidden columns included), in the form of a slice."""
+        table = self.table
+        time = pl.col(table.time).dt.epoch("us") if table.time else pl.lit(0, pl.Int64)
+        known = pl.col(table.known).dt.epoch("us") if table.known in frame.columns else time
+        plain = frame.select(
+            *(_physical(pl.col(name), table.columns[name]).alias(f"on{n}") for n, name in enumerate(self.on)),
+            time.alias("__time"),
+            known.fill_null(time).alias("__known"),
+            *(_physical(pl.col(name), table.columns[name]).alias(f"c{n}") for n, name in enumerate(self.columns)),
+        )
+        ids = row_ids(frame, table.key)
+        found: dict[bytes, list[tuple[Any, ...]]] = {}
+        width = len(self.on)
+        for number, row in zip(ids.tolist(), plain.iter_rows(), strict=True):
+            if row[width] is not None and None not in row[:width]:
+                found.setdefault(encode_key(row[:width]), []).append((number, *row[width:]))
+        return found
+
+    def changed(self, blob: bytes | None, added: Sequence[tuple[Any, ...]], removed: set[int]) -> bytes | None:
+        """The slice with rows put in and taken out; None where nothing is left."""
+        since, rows = _decode(blob) if blob is not None else (-(1 << 62), [])
+        rows = [row for row in rows if row[0] not in removed]
+        rows += added
+        if not rows:
+            return None
+        rows.sort(key=lambda row: (row[1], row[2]))
+        if self.table.time is not None:
+            since = max(since, rows[-1][1] - self._keep)
+            rows = self._trimmed(rows, since)
+        return msgspec.msgpack.encode([since, [list(column) for column in zip(*rows, strict=True)]])
+
+    def _trimmed(self, rows: list[tuple[Any, ...]], since: int) -> list[tuple[Any, ...]]:
+        if self.use.kind == "history":
+            return [row for row in rows if row[1] > since - (self.use.span_us or 0)]
+        old = [row for row in rows if row[1] <= since and row[2] <= since]
+        new = [row for row in rows if row[1] > since or row[2] > since]
+        return [*old[-1:], *new]
+
+    # ---- reading
+
+    def keys(self, spine: pl.DataFrame, names: Sequence[str]) -> list[tuple[Any, ...] | None]:
+        """The key of each row of a spine, as it lies in the store; None where a part of it is missing."""
+        columns = [_plain(spine.get_column(a), self.table.columns[b]) for a, b in zip(names, self.on, strict=True)]
+        return [None if None in key else key for key in zip(*columns, strict=True)]
+
+    def found(self, keys: Sequence[tuple[Any, ...]], blobs: Sequence[bytes | None], asked: Ints, at: Ints) -> Online:
+        """The rows of several keys, as a look-up finds them.
+
+        Raises:
+            TooFarBack: a moment lies before what a slice still holds.
+        """
+        earliest = min((a for a in at.tolist() if a != _NEVER), default=_NEVER)
+        groups: list[int] = []
+        sizes: list[int] = []
+        parts: list[list[Any]] = []
+        for number, (key, blob) in enumerate(zip(keys, blobs, strict=True)):
+            if blob is None:
+                continue
+            since, columns = msgspec.msgpack.decode(blob)
+            if earliest != _NEVER and earliest < since:
+                raise TooFarBack(
+                    f"A request asks for a moment of which the recent rows of {self.table.name} are no longer kept.",
+                    hint="Rows of the past are scored in bulk: noria predict NAME FILE --bulk",
+                )
+            size = len(columns[0])
+            groups.append(number)
+            sizes.append(size)
+            parts.append([*columns[1:], *([value] * size for value in key)])
+        times = np.array([v for part in parts for v in part[0]], np.int64)
+        knowns = np.array([v for part in parts for v in part[1]], np.int64)
+        moments = np.unique(times)
+        group = np.repeat(np.array(groups, np.int64), sizes)
+        index = Index(
+            order=np.arange(len(times)),
+            groups=group,
+            times=times,
+            knowns=knowns,
+            ranks=group * (len(moments) + 1) + np.searchsorted(moments, times, side="left") + 1,
+            moments=moments,
+            asked=asked,
+        )
+        return Online(index, parts, self._names, self._series)
+
+    def _series(self, name: str, values: list[Any]) -> pl.Series:
+        return _series(values, self._types[name]).alias(name)
+
+
+def row_ids(frame: pl.DataFrame, key: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A stable number for each row's key, so that a corrected row replaces the old one."""
+    names = list(key) or [c for c in frame.columns if not c.startswith("__")]
+    return hash_rows(frame.select(names))[:, :8].copy().view("<i8").ravel()
+
+
+def encode_key(values: Sequence[Any]) -> bytes:
+    return msgspec.msgpack.encode(list(values))
+
+
+def _plain(series: pl.Series, kind: str) -> list[Any]:
+    """The values of a key column as they lie in the store."""
+    dtype = polars_type(kind)
+    if series.dtype != dtype:
+        series = series.cast(dtype)
+    if dtype.is_temporal():
+        name = series.name
+        series = pl.DataFrame([series]).select(_physical(pl.col(name), kind)).to_series()
+    return series.to_list()
+
+
+def _physical(column: pl.Expr, kind: str) -> pl.Expr:
+    if kind.startswith("datetime"):
+        return column.dt.epoch("us")
+    if kind == "date":
+        return column.to_physical()
+    if kind.startswith("duration"):
+        return column.dt.total_microseconds()
+    if kind == "time":
+        return column.to_physical()
+    return column
+
+
+def _series(values: list[Any], kind: str) -> pl.Series:
+    dtype = polars_type(kind)
+    if isinstance(dtype, pl.Datetime):
+        return pl.Series(values, dtype=pl.Int64).cast(pl.Datetime("us", dtype.time_zone)).cast(dtype)
+    if isinstance(dtype, pl.Duration):
+        return pl.Series(values, dtype=pl.Int64).cast(pl.Duration("us")).cast(dtype)
+    if isinstance(dtype, pl.Date | pl.Time):
+        return pl.Series(values, dtype=pl.Int64).cast(pl.Int32 if isinstance(dtype, pl.Date) else pl.Int64).cast(dtype)
+    return pl.Series(values, dtype=dtype)
+
+
+def _decode(blob: bytes) -> tuple[int, list[tuple[Any, ...]]]:
+    since, columns = msgspec.msgpack.decode(blob)
+    return since, list(zip(*columns, strict=True))

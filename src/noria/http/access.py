@@ -1,0 +1,114 @@
+"""Who may call (decision 20). Used on the control port and on the inference port alike.
+
+On loopback no token is needed when the Host is an exact loopback name or address, and the request carries no Origin
+and no cross-site Sec-Fetch-Site: a browser, the only way from another site to loopback, always sends one of these.
+Everything else needs a token. Addresses are parsed, names compared whole; there are no patterns.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from noria.base.actor import Actor
+from noria.base.errors import Denied, Invalid
+
+
+class TokenNeeded(Denied):
+    """The request needs a token."""
+
+    code = "token_needed"
+
+
+class HostForeign(Denied):
+    """The Host header names a machine that this server is not."""
+
+    code = "host_foreign"
+
+
+class AuthenticationNeeded(Invalid):
+    """A server beyond loopback must not start without authentication."""
+
+    code = "authentication_needed"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host} can be reached from other machines, and no token is set: the server does not start.",
+            hint="Set NORIA_TOKEN to a long random text, or listen on 127.0.0.1.",
+            details={"host": host},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The access rules of one listener.
+
+    Attributes:
+        token: the bearer token, or None where only loopback callers are served.
+        hosts: further Host names that the server answers to.
+    """
+
+    token: str | None = None
+    hosts: frozenset[str] = field(default_factory=frozenset)
+
+    def caller(self, headers: Mapping[str, str]) -> Actor:
+        """The caller of a request with these headers (lower-case names).
+
+        Raises:
+            HostForeign: the Host is none of ours.
+            TokenNeeded: the request is not plainly local and brings no valid token.
+        """
+        name = host_name(headers.get("host", ""))
+        local = is_loopback(name)
+        if not local and name not in self.hosts:
+            raise HostForeign(
+                f"This server does not answer to the host {name!r}.",
+                hint="Use the address that `noria up` printed, or start it with --allow-host.",
+            )
+        given = bearer(headers.get("authorization", ""))
+        if given:
+            if self.token is not None and hmac.compare_digest(given.encode(), self.token.encode()):
+                return Actor(name="token:main")
+            raise TokenNeeded("The token is not valid.", hint="Send Authorization: Bearer <token>.")
+        crossing = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        if local and "origin" not in headers and not crossing:
+            return Actor(name="user:local")
+        raise TokenNeeded("This request needs a token.", hint="Send Authorization: Bearer <token>.")
+
+
+def check_listener(host: str, token: str | None) -> None:
+    """Refuses to listen beyond loopback without a token (promise 7)."""
+    if not is_loopback(host) and not token:
+        raise AuthenticationNeeded(host)
+
+
+def host_name(value: str) -> str:
+    """The name in a Host header, without the port; empty for anything malformed."""
+    value = value.strip().lower()
+    if value.startswith("["):
+        name, closed, rest = value[1:].partition("]")
+        return name if closed and (not rest or (rest[0] == ":" and rest[1:].isdigit())) else ""
+    name, colon, port = value.partition(":")
+    return "" if colon and not port.isdigit() else name
+
+
+def is_loopback(name: str) -> bool:
+    if name in ("localhost", "localhost."):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def bearer(value: str) -> str:
+    kind, _, token = value.strip().partition(" ")
+    if kind.lower() in ("bearer", "simple"):
+        return token.strip()
+    return "" if token else kind
+
+
+def allowed(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)

@@ -1,0 +1,105 @@
+"""From declared routes to an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.routing import Route as StarletteRoute
+
+from noria.base.errors import Invalid, NoriaError, NotFound
+from noria.http.access import Access
+from noria.http.errors import MethodWrong, RequestTooLarge, from_exception, status_of
+from noria.http.routes import Call, Route
+
+_SECURE = {"x-content-type-options": "nosniff", "cache-control": "no-store", "x-frame-options": "DENY"}
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, _SECURE, "application/json")
+
+
+def error_response(error: NoriaError) -> Response:
+    status = status_of(error)
+    answer = json_response(error.as_dict(), status)
+    if status == 503:
+        answer.headers["retry-after"] = "1"
+    return answer
+
+
+def build(routes: Iterable[Route], access: Access, extra: Iterable[BaseRoute] = ()) -> Starlette:
+    """An application that serves the routes; every error leaves it in the one form."""
+    made: list[BaseRoute] = [
+        StarletteRoute(route.path, _endpoint(route, access), methods=[route.method], name=route.operation_id)
+        for route in routes
+    ]
+    return Starlette(
+        routes=[*made, *extra],
+        exception_handlers={HTTPException: _http_error, Exception: _any_error},
+    )
+
+
+def _endpoint(route: Route, access: Access) -> Any:
+    if not route.permission:
+        raise AssertionError(f"{route.method} {route.path} declares no permission")
+
+    async def serve(request: Request) -> Response:
+        try:
+            call = await _call(route, request, access)
+            answer = await run_in_threadpool(route.handler, call)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Exception as error:  # noqa: BLE001 - the border: every error becomes an answer
+            return error_response(from_exception(error))
+        return json_response(answer, route.status)
+
+    return serve
+
+
+async def _call(route: Route, request: Request, access: Access) -> Call:
+    actor = access.caller(dict(request.headers))
+    query = None
+    if route.query is not None:
+        query = msgspec.convert(dict(request.query_params), route.query, strict=False)
+    body = None
+    if route.body is not None:
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise Invalid("A compressed request body is not taken.", hint="Send the JSON as it is.")
+        body = msgspec.json.decode(await read_body(request, route.max_body) or b"{}", type=route.body)
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= 200:
+        raise Invalid("An Idempotency-Key has 1 to 200 characters.")
+    return Call(actor=actor, path=dict(request.path_params), query=query, body=body, key=key)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, counted while it arrives: the header is not trusted."""
+    parts: list[bytes] = []
+    total = 0
+    async for part in request.stream():
+        total += len(part)
+        if total > limit:
+            raise RequestTooLarge(f"The body is larger than {limit} bytes.", hint="Send it in several requests.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    what = f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        return error_response(NotFound(f"There is no {what}.", hint="GET /openapi.json lists what there is."))
+    if error.status_code == 405:
+        return error_response(MethodWrong(f"{what} is not possible.", hint="GET /openapi.json lists the methods."))
+    return json_response(Invalid(str(error.detail)).as_dict(), error.status_code)
+
+
+async def _any_error(request: Request, error: Exception) -> Response:
+    return error_response(from_exception(error))

@@ -1,0 +1,18 @@
+"""Where tasks run: inline, in processes; one interface, one contract (reference pipelines.md, section 3.4)."""
+
+from __future__ import annotations
+
+from noria.pipelines.executors.inline import InlineExecutor
+from noria.pipelines.executors.process import ProcessExecutor
+from noria.pipelines.executors.protocol import Capabilities, Done, Executor, Logged, Lost, Started
+
+__all__ = [
+    "Capabilities",
+    "Done",
+    "Executor",
+    "InlineExecutor",
+    "Logged",
+    "Lost",
+    "ProcessExecutor",
+    "Started",
+]

@@ -1,0 +1,447 @@
+"""Runs the steps of one pipeline: submits what is ready, writes down what is done."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from noria.assets.records import AssetKind, Content, Direction, RunState, Version
+from noria.base.actor import Actor
+from noria.base.digest import Digest
+from noria.base.errors import NoriaError
+from noria.base.ids import RunId
+from noria.pipelines import queries, snapshot
+from noria.pipelines.errors import Infeasible
+from noria.pipelines.execute import Output, read_output
+from noria.pipelines.executors.protocol import Done, Event, Executor, Logged, Lost
+from noria.pipelines.graph import Graph, Node
+from noria.pipelines.identity import Manifest
+from noria.pipelines.kinds import Landed
+from noria.pipelines.records import StepResult, Why
+from noria.pipelines.service.base import CodeVersions, Resolved
+from noria.pipelines.service.planner import Planner
+from noria.pipelines.task import PointSpec, TaskResult, TaskSpec
+from noria.pipelines.values import Stored
+from noria.tracking.records import Point
+
+_HEARTBEAT = 8.0
+_RETRYABLE = {"step_lost", "step_failed", "step_timeout", "memory_exceeded", "unavailable"}
+
+Advance = Callable[..., None]
+
+
+@dataclass(slots=True)
+class Running:
+    """A step that was started."""
+
+    node: Node
+    run_id: RunId
+    manifest: Manifest
+    params: dict[str, Any]
+    inputs: dict[str, Version]
+    why: tuple[Why, ...]
+    folder: Path | None
+    attempts: int = 1
+    not_before: float = 0.0
+    attempt: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """One call of ``run``."""
+
+    graph: Graph
+    order: list[str]
+    params: dict[str, dict[str, Any]]
+    forced: set[str]
+    actor: Actor
+    trigger: str | None
+    parent: RunId
+    code: CodeVersions
+    executor: Executor
+    advance: Advance | None
+    resolved: dict[str, Resolved] = field(default_factory=dict[str, Resolved])
+    results: dict[str, StepResult] = field(default_factory=dict[str, StepResult])
+    running: dict[str, Running] = field(default_factory=dict[str, Running])
+    waiting: list[Running] = field(default_factory=list[Running])
+    peers: list[Work] = field(default_factory=list["Work"])
+    trial: bool = False
+    """A trial of a sweep: its outputs do not become current, and its model is not registered."""
+
+    def open(self) -> list[str]:
+        """Assets that are neither done nor running."""
+        busy = {r.node.name for r in self.running.values()} | {r.node.name for r in self.waiting}
+        return [name for name in self.order if name not in self.results and name not in busy]
+
+
+class Driver(Planner):
+    def drive(self, *works: Work) -> None:
+        """Runs everything that is ready until nothing is left; several works share one executor."""
+        ended = threading.Event()
+        keeper = threading.Thread(target=self._keep_alive, args=(ended,), name="run-leases", daemon=True)
+        keeper.start()
+        try:
+            for work in works:
+                work.peers = list(works)
+            while True:
+                for work in works:
+                    self._start_ready(work)
+                if not any(work.running or work.waiting for work in works):
+                    break
+                busy = any(work.running for work in works)
+                for event in works[0].executor.poll(0.5 if busy else 0.05):
+                    for work in works:
+                        self._handle(work, event)
+        except BaseException:
+            for work in works:
+                self._cancel_all(work)
+            raise
+        finally:
+            ended.set()
+            keeper.join()
+
+    def _keep_alive(self, ended: threading.Event) -> None:
+        while not ended.wait(_HEARTBEAT):
+            self._s.assets.heartbeat()
+
+    # ---- starting
+
+    def _start_ready(self, work: Work) -> None:
+        progress = True
+        while progress:
+            progress = False
+            for name in work.open():
+                node = work.graph.node(name)
+                if any(e.asset not in work.resolved for e in node.edges):
+                    if any(work.results.get(e.asset, _NONE).action in ("failed", "blocked") for e in node.edges):
+                        self._finish(work, StepResult(asset=name, kind=node.kind, action="blocked"))
+                        progress = True
+                    continue
+                if node.kind == "source":
+                    self._take_source(work, node)
+                    progress = True
+                elif self._start(work, node):
+                    progress = True
+        now = time.monotonic()
+        for running in [r for r in work.waiting if r.not_before <= now]:
+            if self._fits(work, running.node):
+                work.waiting.remove(running)
+                self._submit(work, running)
+
+    def _take_source(self, work: Work, node: Node) -> None:
+        source = node.thing
+        version = self.source_version(source, None)
+        if version is None and (source.files or source.sql or source.url):
+            repository = self.ensure_source(source)
+            try:
+                self.collect_source(repository, source, work.actor)
+            except NoriaError as error:
+                self._finish(
+                    work, StepResult(asset=node.name, kind="source", action="failed", error=error.as_dict()["error"])
+                )
+                return
+            version = self.source_version(source, None)
+        if version is None:
+            error = {
+                "code": "source_empty",
+                "message": f"The source {node.name!r} has no rows yet.",
+                "hint": f"noria data append {node.name} FILE",
+                "details": {},
+            }
+            self._finish(work, StepResult(asset=node.name, kind="source", action="failed", error=error))
+            return
+        work.resolved[node.name] = Resolved({"": version})
+        self._finish(work, StepResult(asset=node.name, kind="source", action="source", outputs={"": version.id}))
+
+    def collect_source(self, repository: Any, source: Any, actor: Actor) -> Any:
+        if source.folder:
+            return self._s.collector.collect_folder(repository, self.root / source.files, actor=actor)
+        return self._s.collector.collect(repository, self.source_spec(source), actor=actor)
+
+    def _start(self, work: Work, node: Node) -> bool:
+        """Takes a step from the cache or submits it; False where it has to wait for a free place."""
+        inputs = self.inputs(node, work.resolved)
+        params = work.params.get(node.name, node.params)
+        manifest = self.manifest(work.graph, node, params, inputs)
+        with self._db.read() as conn:
+            cached = queries.cached(conn, self._s.project_id, manifest.key)
+        outputs = None if node.name in work.forced else self.usable(cached)
+        if cached is not None and outputs is not None:
+            self._reuse(work, node, cached, outputs)
+            return True
+        if not self._fits(work, node):
+            return False
+        why = self.reasons(node, manifest, cached is not None, node.name in work.forced)
+        running = self._begin(work, node, manifest, params, inputs, why)
+        self._submit(work, running)
+        return True
+
+    def _reuse(self, work: Work, node: Node, cached: queries.Cached, outputs: dict[str, Version]) -> None:
+        with self._db.write() as tx:
+            for slot, version in outputs.items():
+                self._s.assets.link(tx, work.parent, version.id, Direction.REUSED, _slot(node.name, slot))
+            if not work.trial:
+                for version in outputs.values():
+                    self._s.assets.set_current(tx, version.asset_id, version.id)
+        work.resolved[node.name] = Resolved(outputs)
+        ids = {slot: version.id for slot, version in outputs.items()}
+        self._finish(
+            work, StepResult(asset=node.name, kind=node.kind, action="reused", run_id=cached.run_id, outputs=ids)
+        )
+
+    def _fits(self, work: Work, node: Node) -> bool:
+        caps, needed = work.executor.caps, node.resources
+        if needed["cpu"] > caps.cpus or needed["gpu"] > 0 or (needed["memory"] or 0) > caps.memory:
+            raise Infeasible(
+                f"{node.name!r} asks for {needed['cpu']} cpus, {needed['gpu']} gpus and "
+                f"{(needed['memory'] or 0) >> 20} MiB; this machine gives {caps.cpus} cpus, no gpu and "
+                f"{caps.memory >> 20} MiB.",
+                hint="Ask for less, or run it where there is more.",
+            )
+        running = [r for peer in work.peers for r in peer.running.values()]
+        used = sum(r.node.resources["cpu"] for r in running)
+        return not running or used + needed["cpu"] <= caps.cpus
+
+    def _begin(
+        self,
+        work: Work,
+        node: Node,
+        manifest: Manifest,
+        params: dict[str, Any],
+        inputs: dict[str, Version],
+        why: tuple[Why, ...],
+    ) -> Running:
+        kind = self._s.kinds[node.kind]
+        with self._db.write() as tx:
+            asset = self._s.assets.define(tx, self._s.project_id, node.name, kind.asset)
+            run = self._s.assets.start_run(
+                tx,
+                self._s.project_id,
+                kind="step",
+                name=node.name,
+                actor=work.actor,
+                asset_id=asset.id,
+                parent_id=work.parent,
+                trigger=work.trigger,
+                identity=manifest.key,
+            )
+            for slot, version in inputs.items():
+                self._s.assets.link(tx, run.id, version.id, Direction.IN, slot)
+            for slot, version_id in work.code.links.items():
+                self._s.assets.link(tx, run.id, version_id, Direction.CODE, slot)
+            if params:
+                texts = {k: v if isinstance(v, str) else repr(v) for k, v in params.items()}
+                self._s.tracking.track(tx, self._s.project_id, run.id, experiment=node.name, user=work.actor.name)
+                self._s.tracking.log(run.id, params=texts, tx=tx)
+        folder = self._s.home / "tasks" / run.id if work.executor.caps.files else None
+        return Running(node, run.id, manifest, params, inputs, why, folder)
+
+    def _submit(self, work: Work, running: Running) -> None:
+        node, kind = running.node, self._s.kinds[running.node.kind]
+        running.attempt = f"{running.run_id}.{running.attempts}"
+        if running.folder is not None:
+            shutil.rmtree(running.folder, ignore_errors=True)
+            running.folder.mkdir(parents=True)
+        files = work.executor.caps.files
+        spec = TaskSpec(
+            attempt=running.attempt,
+            asset=node.name,
+            kind=node.kind,
+            runner=kind.runner,
+            entry=node.entry,
+            code=work.code.path if files else "",
+            inputs=[self.values.spec(slot, version, files=files) for slot, version in running.inputs.items()],
+            params=running.params,
+            spec=kind.spec(node, work.graph),
+            out="" if running.folder is None else str(running.folder),
+            cpu=node.resources["cpu"],
+            memory=node.resources["memory"],
+            timeout=node.resources["timeout"],
+        )
+        work.running[running.attempt] = running
+        work.executor.submit(spec)
+
+    # ---- events
+
+    def _handle(self, work: Work, event: Event) -> None:
+        running = work.running.get(event.attempt)
+        if running is None:
+            return
+        if isinstance(event, Logged):
+            self._log(running, event.points, event.params)
+        elif isinstance(event, Lost):
+            error = {"code": event.code, "message": event.reason, "hint": f"noria runs logs {running.run_id}"}
+            self._failed(work, running, {**error, "details": {}}, TaskResult(attempt=event.attempt, ok=False))
+        elif isinstance(event, Done):
+            if event.result.ok:
+                self._land(work, running, event)
+            else:
+                assert event.result.error is not None
+                self._failed(work, running, event.result.error, event.result)
+
+    def _log(self, running: Running, points: list[PointSpec], params: dict[str, str]) -> None:
+        found = [Point(key=p.key, value=float(p.value), at=p.at, step=p.step) for p in points]
+        with self._db.write() as tx:
+            self._s.tracking.track(tx, self._s.project_id, running.run_id, experiment=running.node.name)
+            self._s.tracking.log(running.run_id, points=found, params=params, tx=tx)
+
+    def _land(self, work: Work, running: Running, done: Done) -> None:
+        """Stores the outputs and writes everything down in one transaction."""
+        node, kind = running.node, self._s.kinds[running.node.kind]
+        try:
+            values = self._outputs(running, done)
+            with self._s.sessions.writer() as writer:
+                known_us = self._s.clock.now_ms() * 1000
+                stored = [self.values.store(writer, value, known_us=known_us) for value in values]
+                packs = writer.flush()
+                with self._s.changes.begin("pipeline.step", self._s.project_id, work.actor) as change:
+                    self._s.sessions.seal(change.tx, packs)
+                    outputs = {s.slot: self._version(change.tx, work, node, running.run_id, s) for s in stored}
+                    if kind.land is not None:
+                        result = Landed(
+                            change=change,
+                            node=node,
+                            run_id=running.run_id,
+                            outputs=outputs,
+                            result=done.result,
+                            trial=work.trial,
+                        )
+                        kind.land(result)
+                    ids = {slot: version.id for slot, version in outputs.items()}
+                    asset_id = outputs[""].asset_id
+                    queries.record(change.tx, self._s.project_id, asset_id, running.run_id, running.manifest, ids)
+                    cost = {**done.result.cost, "attempts": running.attempts}
+                    self._s.assets.end_run(change.tx, running.run_id, RunState.DONE, cost=cost)
+                    change.note(node.name, run=running.run_id)
+                    payload = {"run": running.run_id, "version": str(outputs[""].digest)}
+                    change.event("asset.made", node.name, payload)
+        except NoriaError as error:
+            self._failed(work, running, error.as_dict()["error"], done.result, final=True)
+            return
+        del work.running[running.attempt]
+        self._keep_log(running)
+        work.resolved[node.name] = Resolved(outputs)
+        self._finish(
+            work,
+            StepResult(
+                asset=node.name,
+                kind=node.kind,
+                action="made",
+                run_id=running.run_id,
+                outputs=ids,
+                why=running.why,
+                wall_ms=done.result.cost.get("wall_ms", 0),
+            ),
+        )
+
+    def _outputs(self, running: Running, done: Done) -> list[Output]:
+        if running.folder is None:
+            return done.values
+        return [read_output(spec, running.folder) for spec in done.result.outputs]
+
+    def _version(self, tx: Any, work: Work, node: Node, run_id: RunId, stored: Stored) -> Version:
+        name = _slot(node.name, stored.slot)
+        kind = self._s.kinds[node.kind].asset if stored.slot == "" else AssetKind.REPORT
+        asset = self._s.assets.define(tx, self._s.project_id, name, kind)
+        version = self._s.assets.add_version(
+            tx,
+            asset.id,
+            digest=stored.digest,
+            content=stored.content,
+            layout=stored.layout,
+            size=stored.size,
+            rows=stored.rows,
+            meta=stored.meta,
+        )
+        self._s.assets.link(tx, run_id, version.id, Direction.OUT, stored.slot)
+        if not work.trial:
+            self._s.assets.set_current(tx, asset.id, version.id)
+        return version
+
+    def _failed(
+        self, work: Work, running: Running, error: dict[str, Any], result: TaskResult, *, final: bool = False
+    ) -> None:
+        work.running.pop(running.attempt, None)
+        if not final and running.attempts <= running.node.resources["retries"] and error["code"] in _RETRYABLE:
+            running.attempts += 1
+            pause = 0.25 * 2**running.attempts * (1 + secrets.randbelow(100) / 400)
+            running.not_before = time.monotonic() + pause
+            work.waiting.append(running)
+            return
+        self._keep_log(running)
+        with self._s.changes.begin("pipeline.step", self._s.project_id, work.actor) as change:
+            cost = {**result.cost, "attempts": running.attempts}
+            self._s.assets.end_run(change.tx, running.run_id, RunState.FAILED, error=error, cost=cost)
+            change.note(running.node.name, run=running.run_id, error=error["code"])
+            if running.node.kind == "check":
+                about = running.node.options["about"]
+                change.event("check.failed", running.node.name, {"run": running.run_id, "about": about})
+        self._finish(
+            work,
+            StepResult(
+                asset=running.node.name,
+                kind=running.node.kind,
+                action="failed",
+                run_id=running.run_id,
+                why=running.why,
+                wall_ms=result.cost.get("wall_ms", 0),
+                error=error,
+            ),
+        )
+
+    def _finish(self, work: Work, result: StepResult) -> None:
+        work.results[result.asset] = result
+        if work.advance is not None:
+            work.advance(1, text=result.asset)
+
+    def _keep_log(self, running: Running) -> None:
+        if running.folder is None:
+            return
+        log = running.folder / "log.txt"
+        if log.is_file() and log.stat().st_size:
+            target = self.log_path(running.run_id)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(log, target)
+        shutil.rmtree(running.folder, ignore_errors=True)
+
+    def log_path(self, run_id: RunId) -> Path:
+        """Where the prints of a run are kept."""
+        return self._s.home / "logs" / "runs" / f"{run_id}.log"
+
+    def _cancel_all(self, work: Work) -> None:
+        """Ends what runs; called when the driver itself is interrupted."""
+        for attempt in list(work.running):
+            work.executor.cancel(attempt, code="cancelled", reason="the run was interrupted", grace=0.5)
+        error = {
+            "code": "cancelled",
+            "message": "The run was interrupted.",
+            "hint": "noria run   goes on.",
+            "details": {},
+        }
+        for running in [*work.running.values(), *work.waiting]:
+            with self._db.write() as tx:
+                self._s.assets.end_run(tx, running.run_id, RunState.CANCELLED, error=error)
+            if running.folder is not None:
+                shutil.rmtree(running.folder, ignore_errors=True)
+
+    def materialised_code(self, version: Version | None) -> str:
+        if version is None or version.content != Content.TREE:
+            return ""
+        return str(self.code_folder(version.layout))
+
+    def code_folder(self, tree: Digest) -> Path:
+        """The files of a code snapshot, as a folder that is never changed."""
+        return snapshot.materialise(self._s.sessions.store, tree, self._s.home / "cache")
+
+
+def _slot(name: str, slot: str) -> str:
+    return name if slot == "" else f"{name}.{slot}"
+
+
+_NONE = StepResult(asset="", kind="", action="")

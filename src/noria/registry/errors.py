@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from noria.base.errors import Conflict, Invalid, NotFound
+
+
+class ModelNotFound(NotFound):
+    """There is no such registered model, version or alias."""
+
+    code = "model_not_found"
+
+
+class AliasMoved(Conflict):
+    """An alias points elsewhere than the caller had seen."""
+
+    code = "alias_moved"
+
+    def __init__(self, model: str, alias: str, expected: int | None, found: int | None) -> None:
+        super().__init__(
+            f"{model}@{alias} points at version {found or 'nothing'}, not at {expected or 'nothing'}.",
+            hint=f"noria models show {model}",
+            details={"model": model, "alias": alias, "expected": expected, "found": found},
+        )
+
+
+class AliasInvalid(Invalid):
+    """The name of an alias is not allowed."""
+
+    code = "alias_invalid"

@@ -1,0 +1,454 @@
+"""The process that owns the inference port: holds its socket, keeps the endpoint workers as the database says.
+
+It outlives the control process (decision 19): when that dies, predictions go on; when it comes back, it finds the
+supervisor through its lease. A worker that dies is replaced; it gets connections only when it holds everything that
+any routing names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from noria.base.errors import NoriaError, Unavailable
+from noria.base.times import SECOND
+from noria.serving.link import LEASE, socket_path
+from noria.serving.protocol import (
+    Answer,
+    Command,
+    Flush,
+    Forget,
+    Load,
+    Route,
+    RoutingSpec,
+    Serve,
+    Stop,
+    Unload,
+    WorkerSettings,
+    decode_answer,
+)
+from noria.serving.records import DeploymentState
+from noria.serving.service import Plan
+from noria.workspace import Workspace, connect
+
+log = logging.getLogger("noria.supervisor")
+
+POLL: Final = 0.5
+LEASE_MS: Final = 15 * SECOND
+_LOAD_SECONDS: Final = 120
+_STOP_SECONDS: Final = 15
+_KEPT: Final = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV"}
+"""Variables that a worker sees; everything else may hold a secret."""
+
+
+class PortTaken(Unavailable):
+    """Another program listens on the port."""
+
+    code = "port_taken"
+
+
+class WorkerGone(Unavailable):
+    """An endpoint worker ended."""
+
+    code = "worker_gone"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        PortTaken: the port is in use.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+        made.listen(1024)
+    except OSError as error:
+        made.close()
+        raise PortTaken(
+            f"{host}:{port} cannot be listened on: {error.strerror}.",
+            hint="Stop the other program, or choose another port: noria up --port 5100",
+            details={"host": host, "port": port},
+        ) from None
+    made.set_inheritable(True)
+    made.setblocking(False)
+    return made
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One endpoint worker, as its supervisor sees it."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    asked: dict[int, asyncio.Future[Answer]] = field(default_factory=dict[int, asyncio.Future[Answer]])
+    loaded: set[int] = field(default_factory=set[int])
+    routed: dict[str, int] = field(default_factory=dict[str, int])
+    serving: bool = False
+    gone: bool = False
+    number: int = 0
+
+    async def ask(self, command: Command, timeout: float = 30.0) -> dict[str, Any]:
+        """Sends a command and waits for its answer.
+
+        Raises:
+            WorkerGone: the worker ended first.
+        """
+        self.number += 1
+        command.id = self.number
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.asked[command.id] = future
+        try:
+            if self.gone:
+                raise WorkerGone(f"The endpoint worker {self.name} ended.")
+            assert self.process.stdin is not None
+            self.process.stdin.write(msgspec.json.encode(command) + b"\n")
+            answer = await asyncio.wait_for(future, timeout)
+        except (ConnectionError, TimeoutError) as error:
+            raise WorkerGone(f"The endpoint worker {self.name} does not answer: {error!r}.") from None
+        finally:
+            self.asked.pop(command.id, None)
+        if not answer.ok:
+            raise _as_error(answer)
+        return answer.facts
+
+    async def read(self) -> None:
+        """Takes the worker's answers until it ends."""
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            answer = decode_answer(line)
+            future = self.asked.get(answer.id)
+            if future is not None and not future.done():
+                future.set_result(answer)
+        self.gone = True
+        for future in self.asked.values():
+            if not future.done():
+                future.set_exception(WorkerGone(f"The endpoint worker {self.name} ended."))
+
+
+def _as_error(answer: Answer) -> NoriaError:
+    found = answer.error or {}
+    made = Unavailable(str(found.get("message", "?")), hint=str(found.get("hint", "")))
+    made.details = {"code": found.get("code", "")}
+    return made
+
+
+class Supervisor:
+    """One per machine and workspace."""
+
+    def __init__(
+        self, ws: Workspace, listening: socket.socket, *, workers: int, token: str | None, hosts: Iterable[str] = ()
+    ) -> None:
+        self._ws = ws
+        self._listening = listening
+        self._count = workers
+        self._token = token
+        self._hosts = list(hosts)
+        self._workers: list[_Worker] = []
+        self._started = 0
+        self._deaths = 0
+        self._sync_lock = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._socket = socket_path(ws.id, os.getpid())
+        host, port = listening.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Serves until told to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        if not await asyncio.to_thread(self._take_lease):
+            raise Unavailable("Another supervisor serves this workspace.", hint="noria up finds it by itself.")
+        self._socket.unlink(missing_ok=True)
+        control = await asyncio.start_unix_server(self._control, str(self._socket))
+        self._socket.chmod(0o600)
+        try:
+            await asyncio.gather(*(self._start_worker() for _ in range(self._count)))
+            await self.sync()
+            keeper = asyncio.create_task(self._keep_lease())
+            poller = asyncio.create_task(self._poll())
+            await self._stopping.wait()
+            keeper.cancel()
+            poller.cancel()
+        finally:
+            control.close()
+            self._socket.unlink(missing_ok=True)
+            await asyncio.gather(*(self._end_worker(w) for w in self._workers))
+            self._listening.close()
+            with contextlib.suppress(NoriaError):
+                await asyncio.to_thread(self._ws.jobs.release_lease, LEASE)
+
+    def _take_lease(self) -> bool:
+        info = {"socket": str(self._socket), "url": self.url, "pid": os.getpid(), "workers": self._count}
+        return self._ws.jobs.take_lease(LEASE, LEASE_MS, info) is not None
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_MS / 3000)
+            try:
+                if not await asyncio.to_thread(self._take_lease):
+                    log.error("the lease was taken by another supervisor; this one ends")
+                    self._stopping.set()
+                    return
+            except NoriaError as error:
+                log.warning("the lease could not be renewed: %s", error)
+
+    async def _poll(self) -> None:
+        """Looks for what other processes have changed, and for dead workers."""
+        seen: Any = None
+        while True:
+            await asyncio.sleep(POLL)
+            try:
+                await self._replace_dead()
+                found = await asyncio.to_thread(self._ws.serving.stamp)
+                if found != seen:
+                    await self.sync()
+                    seen = found
+            except NoriaError as error:
+                log.warning("the endpoints could not be brought up to date: %s", error)
+
+    # ---- workers
+
+    async def _start_worker(self) -> _Worker:
+        self._started += 1
+        name = f"w{self._started}-{os.getpid()}"
+        environment = {k: v for k, v in os.environ.items() if k in _KEPT}
+        for thread in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+            environment[thread] = "1"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "noria.worker.endpoint",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            pass_fds=(self._listening.fileno(),),
+            env=environment,
+            limit=16 << 20,
+        )
+        settings = WorkerSettings(
+            worker=name,
+            socket=self._listening.fileno(),
+            capture=str(self._ws.serving.capture_folder),
+            replica=str(self._ws.features.replica_path),
+            token=self._token,
+            hosts=self._hosts,
+        )
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(settings) + b"\n")
+        worker = _Worker(name, process)
+        self._spawn(worker.read())
+        self._workers.append(worker)
+        return worker
+
+    def _spawn(self, what: Any) -> None:
+        task = asyncio.create_task(what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _replace_dead(self) -> None:
+        dead = [w for w in self._workers if w.gone]
+        for worker in dead:
+            code = await worker.process.wait()
+            log.warning("the endpoint worker %s ended with code %s and is replaced", worker.name, code)
+            self._workers.remove(worker)
+            self._deaths += 1
+            await asyncio.sleep(min(5.0, 0.05 * 2 ** min(self._deaths, 7)))
+            await self._start_worker()
+        if dead:
+            await self.sync()
+
+    async def _end_worker(self, worker: _Worker) -> None:
+        with contextlib.suppress(NoriaError):
+            await worker.ask(Stop(0), 5.0)
+        try:
+            await asyncio.wait_for(worker.process.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            worker.process.kill()
+            await worker.process.wait()
+
+    # ---- bringing the workers to what the database says
+
+    async def sync(self) -> dict[str, Any]:
+        """Loads, routes and unloads until every worker is as the database says; returns what stands then."""
+        async with self._sync_lock:
+            plan = await asyncio.to_thread(self._ws.serving.plan)
+            await self._load(plan)
+            plan = await asyncio.to_thread(self._ws.serving.plan)
+            await asyncio.gather(*(self._bring(worker, plan) for worker in self._workers))
+            return self.status()
+
+    async def _load(self, plan: Plan) -> None:
+        """Loads what is missing in every worker; a new deployment is ready when all have it."""
+        for item in plan.deployments:
+            missing = [w for w in self._workers if not w.gone and item.id not in w.loaded]
+            if not missing and item.state == DeploymentState.READY:
+                continue
+            error = await self._load_one(item, missing)
+            if item.state == DeploymentState.STARTING:
+                state = DeploymentState.READY if error is None else DeploymentState.FAILED
+                await asyncio.to_thread(self._ws.serving.mark, item.id, state, error or "")
+            elif error is not None:
+                log.error("the deployment %s could not be loaded again: %s", item.id, error)
+
+    async def _load_one(self, item: Any, missing: list[_Worker]) -> str | None:
+        try:
+            package, code = await asyncio.to_thread(self._ws.serving.folders, item)
+            command = [Load(0, item.id, item.model, str(package), str(code)) for _ in missing]
+            asked = [w.ask(c, _LOAD_SECONDS) for w, c in zip(missing, command, strict=True)]
+            results = await asyncio.gather(*asked, return_exceptions=True)
+        except NoriaError as error:
+            return str(error)
+        failed: str | None = None
+        for worker, result in zip(missing, results, strict=True):
+            if isinstance(result, WorkerGone):
+                continue  # it is replaced, and its successor loads everything before it serves
+            if isinstance(result, BaseException):
+                failed = str(result)
+            else:
+                worker.loaded.add(item.id)
+        return failed
+
+    async def _bring(self, worker: _Worker, plan: Plan) -> None:
+        """Routes, and drops what nobody needs; a new worker serves from then on."""
+        with contextlib.suppress(WorkerGone):
+            whole = True
+            for name, routing in plan.routings.items():
+                if worker.routed.get(name) == routing.number:
+                    continue
+                if not {a.deployment for a in routing.arms} <= worker.loaded:
+                    whole = False
+                    continue
+                await worker.ask(Route(0, name, RoutingSpec.of(routing)))
+                worker.routed[name] = routing.number
+            for name in set(worker.routed) - set(plan.routings):
+                await worker.ask(Forget(0, name))
+                del worker.routed[name]
+            gone = worker.loaded - {d.id for d in plan.deployments}
+            if gone:
+                await worker.ask(Unload(0, sorted(gone)))
+                worker.loaded -= gone
+            if whole and not worker.serving:
+                await worker.ask(Serve(0))
+                worker.serving = True
+
+    async def flush(self) -> dict[str, Any]:
+        """Waits until everything that was answered so far is captured, the shadow's scores too."""
+        asked = [w.ask(Flush(0), 60.0) for w in self._workers if w.serving and not w.gone]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        counts: dict[str, int] = {}
+        for facts in results:
+            if isinstance(facts, dict):
+                for name, value in facts.items():
+                    counts[name] = counts.get(name, 0) + value
+        return {"counts": counts}
+
+    @property
+    def serving(self) -> int:
+        """How many workers take requests."""
+        return sum(w.serving and not w.gone for w in self._workers)
+
+    def status(self) -> dict[str, Any]:
+        names = {name for w in self._workers for name in w.routed}
+        return {
+            "url": self.url,
+            "pid": os.getpid(),
+            "workers": self._count,
+            "serving": self.serving,
+            "pids": [w.process.pid for w in self._workers],
+            "deaths": self._deaths,
+            "routed": {name: min(w.routed.get(name, 0) for w in self._workers) for name in sorted(names)},
+        }
+
+    # ---- the control socket
+
+    async def _control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await reader.readline()
+            if line:
+                writer.write(json.dumps(await self._answer(json.loads(line))).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):
+            return
+        finally:
+            writer.close()
+
+    async def _answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if asked["op"] == "sync":
+                await self._replace_dead()
+                return await self.sync()
+            if asked["op"] == "flush":
+                return await self.flush()
+            if asked["op"] == "stop":
+                self._stopping.set()
+            return self.status()
+        except NoriaError as error:
+            return error.as_dict()
+
+
+class Settings(msgspec.Struct):
+    """What a supervisor's process is started with, as JSON on its command line.
+
+    Attributes:
+        url: of the workspace.
+        ready: a descriptor; one line is written to it when predictions are served, or why that cannot be.
+    """
+
+    url: str
+    project: str
+    host: str
+    port: int
+    workers: int
+    hosts: list[str]
+    ready: int
+
+
+async def _run(ws: Workspace, settings: Settings) -> None:
+    listening = listen(settings.host, settings.port)
+    token = ws.environment.get("NORIA_TOKEN")
+    supervisor = Supervisor(ws, listening, workers=settings.workers, token=token, hosts=settings.hosts)
+    running = asyncio.create_task(supervisor.run())
+    while not running.done() and not supervisor.serving:
+        await asyncio.sleep(0.02)
+    if not running.done():
+        _say(settings.ready, supervisor.status())
+    await running
+
+
+def _say(descriptor: int, value: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(descriptor, json.dumps(value).encode() + b"\n")
+        os.close(descriptor)
+
+
+def main() -> None:
+    """Runs a supervisor in this process."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    try:
+        with connect(settings.url, project=settings.project) as ws:
+            asyncio.run(_run(ws, settings))
+    except NoriaError as error:
+        _say(settings.ready, error.as_dict())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

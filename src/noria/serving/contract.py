@@ -1,0 +1,136 @@
+"""What a request may be: a type made from the columns of the endpoint's source."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Final
+
+import msgspec
+import polars as pl
+
+from noria.base.names import nearest
+from noria.data.rows.schema import polars_type
+from noria.features.slices import TableMeta
+from noria.serving.errors import RequestInvalid
+
+MOST_ROWS: Final = 10_000
+_BITS: Final = {
+    f"{sign}int{bits}": (0 if sign else -(1 << (bits - 1)), (1 << bits) - 1 if sign else (1 << (bits - 1)) - 1)
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
+}
+
+
+class Contract:
+    """Decodes and checks the rows of requests, and turns them into frames."""
+
+    def __init__(self, source: TableMeta, features: dict[str, str]) -> None:
+        self.source = source
+        self._features = features
+        self._names = list(source.columns)
+        self._schema = {name: polars_type(kind) for name, kind in source.columns.items()}
+        fields = [(name, _field(kind, nullable=name not in source.key)) for name, kind in source.columns.items()]
+        row = msgspec.defstruct("Row", fields, forbid_unknown_fields=True)
+        self._request: Any = msgspec.json.Decoder(
+            msgspec.defstruct(
+                "Request",
+                [
+                    ("row", row | None, None),
+                    ("rows", list[row] | None, None),  # type: ignore[valid-type]
+                    ("id", str | None, None),
+                    ("ids", list[str] | None, None),
+                ],
+                forbid_unknown_fields=True,
+            )
+        )
+
+    def decode(self, body: bytes) -> tuple[list[Any], list[str] | None, bool]:
+        """(rows, ids given by the caller, whether it was one row alone) of a request's body.
+
+        Raises:
+            RequestInvalid: with the field, and what to send instead.
+        """
+        try:
+            request = self._request.decode(body)
+        except msgspec.ValidationError as error:
+            raise self._explained(str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RequestInvalid(
+                f"The request is not valid JSON: {error!s:.200}.", hint='{"row": {...}} or {"rows": [{...}]}'
+            ) from None
+        if (request.row is None) == (request.rows is None):
+            raise RequestInvalid("A request holds either row or rows.", hint='{"row": {...}} or {"rows": [{...}]}')
+        rows = [request.row] if request.row is not None else request.rows
+        ids = [request.id] if request.id is not None else request.ids
+        if not rows or len(rows) > MOST_ROWS:
+            raise RequestInvalid(f"A request holds 1 to {MOST_ROWS} rows, not {len(rows)}.")
+        if ids is not None:
+            self._check_ids(ids, len(rows))
+        return rows, ids, request.row is not None
+
+    def decode_rows(self, rows: list[dict[str, Any]]) -> list[Any]:
+        """Rows as plain values, checked like a request's."""
+        return self.decode(msgspec.json.encode({"rows": rows}))[0]
+
+    @staticmethod
+    def _check_ids(ids: list[str], count: int) -> None:
+        if len(ids) != count:
+            raise RequestInvalid(f"There are {len(ids)} ids for {count} rows.")
+        if len(set(ids)) != count or not all(0 < len(i) <= 200 for i in ids):
+            raise RequestInvalid("Ids are different texts of 1 to 200 characters.")
+
+    def _explained(self, text: str) -> RequestInvalid:
+        hint = f"Columns: {', '.join(self._names)}."
+        for name in self._features:
+            if f"unknown field `{name}`" in text:
+                hint = f"{name} is a feature: it is computed here. Send the row of {self.source.name} only."
+                break
+        else:
+            if "unknown field `" in text:
+                hint = nearest(text.split("`")[1], self._names) or hint
+        return RequestInvalid(f"The request does not fit: {text}.", hint=hint)
+
+    def frame(self, rows: list[Any]) -> pl.DataFrame:
+        """The rows as a frame of the source."""
+        columns: dict[str, pl.Series] = {}
+        for name, dtype in self._schema.items():
+            values = [getattr(row, name) for row in rows]
+            columns[name] = pl.Series(name, values, dtype=dtype, strict=False)
+        return pl.DataFrame(columns)
+
+    def entity(self, row: Any) -> str:
+        """The key of a row, as JSON."""
+        return msgspec.json.encode([getattr(row, name) for name in self.source.key]).decode()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "source": self.source.name,
+            "key": list(self.source.key),
+            "columns": dict(self.source.columns),
+            "features": self._features,
+        }
+
+
+def _field(kind: str, *, nullable: bool) -> Any:
+    made: Any
+    if kind in _BITS:
+        low, high = _BITS[kind]
+        if kind in ("int64", "uint64"):
+            made = int if kind == "int64" else Annotated[int, msgspec.Meta(ge=0)]
+        else:
+            made = Annotated[int, msgspec.Meta(ge=low, le=high)]
+    elif kind.startswith("float"):
+        made = float
+    elif kind == "bool":
+        made = bool
+    elif kind == "str":
+        made = Annotated[str, msgspec.Meta(max_length=10_000)]
+    elif kind.startswith("datetime"):
+        made = Annotated[dt.datetime, msgspec.Meta(tz="," in kind)]
+    elif kind == "date":
+        made = dt.date
+    elif kind == "time":
+        made = dt.time
+    else:
+        raise RequestInvalid(f"A column of the type {kind} cannot be part of a request.")
+    return made | None if nullable else made

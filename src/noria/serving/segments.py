@@ -1,0 +1,192 @@
+"""Capture segments: what was answered, on disk before the answer left (decision 7). Pinned by golden/segment.bin.
+
+    header   "NRSG" version u8, 3 bytes zero
+    record   length u32, crc32 u32 of the payload, payload (MessagePack of ``Captured``)
+
+One ``write`` a record, before the answer: a killed process loses nothing that was answered. A group fsync every few
+milliseconds bounds what a power cut can take. A record that was cut off at the end of a file is no error.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from noria.serving.errors import SegmentDamaged
+from noria.store.errors import FormatTooNew
+
+HEADER: Final = b"NRSG\x01\x00\x00\x00"
+_FRAME: Final = struct.Struct("<II")
+_ROTATE: Final = 32 << 20
+SYNC_SECONDS: Final = 0.005
+
+
+class CapturedRow(msgspec.Struct, array_like=True):
+    """One scored row.
+
+    Attributes:
+        id: of the prediction; with the deployment it is unique.
+        entity: the key of the source row, as JSON.
+        at: its moment, microseconds of event time; None where it has none.
+        request: the source row, as JSON; features: the values in the model's order, as JSON.
+    """
+
+    id: str
+    entity: str
+    at: int | None
+    score: float
+    request: bytes
+    features: bytes
+
+
+class Captured(msgspec.Struct, array_like=True):
+    """What one deployment scored of one request.
+
+    Attributes:
+        role: champion, canary or shadow; ``answered``: this score was the answer.
+        received: wall time in milliseconds; latency: microseconds of the whole request.
+        commits: ids of the commits of the tables that were read.
+        error: the code of the error where the deployment failed; there are no rows then, ``count`` says how many.
+    """
+
+    endpoint: str
+    revision: int
+    deployment: int
+    model: str
+    role: str
+    answered: bool
+    received: int
+    latency: int
+    commits: list[str]
+    rows: list[CapturedRow]
+    error: str = ""
+    count: int = 0
+
+
+class SegmentWriter:
+    """One worker's segments. ``write`` is called by one thread; syncing happens in another."""
+
+    def __init__(self, folder: Path, worker: str) -> None:
+        self._folder = folder
+        self._worker = worker
+        folder.mkdir(parents=True, exist_ok=True)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._handle = -1
+        self._size = 0
+        self._dirty = False
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._open()
+        self._thread = threading.Thread(target=self._sync_loop, name="capture-sync", daemon=True)
+        self._thread.start()
+
+    def write(self, *records: Captured) -> None:
+        """Appends records with one system call."""
+        parts: list[bytes] = []
+        for record in records:
+            payload = self._encoder.encode(record)
+            parts += (_FRAME.pack(len(payload), zlib.crc32(payload)), payload)
+        data = b"".join(parts)
+        with self._lock:
+            try:
+                written = os.write(self._handle, data)
+                while written < len(data):  # a full disk or a signal may cut it
+                    written += os.write(self._handle, data[written:])
+            except OSError:
+                os.ftruncate(self._handle, self._size)  # half a record in the middle would be damage
+                raise
+            self._size += len(data)
+            if not self._dirty:
+                self._dirty = True
+                self._wake.set()
+            if self._size >= _ROTATE:
+                self._close()
+                self._open()
+
+    def sync(self) -> None:
+        """Makes everything written so far durable, without holding up writers."""
+        with self._lock:
+            if not self._dirty:
+                return
+            self._dirty = False
+            handle = os.dup(self._handle)
+        try:
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
+
+    def close(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+        with self._lock:
+            self._close()
+
+    def _open(self) -> None:
+        name = f"{self._worker}-{secrets.token_hex(6)}.seg"
+        self._handle = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        fcntl.flock(self._handle, fcntl.LOCK_SH)  # while it is held, nobody takes the file away
+        os.write(self._handle, HEADER)
+        self._size = len(HEADER)
+
+    def _close(self) -> None:
+        os.fdatasync(self._handle)
+        os.close(self._handle)
+        self._dirty = False
+
+    def _sync_loop(self) -> None:
+        while not self._stopping:
+            self._wake.wait()
+            self._wake.clear()
+            time.sleep(SYNC_SECONDS)  # what comes meanwhile shares the fsync
+            self.sync()
+
+
+_decoder: Any = msgspec.msgpack.Decoder(Captured)
+
+
+def read(path: Path, start: int = 0) -> Iterator[tuple[Captured, int]]:
+    """(record, end of it) for every whole record from byte ``start`` on; stops before one that is not whole yet.
+
+    Raises:
+        SegmentDamaged: a record in the middle does not have its checksum.
+    """
+    with path.open("rb") as file:
+        head = file.read(len(HEADER))
+        if len(head) < len(HEADER):
+            return
+        if head[:4] != HEADER[:4]:
+            raise SegmentDamaged(f"{path.name} does not begin like a capture segment.", hint="noria admin verify")
+        if head[4] > HEADER[4]:
+            raise FormatTooNew(f"The segment {path.name}", head[4], HEADER[4])
+        position = max(start, len(HEADER))
+        file.seek(position)
+        data = file.read()
+    offset = 0
+    while offset + _FRAME.size <= len(data):
+        length, checksum = _FRAME.unpack_from(data, offset)
+        end = offset + _FRAME.size + length
+        if end > len(data):
+            return
+        payload = data[offset + _FRAME.size : end]
+        if zlib.crc32(payload) != checksum:
+            if end == len(data):
+                return  # the last record, half written when the power went
+            raise SegmentDamaged(
+                f"{path.name} is damaged at byte {position + offset}: a record does not have its checksum.",
+                hint="What comes before it was taken over; keep the file and report it.",
+                details={"segment": path.name, "offset": position + offset},
+            )
+        yield _decoder.decode(payload), position + end
+        offset = end

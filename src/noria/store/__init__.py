@@ -1,0 +1,8 @@
+"""Immutable objects, named by what they hold, in packs. Knows bytes; knows nothing of machine learning or SQL."""
+
+from __future__ import annotations
+
+from noria.store.objects import ObjectStore, Writer
+from noria.store.records import Entry, EntryKind, FileContent, Kind, PackInfo
+
+__all__ = ["Entry", "EntryKind", "FileContent", "Kind", "ObjectStore", "PackInfo", "Writer"]

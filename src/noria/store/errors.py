@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from noria.base.errors import Invalid, MissingExtra, NotFound, Unavailable
+
+
+class ObjectMissing(NotFound):
+    """A row names an object that no pack holds."""
+
+    code = "object_missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The object {name} is in no pack of this store.",
+            hint="noria admin verify   tells what else is damaged; restore the pack from a backup.",
+            details={"object": name},
+        )
+
+
+class ObjectCorrupt(Unavailable):
+    """Stored bytes are not the bytes that were written. They are never handed out."""
+
+    code = "object_corrupt"
+
+    def __init__(self, name: str, pack: str, offset: int, reason: str) -> None:
+        super().__init__(
+            f"The object {name} in pack {pack} at byte {offset} is damaged: {reason}.",
+            hint="noria admin verify   lists what uses it; put the same data again or restore the pack from a backup.",
+            details={"object": name, "pack": pack, "offset": offset, "reason": reason},
+        )
+
+
+class PackCorrupt(Unavailable):
+    """A pack file is not one, or was cut off."""
+
+    code = "pack_corrupt"
+
+    def __init__(self, pack: str, reason: str) -> None:
+        super().__init__(
+            f"The pack {pack} cannot be read: {reason}.",
+            hint="noria admin verify   lists what is affected; restore the file from a backup.",
+            details={"pack": pack, "reason": reason},
+        )
+
+
+class FormatTooNew(Unavailable):
+    """Written by a newer noria."""
+
+    code = "format_too_new"
+
+    def __init__(self, what: str, found: int, known: int) -> None:
+        super().__init__(
+            f"{what} has format {found}; this noria reads formats up to {known}.",
+            hint='pip install --upgrade "noria"',
+            details={"found": found, "known": known},
+        )
+
+
+class PathUnsafe(Invalid):
+    """A path would leave the folder that it belongs to."""
+
+    code = "path_unsafe"
+
+
+class FileChanged(Unavailable):
+    """A file changed while it was read."""
+
+    code = "file_changed"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} changed while it was read, three times in a row.",
+            hint="Commit it when nothing writes to it any more.",
+            details={"path": path},
+        )
+
+
+class StoreUrlUnknown(Invalid):
+    """No backend for this URL."""
+
+    code = "store_url_unknown"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"{url!r} is not the URL of a store.", hint="Write file:///folder or s3://bucket/prefix.")
+
+
+__all__ = [
+    "FileChanged",
+    "FormatTooNew",
+    "MissingExtra",
+    "ObjectCorrupt",
+    "ObjectMissing",
+    "PackCorrupt",
+    "PathUnsafe",
+    "StoreUrlUnknown",
+]

@@ -1,0 +1,99 @@
+"""Which pack holds which object. A cache: it is rebuilt from the packs' own indexes whenever it is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from noria.store.packs import Located
+from noria.store.records import Kind
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS packs (num INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS objects (
+    id BLOB NOT NULL, pack INTEGER NOT NULL, offset INTEGER NOT NULL, stored INTEGER NOT NULL, raw INTEGER NOT NULL,
+    kind INTEGER NOT NULL, flags INTEGER NOT NULL, PRIMARY KEY (id, pack)
+) WITHOUT ROWID;
+"""
+
+
+class PackIndex:
+    """Thread-safe; shared between processes through the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._db = self._open()
+        self._names: dict[int, str] = {}
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._connect()
+        except sqlite3.DatabaseError:
+            # Damaged: throw it away, the packs know everything that it knew.
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=10.0, check_same_thread=False, isolation_level=None)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=OFF")  # a cache needs no durability
+        db.executescript(_SCHEMA)
+        return db
+
+    def find(self, oid: bytes) -> list[tuple[str, Located]]:
+        """Every place where the object lies: (pack, where)."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT pack, offset, stored, raw, kind, flags FROM objects WHERE id = ?", (oid,)
+            ).fetchall()
+            return [
+                (self._name(pack), Located(oid, offset, stored, raw, Kind(kind), flags))
+                for pack, offset, stored, raw, kind, flags in rows
+            ]
+
+    def _name(self, num: int) -> str:
+        name = self._names.get(num)
+        if name is None:
+            name = self._db.execute("SELECT name FROM packs WHERE num = ?", (num,)).fetchone()[0]
+            self._names[num] = name
+        return name
+
+    def packs(self) -> set[str]:
+        with self._lock:
+            return {name for (name,) in self._db.execute("SELECT name FROM packs")}
+
+    def add(self, pack: str, located: Iterable[Located]) -> None:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.execute("INSERT OR IGNORE INTO packs (name) VALUES (?)", (pack,))
+                (num,) = self._db.execute("SELECT num FROM packs WHERE name = ?", (pack,)).fetchone()
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [(r.id, num, r.offset, r.stored, r.raw, int(r.kind), r.flags) for r in located],
+                )
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
+    def remove(self, pack: str) -> None:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM objects WHERE pack IN (SELECT num FROM packs WHERE name = ?)", (pack,))
+            self._db.execute("DELETE FROM packs WHERE name = ?", (pack,))
+            self._db.execute("COMMIT")
+            self._names.clear()
+
+    def count(self) -> int:
+        with self._lock:
+            return int(self._db.execute("SELECT count(*) FROM objects").fetchone()[0])
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()

@@ -1,0 +1,250 @@
+"""The content store: the one final class above the byte stores."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import blake3
+import zstandard
+
+from noria.base.digest import Digest
+from noria.base.errors import DiskFull
+from noria.base.faults import Faults, NoFaults
+from noria.store import packs
+from noria.store.bytestore import ByteStore
+from noria.store.errors import ObjectCorrupt, ObjectMissing
+from noria.store.index import PackIndex
+from noria.store.packs import Located
+from noria.store.records import Kind, PackInfo
+
+PACK_TARGET = 64 << 20
+_SPILL = 8 << 20
+_MAPS = 64
+
+
+def pack_name(pack: str) -> str:
+    return f"packs/{pack[:2]}/{pack}.pack"
+
+
+class ObjectStore:
+    """Reads and writes immutable objects by id. Thread-safe.
+
+    Args:
+        source: where pack files lie.
+        cache: a local folder for the index and for packs being written.
+    """
+
+    def __init__(self, source: ByteStore, cache: Path, faults: Faults | None = None) -> None:
+        self.source = source
+        self.temporary = cache / "tmp"
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        self.index = PackIndex(cache / "index.db")
+        self.faults = faults or NoFaults()
+        self._maps: dict[str, mmap.mmap] = {}
+        self._lock = threading.Lock()
+
+    # ---- reading
+
+    def get(self, oid: Digest, kind: Kind) -> bytes:
+        """The raw bytes of an object, verified. A damaged copy is skipped where another pack holds a whole one."""
+        return bytes(self.view(oid, kind))
+
+    def view(self, oid: Digest, kind: Kind) -> bytes | memoryview:
+        """Like ``get``, without a copy where the pack can be mapped. Valid as long as it is referenced."""
+        damage: ObjectCorrupt | None = None
+        for pack, found in self._places(oid):
+            if found.kind != kind:
+                continue
+            try:
+                return packs.open_record(pack, found, self._record(pack, found))
+            except ObjectCorrupt as error:
+                damage = error
+            except ObjectMissing:
+                self.index.remove(pack)  # the file went away, the cache did not know
+        if damage is not None:
+            raise damage
+        raise ObjectMissing(f"{kind.name.lower()} {oid.short}")
+
+    def has(self, oid: Digest, *, ignoring: frozenset[str] = frozenset()) -> bool:
+        """Whether a pack that is not in ``ignoring`` holds the object (existence only; bytes are checked on read)."""
+        return any(pack not in ignoring for pack, _ in self.index.find(oid.raw))
+
+    def stored_size(self, oid: Digest) -> int:
+        places = self._places(oid)
+        return places[0][1].stored if places else 0
+
+    def _places(self, oid: Digest) -> list[tuple[str, Located]]:
+        found = self.index.find(oid.raw)
+        if not found and self.refresh():
+            found = self.index.find(oid.raw)
+        return found
+
+    def _record(self, pack: str, found: Located) -> bytes | memoryview:
+        length = packs.RECORD.size + found.stored
+        mapped = self._map(pack)
+        if mapped is not None:
+            return memoryview(mapped)[found.offset : found.offset + length]
+        return self.source.read(pack_name(pack), found.offset, length)
+
+    def _map(self, pack: str) -> mmap.mmap | None:
+        with self._lock:
+            mapped = self._maps.pop(pack, None)
+            if mapped is None:
+                path = self.source.local_path(pack_name(pack))
+                if path is None:
+                    return None
+                try:
+                    with path.open("rb") as file:
+                        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                except (FileNotFoundError, ValueError):
+                    raise ObjectMissing(pack) from None
+            self._maps[pack] = mapped  # the last one is the youngest
+            while len(self._maps) > _MAPS:
+                self._maps.pop(next(iter(self._maps)))  # unmapped when the last view of it is gone
+            return mapped
+
+    # ---- packs
+
+    def refresh(self) -> bool:
+        """Learns of packs that other processes wrote; says whether there were any."""
+        known, news = self.index.packs(), False
+        for name in self.source.list("packs/"):
+            pack = name.rsplit("/", 1)[1].removesuffix(".pack")
+            if pack not in known:
+                self.index.add(pack, list(self.pack_entries(pack)))
+                news = True
+        return news
+
+    def pack_entries(self, pack: str) -> Iterator[Located]:
+        """The index of a pack, read from the pack itself and verified."""
+        name = pack_name(pack)
+        packs.check_header(pack, self.source.read(name, 0, packs.HEADER.size))
+        footer = self.source.read(name, -packs.FOOTER.size, packs.FOOTER.size)
+        size = self.source.size(name)
+        offset, count, digest = packs.parse_footer(pack, size, footer)
+        yield from packs.parse_index(pack, self.source.read(name, offset, count * packs.INDEX.size), digest)
+
+    def check_pack(self, pack: str) -> list[ObjectCorrupt]:
+        """Re-hashes every object of a pack and returns what is damaged."""
+        damaged: list[ObjectCorrupt] = []
+        name = pack_name(pack)
+        for found in self.pack_entries(pack):
+            record = self.source.read(name, found.offset, packs.RECORD.size + found.stored)
+            try:
+                packs.check_sum(pack, found, record)
+                packs.open_record(pack, found, record)
+            except ObjectCorrupt as error:
+                damaged.append(error)
+        return damaged
+
+    def drop_pack(self, pack: str) -> None:
+        """Removes a pack that nothing needs any more (garbage collection decides)."""
+        with self._lock:
+            self._maps.pop(pack, None)
+        self.index.remove(pack)
+        self.source.delete(pack_name(pack))
+
+    def writer(self, *, ignoring: frozenset[str] = frozenset()) -> Writer:
+        """A writer for one transaction. ``ignoring`` names condemned packs: what they hold is stored again."""
+        return Writer(self, ignoring)
+
+    def close(self) -> None:
+        self.index.close()
+        with self._lock:
+            self._maps.clear()
+
+
+class Writer:
+    """Collects the new objects of one transaction into packs. Not thread-safe.
+
+    Nothing that was put is promised before ``flush`` has returned; a writer that is dropped leaves only garbage.
+
+    Attributes:
+        written: bytes that were new.
+        reused: bytes that the store had already.
+    """
+
+    def __init__(self, store: ObjectStore, ignoring: frozenset[str]) -> None:
+        self._store = store
+        self._ignoring = ignoring
+        self._compressor = zstandard.ZstdCompressor(level=1)
+        self._pending: dict[bytes, Located] = {}
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._offset = 0
+        self._hash = blake3.blake3()
+        self._path: Path | None = None
+        self._finished: list[PackInfo] = []
+        self.written = 0
+        self.reused = 0
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
+
+    def put(self, kind: Kind, raw: bytes) -> Digest:
+        """Stores an object unless it is there; returns its id."""
+        oid = packs.object_id(kind, raw)
+        if oid.raw in self._pending or self._store.has(oid, ignoring=self._ignoring):
+            self.reused += len(raw)
+            return oid
+        flags, stored = packs.squeeze(kind, raw, self._compressor)
+        if self._offset == 0:
+            self._append(packs.header())
+        self._pending[oid.raw] = Located(oid.raw, self._offset, len(stored), len(raw), kind, flags)
+        self._append(packs.record_header(oid, kind, flags, len(raw), stored))
+        self._append(stored)
+        self.written += len(raw)
+        if self._offset >= PACK_TARGET:
+            self._finish_pack()
+        return oid
+
+    def flush(self) -> list[PackInfo]:
+        """Makes everything durable; returns the packs, to be named in the transaction that needs them."""
+        if self._pending:
+            self._finish_pack()
+        packs_made, self._finished = self._finished, []
+        return packs_made
+
+    def _append(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._hash.update(data)
+        self._buffered += len(data)
+        self._offset += len(data)
+        if self._buffered >= _SPILL:
+            self._spill()
+
+    def _spill(self) -> None:
+        if self._path is None:
+            self._path = self._store.temporary / f"{secrets.token_hex(8)}.pack"
+        self._store.faults.at("store.write")
+        try:
+            with self._path.open("ab") as file:
+                file.write(b"".join(self._parts))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._path.unlink(missing_ok=True)
+                raise DiskFull(str(self._store.temporary)) from error
+            raise
+        self._parts, self._buffered = [], 0
+
+    def _finish_pack(self) -> None:
+        located = list(self._pending.values())
+        self._append(packs.tail(located, self._offset))
+        self._spill()
+        pack = self._hash.hexdigest()
+        path, size = self._path, self._offset
+        assert path is not None
+        self._store.source.put(pack_name(pack), path)
+        self._store.index.add(pack, located)
+        self._finished.append(PackInfo(id=pack, size=size, count=len(located)))
+        self._pending, self._offset, self._hash, self._path = {}, 0, blake3.blake3(), None

@@ -1,0 +1,137 @@
+"""The pack file: records one after another, then a sorted index, then a footer. Pinned by ``tests/golden/pack``.
+
+    header   "noriapak", version u32, reserved u32                                                    16 bytes
+    record   kind u8, flags u8, reserved u16, raw length u32, stored length u32, crc32 u32, id 32 B   48 bytes
+             then the stored bytes
+    index    id 32 B, record offset u64, stored length u32, raw length u32, kind u8, flags u8, 2 B    52 bytes each
+    footer   index offset u64, count u32, BLAKE3 of the index 32 B, "noriaend"                        52 bytes
+
+All integers little-endian. Flag 1: the payload is one zstd frame. The crc32 covers the stored bytes, for a quick
+scrub; the id is BLAKE3-256 of the kind byte and the raw bytes, and is checked on every read.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import blake3
+import zstandard
+
+from noria.base.digest import Digest
+from noria.store.errors import FormatTooNew, ObjectCorrupt, PackCorrupt
+from noria.store.records import Kind
+
+VERSION: Final = 1
+MAGIC: Final = b"noriapak"
+END: Final = b"noriaend"
+HEADER: Final = struct.Struct("<8sII")
+RECORD: Final = struct.Struct("<BBHIII32s")
+INDEX: Final = struct.Struct("<32sQIIBBH")
+FOOTER: Final = struct.Struct("<QI32s8s")
+ZSTD: Final = 1
+
+_SAMPLE: Final = 4096
+_SMALL: Final = 96
+# Parquet is compressed already, and a fragment that lies raw in its pack can be memory-mapped.
+_NEVER_COMPRESSED: Final = {Kind.FRAGMENT}
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where one object lies in one pack."""
+
+    id: bytes
+    offset: int
+    stored: int
+    raw: int
+    kind: Kind
+    flags: int
+
+
+def object_id(kind: Kind, raw: bytes | memoryview) -> Digest:
+    hasher = blake3.blake3(bytes((kind,)))
+    hasher.update(raw)
+    return Digest(hasher.digest())
+
+
+def squeeze(kind: Kind, raw: bytes, compressor: zstandard.ZstdCompressor) -> tuple[int, bytes]:
+    """Compresses where a sample of the bytes shrinks by more than a tenth."""
+    if kind in _NEVER_COMPRESSED or len(raw) < _SMALL:
+        return 0, raw
+    if len(raw) > 4 * _SAMPLE:
+        middle = len(raw) // 2
+        sample = raw[middle : middle + _SAMPLE]
+        if len(compressor.compress(sample)) > 0.9 * len(sample):
+            return 0, raw
+    packed = compressor.compress(raw)
+    return (ZSTD, packed) if len(packed) < 0.9 * len(raw) else (0, raw)
+
+
+def record_header(oid: Digest, kind: Kind, flags: int, raw_length: int, stored: bytes) -> bytes:
+    return RECORD.pack(kind, flags, 0, raw_length, len(stored), zlib.crc32(stored), oid.raw)
+
+
+def header() -> bytes:
+    return HEADER.pack(MAGIC, VERSION, 0)
+
+
+def tail(located: Iterable[Located], index_offset: int) -> bytes:
+    """The sorted index and the footer."""
+    rows = sorted(located, key=lambda item: item.id)
+    index = b"".join(INDEX.pack(r.id, r.offset, r.stored, r.raw, r.kind, r.flags, 0) for r in rows)
+    return index + FOOTER.pack(index_offset, len(rows), blake3.blake3(index).digest(), END)
+
+
+def check_header(pack: str, data: bytes) -> None:
+    if len(data) < HEADER.size:
+        raise PackCorrupt(pack, f"it has only {len(data)} bytes")
+    magic, version, _ = HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise PackCorrupt(pack, "it does not begin like a pack")
+    if version > VERSION:
+        raise FormatTooNew(f"The pack {pack}", version, VERSION)
+
+
+def parse_footer(pack: str, size: int, data: bytes) -> tuple[int, int, bytes]:
+    """(index offset, count, hash of the index) from the last bytes of a pack of ``size`` bytes."""
+    if len(data) < FOOTER.size:
+        raise PackCorrupt(pack, "it was cut off")
+    offset, count, digest, end = FOOTER.unpack(data[-FOOTER.size :])
+    if end != END or offset + count * INDEX.size + FOOTER.size != size:
+        raise PackCorrupt(pack, "it was cut off or does not end like a pack")
+    return offset, count, digest
+
+
+def parse_index(pack: str, data: bytes, digest: bytes) -> Iterator[Located]:
+    if blake3.blake3(data).digest() != digest:
+        raise PackCorrupt(pack, "its index is damaged")
+    for oid, offset, stored, raw, kind, flags, _ in INDEX.iter_unpack(data):
+        yield Located(oid, offset, stored, raw, Kind(kind), flags)
+
+
+def check_sum(pack: str, found: Located, data: bytes) -> None:
+    """The header's crc32 against the stored bytes: finds damage that a decompressor happens to ignore."""
+    expected = RECORD.unpack_from(data)[5] if len(data) >= RECORD.size else -1
+    if zlib.crc32(data[RECORD.size :]) != expected:
+        raise ObjectCorrupt(found.id.hex()[:16], pack, found.offset, "its bytes do not have their checksum")
+
+
+def open_record(pack: str, found: Located, data: bytes | memoryview) -> bytes | memoryview:
+    """The raw bytes of a record (header and payload in ``data``), verified against the object's id."""
+    name = found.id.hex()[:16]
+    if len(data) != RECORD.size + found.stored:
+        raise ObjectCorrupt(name, pack, found.offset, "the pack ends inside it")
+    payload = memoryview(data)[RECORD.size :]
+    raw: bytes | memoryview = payload
+    if found.flags & ZSTD:
+        try:
+            raw = zstandard.ZstdDecompressor().decompress(payload, max_output_size=found.raw)
+        except zstandard.ZstdError:
+            raise ObjectCorrupt(name, pack, found.offset, "it cannot be decompressed") from None
+    if len(raw) != found.raw or object_id(found.kind, raw).raw != found.id:
+        raise ObjectCorrupt(name, pack, found.offset, "its content does not have its digest")
+    return raw

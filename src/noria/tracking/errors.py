@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from noria.base.errors import Conflict, Invalid, NotFound
+
+
+class ExperimentNotFound(NotFound):
+    """There is no such experiment."""
+
+    code = "experiment_not_found"
+
+
+class ExperimentExists(Conflict):
+    """The name is taken."""
+
+    code = "experiment_exists"
+
+
+class ParamChanged(Conflict):
+    """A parameter was logged before with another value."""
+
+    code = "param_changed"
+
+    def __init__(self, run_id: str, key: str, before: str, after: str) -> None:
+        super().__init__(
+            f"The parameter {key!r} of run {run_id} is {before!r:.100} and cannot become {after!r:.100}.",
+            hint="Log it under another name, or in another run: parameters say what a run was started with.",
+            details={"run_id": run_id, "key": key, "before": before, "after": after},
+        )
+
+
+class KeyInvalid(Invalid):
+    """The name of a metric, parameter or tag is not allowed."""
+
+    code = "key_invalid"
+
+
+class FilterInvalid(Invalid):
+    """A filter cannot be read."""
+
+    code = "filter_invalid"

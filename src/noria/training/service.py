@@ -1,0 +1,263 @@
+"""The verbs of training: sweep, and what is known of a trained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from noria.assets import Assets, Changes, EvidenceLog
+from noria.assets.records import Direction, RunState, Version
+from noria.base import canonical
+from noria.base.actor import Actor
+from noria.base.ids import ProjectId, RunId
+from noria.db import Database
+from noria.pipelines.errors import PipelineFailed
+from noria.pipelines.graph import Graph, Node
+from noria.pipelines.records import StepResult
+from noria.pipelines.service import Pipelines
+from noria.pipelines.service.driver import Work
+from noria.registry import Registry
+from noria.registry.records import ModelVersion
+from noria.tracking import Tracking
+from noria.training import package
+from noria.training import sweep as sweeps
+from noria.training.errors import TrainingInvalid
+from noria.training.evaluation import Evaluation
+from noria.training.kinds import EVALUATOR
+from noria.training.metrics import DEFAULTS, METRICS
+from noria.training.package import Package
+from noria.training.records import Sweep, Trial
+
+WIDTH = 4
+"""Trials of one round. Fixed: the number of processes must not change what is tried."""
+
+
+class Training:
+    """One per workspace."""
+
+    def __init__(
+        self,
+        db: Database,
+        project_id: ProjectId,
+        assets: Assets,
+        changes: Changes,
+        evidence: EvidenceLog,
+        tracking: Tracking,
+        registry: Registry,
+        pipelines: Pipelines,
+    ) -> None:
+        self._db = db
+        self._project_id = project_id
+        self._assets = assets
+        self._changes = changes
+        self._evidence = evidence
+        self._tracking = tracking
+        self._registry = registry
+        self._pipelines = pipelines
+
+    # ---- sweeps
+
+    def sweep(
+        self,
+        model: Any,
+        *,
+        actor: Actor,
+        trials: int | None = None,
+        executor: Any = None,
+        trigger: str | None = None,
+        advance: Callable[..., None] | None = None,
+    ) -> Sweep:
+        """Searches a model's hyperparameters, in rounds, several at once; registers the best as a new version.
+
+        Trials are judged on the validation rows; the test rows stay for the gates. A trial that ran before with the
+        same code, data and values is taken from the cache, so an interrupted sweep goes on where it stopped.
+
+        Raises:
+            TrainingInvalid: the model declares nothing to search.
+            PipelineFailed: every trial failed.
+        """
+        graph = self._pipelines.graph([model])
+        name = graph.name_of(model)
+        node = graph.node(name)
+        if node.kind != "model" or not node.options["search"]:
+            raise TrainingInvalid(
+                f"{name!r} declares nothing to search.", hint="@nr.model(..., search={'C': nr.space.log(0.01, 10)})"
+            )
+        wanted = trials or node.options["trials"]
+        inputs = [e.asset for e in node.edges]
+        self._pipelines.run(inputs, actor=actor, executor=executor, trigger=trigger)
+        run_id, code, made = self._begin(graph, node, wanted, actor, trigger, executor)
+        done: list[Trial] = []
+        try:
+            self._rounds(graph, node, wanted, actor, trigger, run_id, code, made, done, advance)
+            best = self._best(node, done, run_id)
+            final = self._pipelines.run([name], best.params, actor=actor, executor=executor, trigger=trigger)
+        except BaseException as error:
+            self._end(run_id, RunState.FAILED, {"code": "sweep_failed", "message": str(error)})
+            raise
+        finally:
+            if not hasattr(executor, "submit"):
+                made.close()
+        return self._finish(node, run_id, done, best, final.steps[name], actor)
+
+    def _begin(
+        self, graph: Graph, node: Node, trials: int, actor: Actor, trigger: str | None, executor: Any
+    ) -> tuple[RunId, Any, Any]:
+        made, _ = self._pipelines.open_executor(executor, graph, [node.name])
+        code = self._pipelines.code_links(files=made.caps.files)
+        with self._changes.begin("training.sweep", self._project_id, actor) as change:
+            run = self._assets.start_run(
+                change.tx, self._project_id, kind="sweep", name=node.name, actor=actor, trigger=trigger
+            )
+            for slot, version_id in code.links.items():
+                self._assets.link(change.tx, run.id, version_id, Direction.CODE, slot)
+            change.note(node.name, run=run.id, trials=trials)
+        return run.id, code, made
+
+    def _rounds(
+        self,
+        graph: Graph,
+        node: Node,
+        wanted: int,
+        actor: Actor,
+        trigger: str | None,
+        run_id: RunId,
+        code: Any,
+        executor: Any,
+        done: list[Trial],
+        advance: Callable[..., None] | None,
+    ) -> None:
+        space = {name: s.spec() for name, s in node.options["search"].items()}
+        better = METRICS[self.primary(node)].better if self.primary(node) in METRICS else 1
+        versions = [str(self._pipelines.current(e.asset).digest) for e in node.edges]
+        seed = canonical.digest([node.name, space, versions]).hex
+        order = self._pipelines.order_without_checks(graph, [node.name])
+        while len(done) < wanted:
+            width = min(WIDTH, wanted - len(done))
+            asked = sweeps.ask(space, [(t.params, t.value) for t in done], width, better=better, seed=seed)
+            works = [
+                Work(
+                    graph=graph,
+                    order=order,
+                    params={node.name: graph.params(node.name, params)},
+                    forced=set(),
+                    actor=actor,
+                    trigger=trigger,
+                    parent=run_id,
+                    code=code,
+                    executor=executor,
+                    advance=None,
+                    trial=True,
+                )
+                for params in asked
+            ]
+            self._pipelines.drive(*works)
+            for params, work in zip(asked, works, strict=True):
+                done.append(self._trial(node, len(done), params, work.results[node.name]))
+                if advance is not None:
+                    advance(1, text=f"{node.name}: trial {len(done)} of {wanted}", total=wanted)
+
+    def _trial(self, node: Node, number: int, params: dict[str, Any], result: StepResult) -> Trial:
+        value = None
+        if result.run_id is not None and result.action in ("made", "reused"):
+            point = self._tracking.data(result.run_id).metrics.get(f"valid.{self.primary(node)}")
+            value = None if point is None or point.value != point.value else point.value
+        return Trial(
+            number=number,
+            params=params,
+            value=value,
+            run_id=result.run_id,
+            version_id=result.outputs.get(""),
+            cached=result.action == "reused",
+            error=None if result.error is None else result.error["message"],
+        )
+
+    def _best(self, node: Node, done: list[Trial], run_id: RunId) -> Trial:
+        good = [t for t in done if t.value is not None]
+        if not good:
+            errors = [(f"{node.name} trial {t.number}", {"message": t.error or "no value"}) for t in done]
+            raise PipelineFailed(run_id, errors)
+        better = METRICS[self.primary(node)].better if self.primary(node) in METRICS else 1
+        return max(good, key=lambda t: (better * (t.value or 0.0), -t.number))
+
+    def _finish(
+        self, node: Node, run_id: RunId, done: list[Trial], best: Trial, made: StepResult, actor: Actor
+    ) -> Sweep:
+        version = self._registry.register(
+            self._project_id, node.name, actor=actor, version_id=made.outputs[""], run_id=made.run_id
+        )
+        distinct = {name: len({repr(t.params[name]) for t in done}) for name in node.options["search"]}
+        facts = {"trials": len(done), "failed": sum(t.value is None for t in done), "distinct": distinct}
+        with self._changes.begin("training.swept", self._project_id, actor) as change:
+            self._assets.link(change.tx, run_id, made.outputs[""], Direction.OUT, "")
+            self._assets.end_run(change.tx, run_id, RunState.DONE, cost={"trials": len(done)})
+            self._evidence.record(
+                change,
+                "search",
+                version.name,
+                passed=len(done) >= 2 and all(count > 1 for count in distinct.values()),
+                evaluator=EVALUATOR,
+                version_id=made.outputs[""],
+                run_id=run_id,
+                details={**facts, "best": best.params, "value": best.value, "metric": self.primary(node)},
+            )
+            change.note(version.name, run=run_id)
+            change.event("sweep.done", node.name, {"run": run_id, "model": version.name})
+        better = METRICS[self.primary(node)].better if self.primary(node) in METRICS else 1
+        return Sweep(
+            run_id=run_id,
+            model=node.name,
+            metric=self.primary(node),
+            better=better,
+            trials=done,
+            best=best,
+            model_version=version.name,
+            facts=facts,
+        )
+
+    def _end(self, run_id: RunId, state: RunState, error: dict[str, Any]) -> None:
+        with self._db.write() as tx:
+            self._assets.end_run(tx, run_id, state, error=error)
+
+    def primary(self, node: Node) -> str:
+        """The name of a model's primary metric."""
+        chosen = node.options["metrics"]
+        if not chosen:
+            return DEFAULTS["binary"][0]
+        return chosen[0] if isinstance(chosen[0], str) else chosen[0].__name__
+
+    # ---- trained models
+
+    def package(self, version: Version) -> Package:
+        """What a model version says of itself; the model itself is not loaded here."""
+        return package.read(self._pipelines.values.materialise(version))
+
+    def package_of(self, model: ModelVersion) -> Package:
+        return self.package(self.version_of(model))
+
+    def version_of(self, model: ModelVersion) -> Version:
+        """The asset version that holds a model version's package."""
+        if model.version_id is None:
+            raise TrainingInvalid(f"{model.name} names a model that noria did not store.", hint="noria models import")
+        return self._assets.version(model.version_id)
+
+    def reference(self, version: Version) -> dict[str, Any]:
+        return package.reference(self._pipelines.values.materialise(version))
+
+    def evaluation(self, model: ModelVersion) -> Evaluation:
+        """The test rows of a model version with their scores."""
+        assert model.run_id is not None
+        for edge in self._assets.edges(model.run_id):
+            if edge.direction == Direction.OUT and edge.slot == "evaluation":
+                return Evaluation.read(self._pipelines.values.materialise(self._assets.version(edge.version_id)))
+        raise TrainingInvalid(f"{model.name} was never judged.")
+
+    def facts(self, model: ModelVersion) -> dict[str, Any]:
+        """What was found when a model version was judged: metrics with intervals, baselines, slices."""
+        assert model.run_id is not None
+        for edge in self._assets.edges(model.run_id):
+            if edge.direction == Direction.OUT and edge.slot == "evaluation":
+                folder = self._pipelines.values.materialise(self._assets.version(edge.version_id))
+                return json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        return {}

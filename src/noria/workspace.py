@@ -1,0 +1,436 @@
+"""The composition root: from a URL to everything. The only module that reads the environment or builds a service.
+
+Rooms are built when they are first asked for, and their modules are imported then, so that a command that needs the
+metadata only never pays for Polars (the one reason for the imports inside functions below).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from noria import project as project_file
+from noria.assets import Assets, Change, Changes, Deliveries, EvidenceLog, Lineage, ProjectClock, StoreSessions
+from noria.assets import tables as asset_tables
+from noria.assets.audit import AuditLog
+from noria.assets.records import Content, Project, Version
+from noria.assets.retention import Retention
+from noria.base.actor import Actor
+from noria.base.clock import Clock, SystemClock
+from noria.base.errors import Conflict, NotFound
+from noria.base.faults import CrashAt, Faults, NoFaults
+from noria.db import Database
+from noria.db.engine import HEAD_REVISION
+from noria.jobs import Jobs
+from noria.jobs.queries import prune as prune_jobs
+
+if TYPE_CHECKING:
+    from noria.assets.verify import Walker
+    from noria.data import Collector, Data
+    from noria.data.records import Commit, Repository
+    from noria.data.rows import RowsChange
+    from noria.features.service import Features
+    from noria.pipelines.kinds import StepKind
+    from noria.pipelines.service import Pipelines
+    from noria.registry import Registry
+    from noria.serving.service import Serving
+    from noria.store import Kind, ObjectStore
+    from noria.tracking import Tracking
+    from noria.training.service import Training
+
+HOME = ".noria"
+FORMATS = {"pack": 1, "tree": 1, "commit": 1, "table": 1, "segment": 1, "manifest": 1, "task": 1}
+"""The newest format of each kind that this noria writes; a workspace with a newer one is refused (decision 17)."""
+
+SUBSCRIPTIONS: dict[str, tuple[str, ...]] = {}
+
+
+class WorkspaceMissing(NotFound):
+    """There is no workspace here."""
+
+    code = "workspace_missing"
+
+
+class WorkspaceExists(Conflict):
+    """There is a workspace here already."""
+
+    code = "workspace_exists"
+
+
+class Workspace:
+    """An open workspace. Close it, or use it as a context manager.
+
+    Attributes:
+        home: the local folder for caches, sockets and logs; of a folder workspace, the workspace itself.
+        url: opens the same workspace again, in another process.
+        project: the project that verbs work on.
+        actor: who asks, where a verb is called without an actor.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        home: Path | None,
+        *,
+        project_name: str,
+        source: project_file.ProjectFile | None,
+        environment: Mapping[str, str],
+        clock: Clock,
+        faults: Faults,
+    ) -> None:
+        self.db = db
+        self.clock = clock
+        self.faults = faults
+        self.source = source
+        self.environment = environment
+        self.actor = Actor(name=f"user:{environment.get('NORIA_ACTOR') or environment.get('USER') or 'local'}")
+        db.check_revision()
+        with db.read() as conn:
+            row = conn.execute(select(asset_tables.workspace)).one()
+        self.id: str = row.id
+        self.home = home or Path.home() / ".cache" / "noria" / self.id
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.url = str(self.home) if db.url.startswith("sqlite") else db.url
+        self.store_url: str = row.store_url
+        self._check_formats(row.formats)
+        self.event_clock = ProjectClock(db, clock)
+        self.assets = Assets(db, clock, self.event_clock, faults)
+        self.changes = Changes(db, self.event_clock, SUBSCRIPTIONS, faults)
+        self.deliveries = Deliveries(db, clock)
+        self.lineage = Lineage(db)
+        self.evidence = EvidenceLog(db)
+        self.audit = AuditLog(db)
+        self.jobs = Jobs(db, clock, self.event_clock, self.assets.holder, faults)
+        self.retention = Retention(db)
+        self.retention.register("jobs", lambda tx, project_id, before: prune_jobs(tx.conn, project_id, before))
+        self.project: Project = self.assets.ensure_project(project_name)
+
+    @staticmethod
+    def _check_formats(found: Mapping[str, int]) -> None:
+        from noria.store.errors import FormatTooNew
+
+        for what, number in found.items():
+            if number > FORMATS.get(what, 0):
+                raise FormatTooNew(f"This workspace's {what}", number, FORMATS.get(what, 0))
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        from noria.store import ObjectStore
+        from noria.store.factory import byte_store
+
+        source = byte_store(self.store_url, home=self.home, environment=self.environment, faults=self.faults)
+        return ObjectStore(source, self.home / "cache", self.faults)
+
+    @cached_property
+    def sessions(self) -> StoreSessions:
+        return StoreSessions(self.db, self.store, self.clock, self.assets.holder)
+
+    @cached_property
+    def data(self) -> Data:
+        from noria.data import Data
+        from noria.data.service import Services
+
+        def on_rows(change: Change, repository: Repository, rows: RowsChange, commit: Commit) -> None:
+            self.features.on_rows(change, repository, rows, commit)
+
+        return Data(
+            Services(
+                db=self.db,
+                assets=self.assets,
+                changes=self.changes,
+                sessions=self.sessions,
+                evidence=self.evidence,
+                clock=self.clock,
+                event_clock=self.event_clock,
+                faults=self.faults,
+                home=self.home,
+                listeners=[on_rows],
+            )
+        )
+
+    @cached_property
+    def collector(self) -> Collector:
+        from noria.data import Collector
+
+        root = self.source.root if self.source is not None else self.home.parent
+        cache = self.home / "cache"
+        return Collector(self.db, self.data, self.assets, self.changes, self.clock, root, cache)
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        from noria.tracking import Tracking
+
+        return Tracking(self.db, self.assets, self.changes)
+
+    @cached_property
+    def registry(self) -> Registry:
+        from noria.registry import Registry
+
+        return Registry(self.db, self.changes)
+
+    @cached_property
+    def pipelines(self) -> Pipelines:
+        from noria.pipelines.kinds import StepKinds
+        from noria.pipelines.service import Pipelines
+        from noria.pipelines.service import Services as PipelineServices
+
+        return Pipelines(
+            PipelineServices(
+                db=self.db,
+                project_id=self.project.id,
+                assets=self.assets,
+                changes=self.changes,
+                sessions=self.sessions,
+                evidence=self.evidence,
+                data=self.data,
+                collector=self.collector,
+                tracking=self.tracking,
+                clock=self.clock,
+                faults=self.faults,
+                home=self.home,
+                source=self.source,
+                kinds=StepKinds(self._step_kinds()),
+                environment=self.environment,
+                secret=self.environment.get,
+            )
+        )
+
+    def _step_kinds(self) -> dict[str, StepKind]:
+        from noria.features.kinds import feature_kind
+        from noria.labels.kinds import label_kind
+        from noria.pipelines.kinds import PLAIN
+        from noria.training.kinds import check_kind, model_kind
+
+        return {
+            **PLAIN,
+            "check": check_kind(PLAIN["check"]),
+            "features": feature_kind(self.evidence),
+            "labels": label_kind(),
+            "model": model_kind(self.registry, self.evidence),
+        }
+
+    @cached_property
+    def training(self) -> Training:
+        from noria.training.service import Training
+
+        return Training(
+            self.db,
+            self.project.id,
+            self.assets,
+            self.changes,
+            self.evidence,
+            self.tracking,
+            self.registry,
+            self.pipelines,
+        )
+
+    @cached_property
+    def serving(self) -> Serving:
+        from noria.serving.service import Serving
+
+        return Serving(
+            self.db,
+            self.project.id,
+            self.assets,
+            self.changes,
+            self.registry,
+            self.training,
+            self.features,
+            self.pipelines,
+            self.home,
+        )
+
+    @cached_property
+    def features(self) -> Features:
+        from noria.features.service import Features
+
+        return Features(self.db, self.data, self.changes, self.evidence, self.project.id, self.home)
+
+    def verify(self, *, data: bool = False, advance: Callable[..., None] | None = None) -> list[str]:
+        """What does not hold between rows and bytes, in words; with ``data``, every byte is read."""
+        from noria.assets.verify import verify
+
+        return verify(self.db, self.store, self._walkers(), data=data, advance=advance)
+
+    def _walkers(self) -> dict[Content, Walker]:
+        from noria.store import Kind, tree
+
+        def folder(version: Version) -> Iterator[tuple[Kind, bytes]]:
+            return tree.objects_of(self.store, version.layout)
+
+        def blob(version: Version) -> Iterator[tuple[Kind, bytes]]:
+            yield Kind.BLOB, version.layout.raw
+
+        def table(version: Version) -> Iterator[tuple[Kind, bytes]]:
+            from noria.data.rows import load_layout
+            from noria.data.rows.read import objects_of
+
+            return objects_of(version.layout, load_layout(self.store, version.layout))
+
+        return {Content.TABLE: table, Content.TREE: folder, Content.MODEL: folder, Content.JSON: blob}
+
+    # ---- life
+
+    def close(self) -> None:
+        if "features" in self.__dict__:
+            self.features.replica.close()
+        if "sessions" in self.__dict__:
+            self.sessions.close()
+        if "store" in self.__dict__:
+            self.store.close()
+        self.db.close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.home)!r}, project={self.project.name!r})"
+
+
+def connect(
+    url: str | os.PathLike[str] | None = None,
+    *,
+    project: str | None = None,
+    clock: Clock | None = None,
+    faults: Faults | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Workspace:
+    """Opens a workspace.
+
+    Args:
+        url: a folder that holds a project or a workspace, or ``postgresql://...``. Default: the workspace that the
+            nearest project names, else ``.noria`` in the nearest project.
+        project: another project than the one of the folder.
+
+    Raises:
+        WorkspaceMissing: there is none; ``noria init`` makes one.
+        WorkspaceTooNew: it was written by a newer noria.
+    """
+    env = os.environ if environment is None else environment
+    place, root = _locate(url, env)
+    source = project_file.load(root) if root is not None else None
+    if isinstance(place, str):
+        home, db_url = (None if root is None else root / HOME), place
+    else:
+        if not (place / "meta.db").is_file():
+            raise WorkspaceMissing(f"There is no workspace in {place.parent}.", hint="noria init")
+        home, db_url = place, f"sqlite:///{place / 'meta.db'}"
+    return _open(db_url, home, source, project, clock or SystemClock(), faults or _faults(env), env)
+
+
+def _open(
+    db_url: str,
+    home: Path | None,
+    source: project_file.ProjectFile | None,
+    project: str | None,
+    clock: Clock,
+    faults: Faults,
+    env: Mapping[str, str],
+) -> Workspace:
+    return Workspace(
+        Database(db_url, clock, faults),
+        home,
+        project_name=project or (source.name if source else "default"),
+        source=source,
+        environment=env,
+        clock=clock,
+        faults=faults,
+    )
+
+
+def init(
+    folder: str | os.PathLike[str],
+    *,
+    db_url: str | None = None,
+    store_url: str = "file:",
+    clock: Clock | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Workspace:
+    """Makes a workspace in ``folder`` (and a ``noria.toml`` where there is none) and opens it."""
+    from noria.db.migrate import upgrade
+
+    env = os.environ if environment is None else environment
+    root = Path(folder).resolve()
+    home = root / HOME
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    clock = clock or SystemClock()
+    db = Database(db_url or f"sqlite:///{home / 'meta.db'}", clock, _faults(env))
+    if db.revision() >= HEAD_REVISION:
+        db.close()
+        raise WorkspaceExists(f"There is a workspace in {root} already.", hint="noria doctor")
+    if db_url is not None and store_url == "file:":
+        store_url = (home / "store").as_uri()  # a database is seen from several places: the store's is written out
+    with db.write() as tx:
+        upgrade(db, tx)
+        row = {"id": secrets.token_hex(16), "created_at": tx.now_ms, "store_url": store_url, "formats": FORMATS}
+        tx.insert(asset_tables.workspace, {**row, "gc_epoch": 0})
+    db.close()
+    if project_file.find_root(root) is None:
+        setting = f'workspace = "{db_url}"\n' if db_url else ""
+        name = "".join(c if c.isalnum() or c in "_.-" else "-" for c in root.name).lstrip("-.0123456789") or "default"
+        (root / "noria.toml").write_text(f'name = "{name}"\nmodules = []\n{setting}', encoding="utf-8")
+    found = project_file.find_root(root)
+    assert found is not None
+    url = db_url or f"sqlite:///{home / 'meta.db'}"
+    return _open(url, home, project_file.load(found), None, clock, _faults(env), env)
+
+
+def migrate(url: str | os.PathLike[str] | None = None, *, environment: Mapping[str, str] | None = None) -> Any:
+    """Brings an older workspace to this version, after a backup; returns (before, after, path of the backup)."""
+    from noria.db.migrate import upgrade
+
+    env = os.environ if environment is None else environment
+    place, _ = _locate(url, env)
+    db_url = place if isinstance(place, str) else f"sqlite:///{place / 'meta.db'}"
+    if not isinstance(place, str) and not (place / "meta.db").is_file():
+        raise WorkspaceMissing(f"There is no workspace in {place.parent}.", hint="noria init")
+    clock = SystemClock()
+    db = Database(db_url, clock, _faults(env))
+    found = db.revision()
+    if found >= HEAD_REVISION:
+        db.check_revision()
+        return found, found, None
+    backup = None
+    if not isinstance(place, str):
+        backup = db.backup(place / f"meta-before-{HEAD_REVISION}-{clock.now_ms()}.db")
+    with db.write() as tx:
+        before, after = upgrade(db, tx)
+        tx.execute(update(asset_tables.workspace).values(formats=FORMATS))
+    db.close()
+    return before, after, backup
+
+
+def _locate(url: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Path | str, Path | None]:
+    """(home folder or database URL, project root)."""
+    text = None if url is None else os.fspath(url)
+    text = text or env.get("NORIA_WORKSPACE")
+    if text is not None and "://" in text:
+        return text, project_file.find_root(Path.cwd())
+    if text is not None:
+        folder = Path(text).expanduser().resolve()
+        if folder.name == HOME:
+            return folder, project_file.find_root(folder.parent)
+        root = folder if (folder / "noria.toml").is_file() else project_file.find_root(folder)
+        return folder / HOME, root
+    root = project_file.find_root(Path.cwd())
+    if root is None:
+        raise WorkspaceMissing(f"Neither {Path.cwd()} nor a folder above it holds a project.", hint="noria init")
+    named = project_file.load(root).workspace
+    if named is None:
+        return root / HOME, root
+    return (named, root) if "://" in named else ((root / named).resolve() / HOME, root)
+
+
+def _faults(env: Mapping[str, str]) -> Faults:
+    point = env.get("NORIA_FAULT")
+    return CrashAt.parse(point) if point else NoFaults()

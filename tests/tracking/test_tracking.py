@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import math
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noria.base.actor import Actor
+from noria.base.errors import NoriaError
+from noria.tracking import filters
+from noria.tracking.errors import ExperimentExists, ExperimentNotFound, FilterInvalid, KeyInvalid, ParamChanged
+from noria.tracking.records import Point
+from noria.workspace import Workspace
+
+
+def new_run(ws: Workspace, actor: Actor, name: str = "r", experiment: str = "Default"):
+    with ws.db.write() as tx:
+        run = ws.assets.start_run(tx, ws.project.id, kind="mlflow", name=name, actor=actor, leased=False)
+        ws.tracking.track(tx, ws.project.id, run.id, experiment=experiment, user="alice")
+    return run.id
+
+
+def test_histories_keep_nan_infinities_int64_and_repeats_once(both: Workspace, actor: Actor) -> None:
+    run = new_run(both, actor)
+    far = 2**63 - 1
+    points = [
+        Point(key="loss", value=1.0, at=5, step=1),
+        Point(key="loss", value=math.nan, at=5, step=2),
+        Point(key="loss", value=math.inf, at=far, step=-far - 1),
+        Point(key="loss", value=1.0, at=5, step=1),
+    ]
+    both.tracking.log(run, points=points)
+    both.tracking.log(run, points=points[:2])
+    found = both.tracking.history(run, "loss").items
+    assert len(found) == 3
+    assert [p.step for p in found] == [1, 2, -far - 1]
+    assert math.isnan(found[1].value)
+    assert found[2].value == math.inf
+    assert math.isnan(both.tracking.data(run).metrics["loss"].value)
+
+
+def test_the_latest_point_is_by_step_then_time_then_value(both: Workspace, actor: Actor) -> None:
+    run = new_run(both, actor)
+    for value, at, step in [(1.0, 10, 5), (2.0, 99, 4), (3.0, 10, 5), (2.5, 10, 5), (0.5, 11, 5)]:
+        both.tracking.log(run, points=[Point(key="m", value=value, at=at, step=step)])
+    assert both.tracking.data(run).metrics["m"].value == 0.5
+
+
+def test_a_batch_is_all_or_nothing(both: Workspace, actor: Actor) -> None:
+    run = new_run(both, actor)
+    both.tracking.log(run, params={"a": "1"})
+    with pytest.raises(ParamChanged, match="'1' and cannot become '2'"):
+        both.tracking.log(run, params={"b": "1", "a": "2"}, points=[Point(key="m", value=1, at=0)], tags={"t": "x"})
+    data = both.tracking.data(run)
+    assert (data.params, data.metrics, data.tags) == ({"a": "1"}, {}, {})
+
+
+def test_params_may_come_late_and_again_with_the_same_value(both: Workspace, actor: Actor) -> None:
+    from noria.assets.records import RunState
+
+    run = new_run(both, actor)
+    with both.db.write() as tx:
+        both.assets.end_run(tx, run, RunState.DONE, fence=None)
+    both.tracking.log(run, params={"a": "1"})
+    both.tracking.log(run, params={"a": "1"}, tags={"note": "x"})
+    both.tracking.log(run, tags={"note": "y"})
+    assert both.tracking.data(run).params == {"a": "1"}
+    assert both.tracking.data(run).tags == {"note": "y"}
+    both.tracking.delete_tag(run, "note")
+    assert both.tracking.data(run).tags == {}
+
+
+@pytest.mark.parametrize("key", ["", "a//b", "../x", "/a", "x" * 251, "a\nb", "a;b"])
+def test_names_that_could_become_paths_are_refused(both: Workspace, actor: Actor, key: str) -> None:
+    run = new_run(both, actor)
+    with pytest.raises(KeyInvalid):
+        both.tracking.log(run, params={key: "1"})
+    with pytest.raises(KeyInvalid):
+        both.tracking.log(run, points=[Point(key="m", value=1, at=0, step=2**63)])
+
+
+def test_many_writers_on_one_run_lose_nothing(both: Workspace, actor: Actor) -> None:
+    run = new_run(both, actor)
+
+    def write(writer: int) -> None:
+        for step in range(20):
+            both.tracking.log(run, points=[Point(key=f"m{writer}", value=step, at=step, step=step)])
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {k: p.value for k, p in both.tracking.data(run).metrics.items()} == {f"m{n}": 19.0 for n in range(4)}
+    assert len(both.tracking.history(run, "m0").items) == 20
+
+
+def test_histories_are_paged(both: Workspace, actor: Actor) -> None:
+    run = new_run(both, actor)
+    both.tracking.log(run, points=[Point(key="m", value=n, at=n, step=n) for n in range(25)])
+    values, after = [], None
+    while True:
+        page = both.tracking.history(run, "m", limit=10, after=after)
+        values += [p.value for p in page.items]
+        after = page.next
+        if after is None:
+            break
+    assert values == list(range(25))
+
+
+def test_experiments(both: Workspace, actor: Actor) -> None:
+    made = both.tracking.create_experiment(both.project.id, "team/flights", actor=actor, tags={"a": "b"})
+    assert both.tracking.experiment(both.project.id, "team/flights") == made
+    assert made.tags == {"a": "b"}
+    with pytest.raises(ExperimentExists):
+        both.tracking.create_experiment(both.project.id, "team/flights", actor=actor)
+    with pytest.raises(ExperimentNotFound) as error:
+        both.tracking.experiment(both.project.id, "team/flight")
+    assert "team/flights" in error.value.hint
+
+
+@pytest.fixture
+def three(both: Workspace, actor: Actor, clock) -> Workspace:
+    for number, (loss, depth, team) in enumerate([(0.5, "3", "Blue"), (math.nan, "4", "red"), (0.2, "3", "green")]):
+        clock.tick(1000)
+        run = new_run(both, actor, f"run{number}", "Default" if number else "other")
+        both.tracking.log(
+            run, params={"depth": depth}, tags={"team": team}, points=[Point(key="loss", value=loss, at=0)]
+        )
+    return both
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ["run2", "run1", "run0"]),
+        ("metrics.loss < 0.4", ["run2"]),
+        ("metrics.loss >= -1e9", ["run2", "run0"]),
+        ("params.depth = '3'", ["run2", "run0"]),
+        ('params.depth = "3" and metrics.loss > 0.3', ["run0"]),
+        ("params.depth != '3'", ["run1"]),
+        ("params.nope != '3'", []),
+        ("tags.team like 'B%'", ["run0"]),
+        ("tags.team like 'b%'", []),
+        ("tags.team ilike 'b%' AND state = 'running'", ["run0"]),
+        ("name = 'run1'", ["run1"]),
+        ("attributes.start_time > 1356998401500", ["run2", "run1"]),
+        ("user = 'alice' and user_id != 'bob'", ["run2", "run1", "run0"]),
+        ('tags.`team` = "green"', ["run2"]),
+        ("tags.team = 'x'' or 1=1'", None),
+    ],
+)
+def test_search(three: Workspace, text: str, names: list[str] | None) -> None:
+    if names is None:
+        with pytest.raises(FilterInvalid):
+            three.tracking.search(three.project.id, text)
+        return
+    found = three.tracking.search(three.project.id, text).items
+    assert [three.assets.run(r).name for r in found] == names
+
+
+def test_search_orders_pages_and_narrows(three: Workspace) -> None:
+    def names(**how):
+        return [three.assets.run(r).name for r in three.tracking.search(three.project.id, **how).items]
+
+    assert names(order_by="metrics.loss asc") == ["run2", "run0", "run1"]
+    assert names(order_by="metrics.loss desc") == ["run0", "run2", "run1"]
+    assert names(experiment="other") == ["run0"]
+    page = three.tracking.search(three.project.id, limit=2)
+    rest = three.tracking.search(three.project.id, limit=2, after=page.next)
+    assert len(page.items) + len(rest.items) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["metrics.loss", "metrics.loss <", "metrics.loss < 'a'", "params.x = 3", "params.x < 'a'", "sate = 'done'",
+     "a = 'b' or c = 'd'", "metrics.loss < 1 metrics.loss < 2", "(a = 'b')", "tags.x = 'a", "; drop table runs",
+     "name = 'x' and " * 60 + "name = 'y'", "x" * 20_000],
+)  # fmt: skip
+def test_wrong_filters_are_explained(text: str) -> None:
+    with pytest.raises(FilterInvalid):
+        filters.parse(text)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_filter_or_refused(text: str) -> None:
+    try:
+        clauses = filters.parse(text)
+    except NoriaError:
+        return
+    assert len(clauses) <= filters.MAX_CLAUSES
+
+
+def test_a_deleted_run_is_hidden_and_comes_back(both: Workspace, actor: Actor) -> None:
+    run = new_run(both, actor)
+    both.tracking.delete_run(run, actor=actor)
+    assert both.tracking.search(both.project.id).items == []
+    both.tracking.delete_run(run, actor=actor, restore=True)
+    assert both.tracking.search(both.project.id).items == [run]
