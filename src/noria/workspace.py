@@ -35,12 +35,17 @@ if TYPE_CHECKING:
     from noria.data import Collector, Data
     from noria.data.records import Commit, Repository
     from noria.data.rows import RowsChange
+    from noria.delivery.service import Delivery
     from noria.features.service import Features
+    from noria.monitoring.service import Monitoring
     from noria.pipelines.kinds import StepKind
     from noria.pipelines.service import Pipelines
     from noria.registry import Registry
+    from noria.scorecard import Scorecard
+    from noria.serving.ingest import Ingest
     from noria.serving.service import Serving
     from noria.store import Kind, ObjectStore
+    from noria.trace import Trace
     from noria.tracking import Tracking
     from noria.training.service import Training
 
@@ -247,6 +252,93 @@ class Workspace:
         )
 
     @cached_property
+    def ingest(self) -> Ingest:
+        from noria.serving.ingest import Ingest
+
+        return Ingest(self.db, self.project.id, self.data, self.event_clock, self.serving.capture_folder)
+
+    @cached_property
+    def monitoring(self) -> Monitoring:
+        from noria.monitoring.labeller import Labeller
+        from noria.monitoring.service import Monitoring
+
+        return Monitoring(
+            self.db,
+            self.project.id,
+            self.changes,
+            self.evidence,
+            self.event_clock,
+            self.data,
+            self.serving,
+            self.training,
+            self.pipelines,
+            self.ingest,
+            Labeller(dict(self.environment)),
+        )
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        from noria.delivery.service import Delivery
+        from noria.delivery.service import Services as DeliveryServices
+
+        return Delivery(
+            DeliveryServices(
+                db=self.db,
+                project_id=self.project.id,
+                project=self.project.name,
+                url=self.url,
+                clock=self.clock,
+                event_clock=self.event_clock,
+                assets=self.assets,
+                changes=self.changes,
+                evidence=self.evidence,
+                jobs=self.jobs,
+                registry=self.registry,
+                pipelines=self.pipelines,
+                training=self.training,
+                serving=self.serving,
+                monitoring=self.monitoring,
+                environment=self.environment,
+            )
+        )
+
+    @cached_property
+    def scorecard(self) -> Scorecard:
+        from noria.scorecard import Scorecard
+
+        return Scorecard(
+            self.project.id,
+            self.assets,
+            self.lineage,
+            self.evidence,
+            self.changes,
+            self.sessions,
+            self.serving,
+            self.registry,
+            self.tracking,
+            self.event_clock,
+        )
+
+    @cached_property
+    def trace(self) -> Trace:
+        from noria.trace import Trace
+
+        return Trace(
+            self.db,
+            self.project.id,
+            self.assets,
+            self.lineage,
+            self.changes,
+            self.evidence,
+            self.data,
+            self.registry,
+            self.tracking,
+            self.serving,
+            self.training,
+            self.environment,
+        )
+
+    @cached_property
     def features(self) -> Features:
         from noria.features.service import Features
 
@@ -278,6 +370,8 @@ class Workspace:
     # ---- life
 
     def close(self) -> None:
+        if "monitoring" in self.__dict__:
+            self.monitoring.close()
         if "features" in self.__dict__:
             self.features.replica.close()
         if "sessions" in self.__dict__:
@@ -300,6 +394,7 @@ def connect(
     url: str | os.PathLike[str] | None = None,
     *,
     project: str | None = None,
+    root: str | os.PathLike[str] | None = None,
     clock: Clock | None = None,
     faults: Faults | None = None,
     environment: Mapping[str, str] | None = None,
@@ -310,16 +405,18 @@ def connect(
         url: a folder that holds a project or a workspace, or ``postgresql://...``. Default: the workspace that the
             nearest project names, else ``.noria`` in the nearest project.
         project: another project than the one of the folder.
+        root: the folder of the project's code, where it is another one (a materialised snapshot).
 
     Raises:
         WorkspaceMissing: there is none; ``noria init`` makes one.
         WorkspaceTooNew: it was written by a newer noria.
     """
     env = os.environ if environment is None else environment
-    place, root = _locate(url, env)
-    source = project_file.load(root) if root is not None else None
+    place, found = _locate(url, env)
+    folder = found if root is None else Path(root)
+    source = project_file.load(folder) if folder is not None else None
     if isinstance(place, str):
-        home, db_url = (None if root is None else root / HOME), place
+        home, db_url = (None if found is None else found / HOME), place
     else:
         if not (place / "meta.db").is_file():
             raise WorkspaceMissing(f"There is no workspace in {place.parent}.", hint="noria init")

@@ -10,7 +10,7 @@ from noria.assets import tables as t
 from noria.assets.changes import audit_hash
 from noria.assets.records import AuditEntry
 from noria.base.ids import ProjectId
-from noria.base.pages import Page, check_limit, position, token
+from noria.base.pages import Page, check_limit, number_position, token
 from noria.db import Database
 
 _HASHED = ("at", "actor", "verb", "subject", "detail", "prev")
@@ -22,9 +22,9 @@ class AuditLog:
 
     def list(self, project_id: ProjectId, *, limit: int = 100, after: str | None = None) -> Page[AuditEntry]:
         """Newest first."""
-        before = position(after)
+        before = number_position(after)
         statement = select(t.audit).where(t.audit.c.project_id == project_id)
-        if isinstance(before, int):
+        if before is not None:
             statement = statement.where(t.audit.c.seq < before)
         with self._db.read() as conn:
             rows = conn.execute(statement.order_by(t.audit.c.seq.desc()).limit(check_limit(limit))).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from noria.assets import tables as t
 from noria.assets.errors import ClockBackwards
@@ -11,7 +11,9 @@ from noria.base.ids import ProjectId
 from noria.base.times import to_text
 from noria.db import Database, Tx
 
-_ONE = select(t.event_clocks.c.mode, t.event_clocks.c.watermark)
+_ONE = select(t.event_clocks.c.mode, t.event_clocks.c.watermark).where(
+    t.event_clocks.c.project_id == bindparam("project_id")
+)
 
 
 class ProjectClock:
@@ -23,16 +25,16 @@ class ProjectClock:
         if tx is not None:
             return self.event_ms_in(tx, project_id)
         with self._db.read() as conn:
-            row = conn.execute(_ONE.where(t.event_clocks.c.project_id == project_id)).one_or_none()
+            row = conn.execute(_ONE, {"project_id": project_id}).one_or_none()
         return self._clock.now_ms() if row is None or row.mode == "wall" else row.watermark
 
     def event_ms_in(self, tx: Tx, project_id: ProjectId) -> int:
-        row = tx.execute(_ONE.where(t.event_clocks.c.project_id == project_id)).one_or_none()
+        row = tx.execute(_ONE, {"project_id": project_id}).one_or_none()
         return tx.now_ms if row is None or row.mode == "wall" else row.watermark
 
     def mode(self, project_id: ProjectId) -> str:
         with self._db.read() as conn:
-            row = conn.execute(_ONE.where(t.event_clocks.c.project_id == project_id)).one_or_none()
+            row = conn.execute(_ONE, {"project_id": project_id}).one_or_none()
         return "wall" if row is None else row.mode
 
     def set(self, tx: Tx, project_id: ProjectId, to_ms: int) -> int:
@@ -42,7 +44,7 @@ class ProjectClock:
             ClockBackwards: ``to_ms`` lies before the watermark.
         """
         tx.lock(f"clock:{project_id}")
-        row = tx.execute(_ONE.where(t.event_clocks.c.project_id == project_id)).one_or_none()
+        row = tx.execute(_ONE, {"project_id": project_id}).one_or_none()
         before = row.watermark if row is not None and row.mode == "replay" else to_ms
         if to_ms < before:
             raise ClockBackwards(

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
 
 from noria.assets import tables as t
 from noria.assets.records import (
@@ -20,10 +21,24 @@ from noria.assets.records import (
     Version,
 )
 from noria.base.digest import Digest
-from noria.base.ids import AssetId, EventId, ProjectId, RunId, VersionId
+from noria.base.ids import AssetId, EventId, ProjectId, RunId, VersionId, begins_id
 
 # Statements are built once: building costs more than running them on SQLite.
 _VERSIONS = select(t.versions, t.assets.c.name.label("asset")).join(t.assets, t.assets.c.id == t.versions.c.asset_id)
+_VERSION = _VERSIONS.where(t.versions.c.id == bindparam("version_id"))
+_VERSIONS_BY_IDS = _VERSIONS.where(t.versions.c.id.in_(bindparam("ids", expanding=True)))
+_VERSION_BY_DIGEST = _VERSIONS.where(
+    t.versions.c.asset_id == bindparam("asset_id"), t.versions.c.digest == bindparam("digest")
+)
+_ASSET = select(t.assets).where(t.assets.c.project_id == bindparam("project_id"), t.assets.c.name == bindparam("name"))
+_RUN = select(t.runs).where(t.runs.c.id == bindparam("run_id"))
+_SET_CURRENT = update(t.assets).where(t.assets.c.id == bindparam("asset_id")).values(current_id=bindparam("version_id"))
+_LAST_HASH = (
+    select(t.audit.c.hash)
+    .where(t.audit.c.project_id == bindparam("project_id"))
+    .order_by(t.audit.c.seq.desc())
+    .limit(1)
+)
 
 
 def project(conn: Connection, name: str) -> Project | None:
@@ -40,8 +55,7 @@ def _project(row: Row[Any]) -> Project:
 
 
 def asset(conn: Connection, project_id: ProjectId, name: str) -> Asset | None:
-    found = conn.execute(select(t.assets).where(t.assets.c.project_id == project_id, t.assets.c.name == name))
-    row = found.one_or_none()
+    row = conn.execute(_ASSET, {"project_id": project_id, "name": name}).one_or_none()
     return None if row is None else _asset(row)
 
 
@@ -69,22 +83,24 @@ def _asset(row: Row[Any]) -> Asset:
 
 
 def version(conn: Connection, version_id: VersionId) -> Version | None:
-    row = conn.execute(_VERSIONS.where(t.versions.c.id == version_id)).one_or_none()
+    row = conn.execute(_VERSION, {"version_id": version_id}).one_or_none()
     return None if row is None else _version(row)
 
 
 def versions_by_ids(conn: Connection, ids: Iterable[VersionId]) -> dict[VersionId, Version]:
-    found = conn.execute(_VERSIONS.where(t.versions.c.id.in_(list(ids))))
+    found = conn.execute(_VERSIONS_BY_IDS, {"ids": list(ids)})
     return {VersionId(row.id): _version(row) for row in found}
 
 
 def version_by_digest(conn: Connection, asset_id: AssetId, digest: Digest) -> Version | None:
-    where = (t.versions.c.asset_id == asset_id, t.versions.c.digest == str(digest))
-    row = conn.execute(_VERSIONS.where(*where)).one_or_none()
+    row = conn.execute(_VERSION_BY_DIGEST, {"asset_id": asset_id, "digest": str(digest)}).one_or_none()
     return None if row is None else _version(row)
 
 
 def versions_like(conn: Connection, project_id: ProjectId, prefix: str, limit: int) -> list[Version]:
+    """Versions whose digest begins with these hexadecimal digits; none for a text that is no such thing."""
+    if not begins_id(prefix, 64):
+        return []
     where = (t.assets.c.project_id == project_id, t.versions.c.digest.like(f"blake3:{prefix}%"))
     return [_version(row) for row in conn.execute(_VERSIONS.where(*where).order_by(t.versions.c.id).limit(limit))]
 
@@ -112,7 +128,7 @@ def _version(row: Row[Any]) -> Version:
 
 
 def run(conn: Connection, run_id: RunId) -> Run | None:
-    row = conn.execute(select(t.runs).where(t.runs.c.id == run_id)).one_or_none()
+    row = conn.execute(_RUN, {"run_id": run_id}).one_or_none()
     return None if row is None else _run(row)
 
 
@@ -146,6 +162,9 @@ def runs(
 
 
 def runs_like(conn: Connection, project_id: ProjectId, prefix: str, limit: int) -> list[RunId]:
+    """Runs whose id begins with these hexadecimal digits; none for a text that is no such thing."""
+    if not begins_id(prefix, 32):
+        return []
     where = (t.runs.c.project_id == project_id, t.runs.c.id.like(f"{prefix}%"))
     return [RunId(found) for (found,) in conn.execute(select(t.runs.c.id).where(*where).limit(limit))]
 
@@ -175,13 +194,38 @@ def _run(row: Row[Any]) -> Run:
     )
 
 
-def move_run(conn: Connection, run_id: RunId, to: RunState, *, fence: int | None, values: dict[str, Any]) -> bool:
-    """Compare-and-set of a run's state: only from a state that allows it, and only under the fence given."""
+def move_run(
+    conn: Connection,
+    run_id: RunId,
+    to: RunState,
+    *,
+    fence: int | None,
+    values: dict[str, Any],
+    take: bool = False,
+) -> bool:
+    """Compare-and-set of a run's state: only from a state that allows it, and only under the fence given.
+
+    Args:
+        take: raise the fence, so that the process that started the run cannot end it any more.
+    """
+    given = {"the_run": run_id, "the_fence": fence, "state": to.value, **values}
+    if fence is None:
+        del given["the_fence"]
+    return conn.execute(_move(to, fence is not None, take), given).rowcount == 1
+
+
+@functools.cache
+def _move(to: RunState, fenced: bool, take: bool) -> Update:
     sources = [state.value for state, targets in RUN_MOVES.items() if to in targets]
-    statement = update(t.runs).where(t.runs.c.id == run_id, t.runs.c.state.in_(sources))
-    if fence is not None:
-        statement = statement.where(t.runs.c.fence == fence)
-    return conn.execute(statement.values(state=to.value, **values)).rowcount == 1
+    statement = update(t.runs).where(t.runs.c.id == bindparam("the_run"), t.runs.c.state.in_(sources))
+    if fenced:
+        statement = statement.where(t.runs.c.fence == bindparam("the_fence"))
+    return statement.values(fence=t.runs.c.fence + 1) if take else statement
+
+
+def set_current(conn: Connection, current: Mapping[AssetId, VersionId]) -> None:
+    if current:
+        conn.execute(_SET_CURRENT, [{"asset_id": a, "version_id": v} for a, v in current.items()])
 
 
 def fence_of(conn: Connection, run_id: RunId) -> int:
@@ -230,13 +274,15 @@ def events(
     subject: str | None = None,
     after: int = 0,
     limit: int = 100,
+    newest: bool = False,
 ) -> list[Event]:
     statement = select(t.events).where(t.events.c.project_id == project_id, t.events.c.id > after)
     if types is not None:
         statement = statement.where(t.events.c.type.in_(types))
     if subject is not None:
         statement = statement.where(t.events.c.subject == subject)
-    return [event_of(row) for row in conn.execute(statement.order_by(t.events.c.id).limit(limit))]
+    order = t.events.c.id.desc() if newest else t.events.c.id
+    return [event_of(row) for row in conn.execute(statement.order_by(order).limit(limit))]
 
 
 def event_of(row: Row[Any]) -> Event:
@@ -252,8 +298,7 @@ def event_of(row: Row[Any]) -> Event:
 
 
 def last_audit_hash(conn: Connection, project_id: ProjectId) -> str:
-    found = select(t.audit.c.hash).where(t.audit.c.project_id == project_id).order_by(t.audit.c.seq.desc()).limit(1)
-    return conn.execute(found).scalar_one_or_none() or ""
+    return conn.execute(_LAST_HASH, {"project_id": project_id}).scalar_one_or_none() or ""
 
 
 def count(conn: Connection, table: Any) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
@@ -28,9 +28,12 @@ from noria.base.digest import Digest
 from noria.base.faults import Faults, NoFaults
 from noria.base.ids import AssetId, IdMaker, ProjectId, RunId, VersionId
 from noria.base.names import check_name, nearest
-from noria.base.pages import Page, check_limit, position, token
+from noria.base.pages import Page, check_limit, number_position, pair_position, token
 from noria.base.times import SECOND
 from noria.db import Database, Tx
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 RUN_LEASE = 30 * SECOND
 """A running run whose process was silent for this long is lost."""
@@ -45,6 +48,7 @@ class Assets:
         self._event_clock = event_clock
         self._faults = faults or NoFaults()
         self._ids = IdMaker()
+        self._known: dict[tuple[ProjectId, str, AssetKind], AssetId] = {}
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
         """Names this process in leases."""
 
@@ -110,6 +114,15 @@ class Assets:
             )
         return found
 
+    def asset_id(self, tx: Tx, project_id: ProjectId, name: str, kind: AssetKind) -> AssetId:
+        """The id alone of what ``define`` gives; remembered, since an asset keeps its id and its kind."""
+        key = (project_id, name, kind)
+        known = self._known.get(key)
+        if known is None:
+            known = self.define(tx, project_id, name, kind).id
+            tx.after_commit(lambda: self._known.__setitem__(key, known))
+        return known
+
     def add_version(
         self,
         tx: Tx,
@@ -121,6 +134,7 @@ class Assets:
         size: int,
         rows: int | None = None,
         meta: dict[str, Any] | None = None,
+        name: str | None = None,
     ) -> Version:
         """The version with this content; a second one with the same digest is the first one again (decision 2)."""
         values = {
@@ -133,10 +147,23 @@ class Assets:
             "meta": meta or {},
             "created_at": tx.now_ms,
         }
-        tx.insert_new(t.versions, values)
-        found = queries.version_by_digest(tx.conn, asset_id, digest)
-        assert found is not None
-        return found
+        made = tx.insert_new_key(t.versions, values)
+        if made is None or name is None:
+            found = queries.version_by_digest(tx.conn, asset_id, digest)
+            assert found is not None
+            return found
+        return Version(
+            id=VersionId(made),
+            asset_id=asset_id,
+            asset=name,
+            digest=digest,
+            content=content,
+            layout=layout,
+            size=size,
+            rows=rows,
+            meta=meta or {},
+            created_at=tx.now_ms,
+        )
 
     def replace_layout(self, tx: Tx, version_id: VersionId, before: Digest, after: Digest) -> bool:
         """Points a version at another object with the same content (compaction). False if somebody was first."""
@@ -144,7 +171,10 @@ class Assets:
         return tx.execute(update(t.versions).where(*where).values(layout=str(after))).rowcount == 1
 
     def set_current(self, tx: Tx, asset_id: AssetId, version_id: VersionId) -> None:
-        tx.execute(update(t.assets).where(t.assets.c.id == asset_id).values(current_id=version_id))
+        queries.set_current(tx.conn, {asset_id: version_id})
+
+    def set_all_current(self, tx: Tx, current: Mapping[AssetId, VersionId]) -> None:
+        queries.set_current(tx.conn, current)
 
     def version(self, version_id: VersionId, tx: Tx | None = None) -> Version:
         with self._db.read(tx) as conn:
@@ -153,9 +183,12 @@ class Assets:
             raise VersionNotFound(f"There is no version with the number {version_id}.")
         return found
 
-    def versions_by_ids(self, ids: Iterable[VersionId]) -> dict[VersionId, Version]:
-        with self._db.read() as conn:
+    def versions_by_ids(self, ids: Iterable[VersionId], conn: Connection | None = None) -> dict[VersionId, Version]:
+        """The versions that are there; read on ``conn`` where the caller has a view open."""
+        if conn is not None:
             return queries.versions_by_ids(conn, ids)
+        with self._db.read() as own:
+            return queries.versions_by_ids(own, ids)
 
     def find_version(self, asset_id: AssetId, digest: Digest, tx: Tx | None = None) -> Version | None:
         with self._db.read(tx) as conn:
@@ -166,9 +199,9 @@ class Assets:
             return queries.versions_like(conn, project_id, prefix.removeprefix("blake3:"), limit)
 
     def list_versions(self, asset_id: AssetId, *, limit: int = 100, after: str | None = None) -> Page[Version]:
-        before = position(after)
+        before = number_position(after)
         with self._db.read() as conn:
-            found = queries.versions_of(conn, asset_id, before if isinstance(before, int) else None, check_limit(limit))
+            found = queries.versions_of(conn, asset_id, before, check_limit(limit))
         return Page(items=found, next=token(found[-1].id) if len(found) == limit else None)
 
     # ---- runs
@@ -210,9 +243,24 @@ class Assets:
             "holder": self.holder if leased else None,
         }
         tx.insert(t.runs, values)
-        made = queries.run(tx.conn, run_id)
-        assert made is not None
-        return made
+        return Run(
+            id=run_id,
+            project_id=project_id,
+            kind=kind,
+            name=name,
+            state=RunState.RUNNING,
+            parent_id=parent_id,
+            asset_id=asset_id,
+            actor=actor.name,
+            trigger=trigger,
+            identity=identity,
+            started_at=now,
+            ended_at=None,
+            event_ms=values["event_ms"],
+            error=None,
+            cost={},
+            deleted_at=None,
+        )
 
     def record_run(self, tx: Tx, project_id: ProjectId, *, kind: str, name: str, actor: Actor) -> RunId:
         """A run that is over as soon as it is written down, such as a commit: one row, one statement."""
@@ -277,12 +325,18 @@ class Assets:
         return found
 
     def resolve_run(self, project_id: ProjectId, text: str) -> Run:
-        """A run by its id or by the beginning of it."""
+        """A run of this project by its id or by the beginning of it.
+
+        Raises:
+            RunNotFound: there is none, or several begin so.
+        """
         with self._db.read() as conn:
-            found = queries.runs_like(conn, project_id, text, 2) if text else []
+            found = queries.runs_like(conn, project_id, text, 2)
         if len(found) > 1:
             raise RunNotFound(f"Several runs begin with {text!r}.", hint="Write more digits: noria runs list")
-        return self.run(found[0] if found else RunId(text))
+        if not found:
+            raise RunNotFound(f"There is no run {text!r:.60}.", hint="noria runs list")
+        return self.run(found[0])
 
     def runs_by_ids(self, ids: Iterable[RunId]) -> dict[RunId, Run]:
         with self._db.read() as conn:
@@ -300,8 +354,7 @@ class Assets:
         after: str | None = None,
     ) -> Page[Run]:
         """Newest first."""
-        mark = position(after)
-        before = (int(mark[0]), str(mark[1])) if isinstance(mark, list) and len(mark) == 2 else None
+        before = pair_position(after)
         with self._db.read() as conn:
             found = queries.runs(
                 conn,
@@ -338,9 +391,8 @@ class Assets:
                     "ended_at": tx.now_ms,
                     "error": error,
                     "lease_until": None,
-                    "fence": t.runs.c.fence + 1,
                 }
-                queries.move_run(tx.conn, run_id, RunState.LOST, fence=None, values=values)
+                queries.move_run(tx.conn, run_id, RunState.LOST, fence=None, values=values, take=True)
         return lost
 
     # ---- events
@@ -353,16 +405,21 @@ class Assets:
         subject: str | None = None,
         after: int = 0,
         limit: int = 100,
+        newest: bool = False,
     ) -> list[Event]:
-        """Oldest first, those after the event with the number ``after``."""
+        """Those after the event with the number ``after``: the oldest of them first, or the newest."""
         with self._db.read() as conn:
-            return queries.events(conn, project_id, types, subject, after, check_limit(limit))
+            return queries.events(conn, project_id, types, subject, after, check_limit(limit), newest)
 
     # ---- edges
 
     def link(self, tx: Tx, run_id: RunId, version_id: VersionId, direction: Direction, slot: str = "") -> None:
-        row = {"run_id": run_id, "version_id": version_id, "direction": direction.value, "slot": slot}
-        tx.insert_new(t.edges, row)
+        self.link_all(tx, run_id, [(version_id, direction, slot)])
+
+    def link_all(self, tx: Tx, run_id: RunId, links: Iterable[tuple[VersionId, Direction, str]]) -> None:
+        """Several edges of one run at once."""
+        rows = [{"run_id": run_id, "version_id": v, "direction": d.value, "slot": slot} for v, d, slot in links]
+        tx.insert_new_many(t.edges, rows)
 
     def edges(self, run_id: RunId, tx: Tx | None = None) -> list[Edge]:
         with self._db.read(tx) as conn:

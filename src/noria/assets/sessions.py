@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from noria.assets import tables as t
 from noria.assets.errors import SessionBroken
@@ -22,6 +22,11 @@ from noria.db import Database, Tx
 from noria.store import ObjectStore, PackInfo, Writer
 
 SESSION_LEASE = 10 * MINUTE
+
+_EPOCH = select(t.workspace.c.gc_epoch)
+_EXTEND = (
+    update(t.store_sessions).where(t.store_sessions.c.id == bindparam("session")).values(lease_until=bindparam("until"))
+)
 
 
 class StoreSessions:
@@ -60,8 +65,7 @@ class StoreSessions:
         Raises:
             SessionBroken: the collector had given this process up; the transaction must not commit.
         """
-        alive = update(t.store_sessions).where(t.store_sessions.c.id == self._session)
-        if tx.execute(alive.values(lease_until=tx.now_ms + SESSION_LEASE)).rowcount != 1:
+        if tx.execute(_EXTEND, {"session": self._session, "until": tx.now_ms + SESSION_LEASE}).rowcount != 1:
             self._session = None
             raise SessionBroken
         for pack in packs:
@@ -70,7 +74,7 @@ class StoreSessions:
 
     def _ensure(self) -> None:
         with self._db.read() as conn:
-            epoch = conn.execute(select(t.workspace.c.gc_epoch)).scalar_one_or_none() or 0
+            epoch = conn.execute(_EPOCH).scalar_one_or_none() or 0
         now = self._clock.now_ms()
         fresh = self._session is not None and now < self._until
         if fresh and (epoch == self._epoch or self._open > 0):
@@ -80,7 +84,7 @@ class StoreSessions:
                 tx.execute(delete(t.store_sessions).where(t.store_sessions.c.id == self._session))
                 self._session = None
             if self._session is None:
-                epoch = tx.execute(select(t.workspace.c.gc_epoch)).scalar_one_or_none() or 0
+                epoch = tx.execute(_EPOCH).scalar_one_or_none() or 0
                 self._session = SessionId(self._ids.next(tx.now_ms))
                 row = {"id": self._session, "epoch": epoch, "owner": self._owner, "started_at": tx.now_ms}
                 tx.insert(t.store_sessions, {**row, "lease_until": tx.now_ms + SESSION_LEASE})
@@ -88,8 +92,7 @@ class StoreSessions:
                 named = select(t.packs.c.id).where(t.packs.c.condemned_epoch.is_not(None))
                 self._condemned = frozenset(found for (found,) in tx.execute(named))
             else:
-                alive = update(t.store_sessions).where(t.store_sessions.c.id == self._session)
-                tx.execute(alive.values(lease_until=tx.now_ms + SESSION_LEASE))
+                tx.execute(_EXTEND, {"session": self._session, "until": tx.now_ms + SESSION_LEASE})
         self._until = now + SESSION_LEASE // 2
 
     def close(self) -> None:

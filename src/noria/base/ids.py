@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 from typing import NewType
@@ -16,6 +17,17 @@ RunId = NewType("RunId", str)
 """32 lower-case hexadecimal digits: a UUIDv7, and the MLflow run id at the same time (decision 1)."""
 CommitId = NewType("CommitId", str)
 """64 hexadecimal digits: the digest of the commit object."""
+
+
+_DIGITS = re.compile(r"[0-9a-f]+")
+
+
+def begins_id(text: str, length: int) -> bool:
+    """Whether a text can be the beginning of an id of ``length`` hexadecimal digits, or the whole of it.
+
+    Nothing else may get into a LIKE pattern: ``%`` and ``_`` would match anything.
+    """
+    return len(text) <= length and _DIGITS.fullmatch(text) is not None
 
 
 class IdMaker:

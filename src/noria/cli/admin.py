@@ -101,15 +101,18 @@ def audit(shell: Shell, check: bool, limit: int) -> None:
 
 @admin.command()
 @click.option("--dead", is_flag=True, help="Only deliveries that were given up.")
+@click.option("--after", default=0, metavar="ID", help="Only those after this event.")
+@click.option("--type", "types", multiple=True, help="For instance model.registered; several times.")
 @click.option("--limit", default=20, show_default=True)
 @click.pass_obj
-def events(shell: Shell, dead: bool, limit: int) -> None:
-    """Show what happened."""
+def events(shell: Shell, dead: bool, after: int, types: tuple[str, ...], limit: int) -> None:
+    """Show what happened, newest first; with --after oldest first, to read on from there."""
     ws = shell.ws
     if dead:
         value = [{"id": e.id, "type": e.type, "to": to, "error": error} for e, to, error in ws.deliveries.dead()]
         shell.emit(value, lambda: shell.table(["id", "type", "to", "error"], [list(v.values()) for v in value]))
         return
-    found = ws.assets.list_events(ws.project.id, limit=limit)
+    kinds = list(types) or None
+    found = ws.assets.list_events(ws.project.id, types=kinds, after=after, limit=limit, newest=after == 0)
     rows = [{"id": e.id, "at": to_text(e.event_ms), "type": e.type, "subject": e.subject} for e in found]
     shell.emit(rows, lambda: shell.table(["id", "at", "type", "subject"], [list(v.values()) for v in rows]))

@@ -14,9 +14,29 @@ from noria.terminal import LazyGroup, Shell
 from noria.terminal.exits import BUG, DONE, INTERRUPTED, WRONG_USE, code_of
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("noria.cli.demo:demo", "Run the whole loop on a year of real flights."),
     "init": ("noria.cli.basics:init", "Make a project and a workspace here."),
     "doctor": ("noria.cli.basics:doctor", "Say what is missing, and the line to type."),
     "data": ("noria.data.cli:data", "Versioned data: commit, log, diff, checkout, contracts."),
+    "plan": ("noria.pipelines.cli:plan", "Show what would run, why, how long; what is cached."),
+    "run": ("noria.pipelines.cli:run", "Make what is out of date."),
+    "sweep": ("noria.training.cli:sweep", "Search the hyperparameters of a model."),
+    "runs": ("noria.tracking.cli:runs", "What ran: list, show, compare, logs, metrics."),
+    "models": ("noria.registry.cli:models", "Registered models: list, show, alias."),
+    "deploy": ("noria.serving.cli:deploy", "Put a model version behind an endpoint."),
+    "endpoints": ("noria.cli.endpoints:endpoints", "What is called: list, show, status, stop."),
+    "apply": ("noria.delivery.cli:apply", "Write down this project's definitions for a running server."),
+    "release": ("noria.delivery.cli:release", "Put a model version through its gates, and release it."),
+    "train": ("noria.delivery.cli:train", "Ask the server to train a model anew."),
+    "candidates": ("noria.delivery.cli:candidates", "What was trained, and what gates and canaries said."),
+    "cancel": ("noria.delivery.cli:cancel", "Stop a release that is on its way."),
+    "rollback": ("noria.delivery.cli:rollback", "Give all traffic back to the champion before."),
+    "monitor": ("noria.monitoring.cli:monitor", "What was served: windows, accuracy, drift, alerts, skew."),
+    "trace": ("noria.trace.cli:trace", "Where something comes from, and what it touched."),
+    "scorecard": ("noria.scorecard.cli:scorecard", "The ML Test Score, from evidence."),
+    "up": ("noria.cli.up:up", "Run the server: API, loop, endpoints."),
+    "predict": ("noria.cli.endpoints:predict", "Ask an endpoint for predictions."),
+    "jobs": ("noria.cli.jobs:jobs", "Background work: list, show."),
     "admin": ("noria.cli.admin:admin", "Migrate, back up, verify, prune, audit."),
 }
 

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from noria.assets import tables as at
 from noria.base.digest import Digest
-from noria.base.ids import AssetId, CommitId, ProjectId, RunId, VersionId
+from noria.base.ids import AssetId, CommitId, ProjectId, RunId, VersionId, begins_id
 from noria.data import tables as t
 from noria.data.records import Branch, Commit, Quarantined, Repository, RepositoryKind
 
@@ -81,11 +81,16 @@ def commit(conn: Connection, commit_id: CommitId) -> Commit | None:
 
 
 def commits_like(conn: Connection, repository_id: int, prefix: str) -> list[CommitId]:
+    """Commits whose id begins with these hexadecimal digits; none for a text that is no such thing."""
+    if not begins_id(prefix, 64):
+        return []
     where = (t.commits.c.repository_id == repository_id, t.commits.c.id.like(f"{prefix}%"))
     return [CommitId(found) for (found,) in conn.execute(select(t.commits.c.id).where(*where).limit(2))]
 
 
 def any_commits_like(conn: Connection, project_id: ProjectId, prefix: str) -> list[CommitId]:
+    if not begins_id(prefix, 64):
+        return []
     found = (
         select(t.commits.c.id)
         .join(t.repositories, t.repositories.c.id == t.commits.c.repository_id)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError
 from sqlalchemy.pool import QueuePool
 
 from noria.base.errors import DiskFull, MissingExtra, NoriaError
-from noria.db.errors import DatabaseBusy, DatabaseUnavailable, NetworkFileSystem
+from noria.db.errors import DatabaseBusy, DatabaseUnavailable, NetworkFileSystem, ValueUnfit
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Executable
@@ -26,8 +28,12 @@ class Dialect(Protocol):
     """True where the database takes one writer at a time, so that writers of one process queue up in order."""
 
     def engine(self) -> Engine: ...
-    def begin_write(self, conn: Connection) -> None: ...
+    def begin_write(self, conn: Connection, *, durable: bool) -> None: ...
     def insert_new(self, table: Any) -> Executable: ...
+    def insert_new_key(self, table: Any) -> Executable:
+        """Like ``insert_new``, and returns the key ``id`` of the row that was made."""
+        ...
+
     def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable: ...
     def lock(self, conn: Connection, name: str) -> None: ...
     def revision(self, conn: Connection) -> int:
@@ -71,12 +77,16 @@ class SqliteDialect:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
 
-    def begin_write(self, conn: Connection) -> None:
-        return  # BEGIN IMMEDIATE was sent by the listener
+    def begin_write(self, conn: Connection, *, durable: bool) -> None:
+        return  # BEGIN IMMEDIATE was sent by the listener, and what it needs before it
 
     @functools.cache  # noqa: B019 - one dialect lives as long as its database
     def insert_new(self, table: Any) -> Executable:
         return sqlite.insert(table).on_conflict_do_nothing().inline()
+
+    @functools.cache  # noqa: B019
+    def insert_new_key(self, table: Any) -> Executable:
+        return sqlite.insert(table).on_conflict_do_nothing().returning(table.c.id)
 
     @functools.cache  # noqa: B019
     def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
@@ -100,12 +110,19 @@ class SqliteDialect:
         raw = engine.raw_connection()  # VACUUM runs outside of any transaction
         try:
             raw.cursor().execute("VACUUM INTO ?", (str(target),))
+        except sqlite3.DatabaseError as error:
+            translated = self._translated(str(error))
+            if translated is None:
+                raise
+            raise translated from error
         finally:
             raw.close()
         return str(target)
 
     def translate(self, error: DBAPIError) -> NoriaError | None:
-        message = str(error.orig)
+        return self._translated(str(error.orig), unfit=isinstance(error, DataError))
+
+    def _translated(self, message: str, *, unfit: bool = False) -> NoriaError | None:
         if "disk is full" in message or "disk I/O error" in message:
             return DiskFull(str(self.path))
         if "locked" in message or "busy" in message:
@@ -117,7 +134,7 @@ class SqliteDialect:
             return DatabaseUnavailable(
                 f"{self.path} cannot be used: {message}.", hint="Check the file's permissions, or run: noria doctor"
             )
-        return None
+        return ValueUnfit(message) if unfit or "pattern too complex" in message else None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -136,8 +153,16 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(conn: Connection) -> None:
     # A transaction that reads first and writes later would fail with "locked"; writers say so at once.
-    writes = conn.get_execution_options().get("noria_write", False)
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = conn.get_execution_options()
+    if not options.get("noria_write", False):
+        conn.exec_driver_sql("BEGIN")
+        return
+    # FULL forces the whole log to the disk, with what relaxed transactions wrote before it.
+    level = "NORMAL" if options.get("noria_relaxed", False) else "FULL"
+    if conn.info.get("noria_synchronous", "FULL") != level:
+        conn.exec_driver_sql(f"PRAGMA synchronous={level}")
+        conn.info["noria_synchronous"] = level
+    conn.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 class PostgresDialect:
@@ -153,12 +178,17 @@ class PostgresDialect:
             raise MissingExtra("psycopg", "postgres", "A PostgreSQL workspace") from None
         return create_engine(self.url, pool_size=8, max_overflow=16, pool_pre_ping=True)
 
-    def begin_write(self, conn: Connection) -> None:
-        conn.execute(text("SET LOCAL lock_timeout = '10s'"))
+    def begin_write(self, conn: Connection, *, durable: bool) -> None:
+        more = "" if durable else "; SET LOCAL synchronous_commit = off"
+        conn.exec_driver_sql(f"SET LOCAL lock_timeout = '10s'{more}")
 
     @functools.cache  # noqa: B019
     def insert_new(self, table: Any) -> Executable:
         return postgresql.insert(table).on_conflict_do_nothing().inline()
+
+    @functools.cache  # noqa: B019
+    def insert_new_key(self, table: Any) -> Executable:
+        return postgresql.insert(table).on_conflict_do_nothing().returning(table.c.id)
 
     @functools.cache  # noqa: B019
     def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
@@ -189,8 +219,12 @@ class PostgresDialect:
         state = getattr(error.orig, "sqlstate", None) or ""
         if state == "55P03":
             return DatabaseBusy("A row was locked by another process for more than 10 seconds.", hint="Try again.")
-        if state.startswith("53"):
+        if state == "53100":
             return DiskFull("the PostgreSQL server's disk")
+        if state.startswith("53"):
+            return DatabaseBusy("The PostgreSQL server has no memory or no connection left.", hint="Try again.")
+        if isinstance(error, DataError):  # before the next line: psycopg itself refuses NUL, without a state
+            return ValueUnfit(str(error.orig).strip().partition("\n")[0])
         if error.connection_invalidated or state.startswith(("08", "57P")) or not state:
             return DatabaseUnavailable(
                 "The PostgreSQL server cannot be reached.", hint="Check that it runs and that the URL is right."

@@ -34,6 +34,7 @@ class Database:
         self.dialect = dialect_for(url)
         self.engine = self.dialect.engine()
         self._writer = self.engine.execution_options(noria_write=True)
+        self._relaxed = self.engine.execution_options(noria_write=True, noria_relaxed=True)
         self._clock = clock
         self._faults = faults or NoFaults()
         self._queue = threading.Lock()
@@ -51,8 +52,13 @@ class Database:
             self._raise(error)
 
     @contextmanager
-    def write(self, tx: Tx | None = None) -> Generator[Tx]:
-        """A write transaction; joins the one given, so that the outermost verb commits (decision 10)."""
+    def write(self, tx: Tx | None = None, *, durable: bool = True) -> Generator[Tx]:
+        """A write transaction; joins the one given, so that the outermost verb commits (decision 10).
+
+        Args:
+            durable: False where nothing is promised yet: a power cut may take the transaction back until the next
+                durable one has ended. The end of the process takes nothing back, and the order stays.
+        """
         if tx is not None:
             yield tx
             return
@@ -61,8 +67,8 @@ class Database:
         if held:
             self._queue.acquire()
         try:
-            with self._writer.connect() as conn, conn.begin():
-                self.dialect.begin_write(conn)
+            with (self._writer if durable else self._relaxed).connect() as conn, conn.begin():
+                self.dialect.begin_write(conn, durable=durable)
                 made = Tx(conn=conn, dialect=self.dialect, now_ms=self._clock.now_ms())
                 yield made
                 self._faults.at("db.commit")

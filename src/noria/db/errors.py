@@ -15,6 +15,18 @@ class DatabaseBusy(Unavailable):
     code = "database_busy"
 
 
+class ValueUnfit(Invalid):
+    """A value that no column can hold: a number out of range, a text with a NUL character."""
+
+    code = "value_unfit"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The database cannot hold a value that was given: {reason:.200}.",
+            hint="Look for a number that is far too large, or for a NUL character in a text.",
+        )
+
+
 class WorkspaceTooNew(Unavailable):
     """The workspace was written by a newer version of noria."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
 
 # An insert reports how many rows it made only where it is asked to.
 _COUNTED = {"preserve_rowcount": True}
+
+
+@functools.cache
+def _insert(table: Any) -> Executable:
+    return table.insert()
 
 
 @dataclass(slots=True)
@@ -34,7 +40,7 @@ class Tx:
 
     def insert(self, table: Any, values: Mapping[str, Any]) -> int:
         """Inserts one row and returns its generated key, or 0 where the key was given."""
-        result = self.conn.execute(table.insert(), dict(values))
+        result = self.conn.execute(_insert(table), dict(values))
         key = result.inserted_primary_key
         return key[0] if key and isinstance(key[0], int) else 0
 
@@ -42,6 +48,15 @@ class Tx:
         """Inserts the row unless a unique constraint already holds one; says whether it was inserted."""
         statement = self.dialect.insert_new(table)
         return self.conn.execute(statement, dict(values), execution_options=_COUNTED).rowcount == 1
+
+    def insert_new_key(self, table: Any, values: Mapping[str, Any]) -> int | None:
+        """Like ``insert_new``; the generated key ``id`` of the row, or None where there was one already."""
+        return self.conn.execute(self.dialect.insert_new_key(table), dict(values)).scalar_one_or_none()
+
+    def insert_new_many(self, table: Any, rows: list[dict[str, Any]]) -> None:
+        """Inserts the rows that no unique constraint holds already."""
+        if rows:
+            self.conn.execute(self.dialect.insert_new(table), rows)
 
     def upsert(self, table: Any, values: Mapping[str, Any], *, key: list[str]) -> None:
         """Inserts the row, or replaces the other columns of the row with the same key."""

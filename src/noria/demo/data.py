@@ -7,8 +7,10 @@ prediction at 10:17 sees exactly what was published by 10:00, in bulk and online
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, datetime
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -91,3 +93,46 @@ def _weather(where: Path) -> pl.DataFrame:
 def _planes(where: Path) -> pl.DataFrame:
     raw = pl.read_parquet(where / "planes.parquet")
     return raw.select("tailnum", built="year", manufacturer="manufacturer", seats="seats").sort("tailnum")
+
+
+def write_files(world: World, folder: Path, until: datetime) -> None:
+    """The months before ``until`` as the files that the project's sources name, one a month."""
+    for name, column in (("flights", "scheduled_departure"), ("landings", "published_at"), ("weather", "published_at")):
+        frame: pl.DataFrame = getattr(world, name)
+        first = prediction_time() if name == "flights" else pl.col(column)
+        part = frame.filter(first < until)
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for (month,), rows in part.group_by(pl.col(column).dt.strftime("%Y-%m"), maintain_order=True):
+            path = folder / name / f"{month}.parquet"
+            if not path.exists():
+                rows.write_parquet(path)
+    if not (folder / "planes.parquet").exists():
+        world.planes.write_parquet(folder / "planes.parquet")
+
+
+def prediction_time() -> pl.Expr:
+    """When a flight has to be predicted: two hours before its scheduled departure."""
+    return pl.col("scheduled_departure") - pl.duration(hours=2)
+
+
+def damaged(world: World) -> pl.DataFrame:
+    """Landings of one day as a careless export would give them: hours as minutes, an unknown airport, future rows."""
+    day = world.landings.filter(pl.col("published_at").dt.date() == date(2013, 3, 8)).head(60)
+    number = pl.int_range(pl.len())
+    return day.with_columns(
+        arrival_delay=pl.when(number % 7 == 0).then(pl.lit(9999, pl.Int16)).otherwise(pl.col("arrival_delay")),
+        origin=pl.when(number % 11 == 0).then(pl.lit("JFX")).otherwise(pl.col("origin")),
+        published_at=pl.when(number % 13 == 0)
+        .then(pl.col("landed_at") - pl.duration(hours=3))
+        .otherwise(pl.col("published_at")),
+    )
+
+
+def as_rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON values; times as RFC 3339 in UTC."""
+    times = [
+        pl.col(name).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+        for name, kind in frame.schema.items()
+        if isinstance(kind, pl.Datetime)
+    ]
+    return frame.with_columns(times).to_dicts()

@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from noria.base.ids import ProjectId
 from noria.db import Database
 from noria.features import queries
 
@@ -28,11 +29,12 @@ CREATE TABLE IF NOT EXISTS state (seq INTEGER NOT NULL);
 
 
 class Replica:
-    """The writing side: one per process; processes take turns by SQLite's lock."""
+    """The writing side of one project: one per process; processes take turns by SQLite's lock."""
 
-    def __init__(self, path: Path, db: Database) -> None:
+    def __init__(self, path: Path, db: Database, project_id: ProjectId) -> None:
         self._path = path
         self._db = db
+        self._project_id = project_id
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
@@ -44,7 +46,7 @@ class Replica:
             try:
                 (seq,) = own.execute("SELECT max(seq) FROM state").fetchone()
                 with self._db.read() as conn:
-                    rows, uses = queries.changes(conn, seq or 0)
+                    rows, uses = queries.changes(conn, self._project_id, seq or 0)
                 own.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", [row[:3] for row in rows])
                 own.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?)", [use[:4] for use in uses])
                 newest = max([seq or 0, *(row[3] for row in rows), *(use[4] for use in uses)])

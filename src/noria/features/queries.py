@@ -71,9 +71,14 @@ def mark(tx: Tx, online_use: int, commit: CommitId, generation: int, seq: int) -
     tx.execute(update(t.online_uses).where(t.online_uses.c.id == online_use).values(**values))
 
 
-def changes(conn: Connection, after: int) -> tuple[list[tuple[int, bytes, bytes | None, int]], list[tuple[Any, ...]]]:
-    """(rows changed after a change number, uses changed after it)."""
+def changes(
+    conn: Connection, project_id: ProjectId, after: int
+) -> tuple[list[tuple[int, bytes, bytes | None, int]], list[tuple[Any, ...]]]:
+    """(rows changed after a change number, uses changed after it); each project counts by itself."""
     c, u = t.online_rows.c, t.online_uses.c
-    rows = conn.execute(select(c.online_use, c.key, c.value, c.seq).where(c.seq > after).order_by(c.seq)).all()
-    uses = conn.execute(select(u.id, u.use_id, u.repository_id, u.commit_id, u.seq).where(u.seq > after)).all()
+    mine = select(u.id).where(u.project_id == project_id)
+    changed = select(c.online_use, c.key, c.value, c.seq).where(c.seq > after, c.online_use.in_(mine))
+    rows = conn.execute(changed.order_by(c.seq)).all()
+    found = select(u.id, u.use_id, u.repository_id, u.commit_id, u.seq)
+    uses = conn.execute(found.where(u.project_id == project_id, u.seq > after)).all()
     return [(r[0], bytes(r[1]), None if r[2] is None else bytes(r[2]), r[3]) for r in rows], [tuple(u) for u in uses]

@@ -41,8 +41,8 @@ class Features:
         self._changes = changes
         self._evidence = evidence
         self._project_id = project_id
-        self.replica_path = home / "online" / "replica.db"
-        self.replica = Replica(self.replica_path, db)
+        self.replica_path = home / "online" / f"{project_id}.db"
+        self.replica = Replica(self.replica_path, db, project_id)
 
     # ---- what is kept
 

@@ -148,7 +148,7 @@ class Slicer:
             if earliest != _NEVER and earliest < since:
                 raise TooFarBack(
                     f"A request asks for a moment of which the recent rows of {self.table.name} are no longer kept.",
-                    hint="Rows of the past are scored in bulk: noria predict NAME FILE --bulk",
+                    hint="Rows of the past are scored in bulk: ws.training.score(model, features).",
                 )
             size = len(columns[0])
             groups.append(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from starlette.applications import Starlette
@@ -40,10 +40,12 @@ def build(routes: Iterable[Route], access: Access, extra: Iterable[BaseRoute] = 
         StarletteRoute(route.path, _endpoint(route, access), methods=[route.method], name=route.operation_id)
         for route in routes
     ]
-    return Starlette(
+    app = Starlette(
         routes=[*made, *extra],
         exception_handlers={HTTPException: _http_error, Exception: _any_error},
     )
+    app.router.redirect_slashes = False  # it would answer before the caller is checked
+    return app
 
 
 def _endpoint(route: Route, access: Access) -> Any:
@@ -66,17 +68,35 @@ def _endpoint(route: Route, access: Access) -> Any:
 async def _call(route: Route, request: Request, access: Access) -> Call:
     actor = access.caller(dict(request.headers))
     query = None
+    _refuse_nul([request.path_params, dict(request.query_params)])
     if route.query is not None:
         query = msgspec.convert(dict(request.query_params), route.query, strict=False)
     body = None
     if route.body is not None:
         if request.headers.get("content-encoding", "identity") != "identity":
             raise Invalid("A compressed request body is not taken.", hint="Send the JSON as it is.")
-        body = msgspec.json.decode(await read_body(request, route.max_body) or b"{}", type=route.body)
+        raw = await read_body(request, route.max_body) or b"{}"
+        body = msgspec.json.decode(raw, type=route.body)
+        if b"\\u0000" in raw:  # the only way to write NUL in JSON; the text may also be an escaped backslash
+            _refuse_nul(msgspec.json.decode(raw))
     key = request.headers.get("idempotency-key")
-    if key is not None and not 0 < len(key) <= 200:
-        raise Invalid("An Idempotency-Key has 1 to 200 characters.")
+    if key is not None and (not 0 < len(key) <= 200 or "\0" in key):
+        raise Invalid("An Idempotency-Key has 1 to 200 characters, and NUL is none of them.")
     return Call(actor=actor, path=dict(request.path_params), query=query, body=body, key=key)
+
+
+def _refuse_nul(value: Any) -> None:
+    """No text may hold NUL: PostgreSQL cannot store it, and a name with it is a mistake or an attack."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise Invalid(f"The text {value!r:.60} holds a NUL character.", hint="Send the text without it.")
+    elif isinstance(value, list):
+        for item in cast("list[Any]", value):
+            _refuse_nul(item)
+    elif isinstance(value, dict):
+        for name, item in cast("dict[str, Any]", value).items():
+            _refuse_nul(name)
+            _refuse_nul(item)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -43,7 +43,7 @@ class ErrorBody(msgspec.Struct):
     code: str
     message: str
     hint: str
-    details: dict[str, object]
+    details: dict[str, Any]
 
 
 class ErrorAnswer(msgspec.Struct):

@@ -100,3 +100,14 @@ def job_of(row: Row[Any]) -> Job:
         created_at=row.created_at,
         ended_at=row.ended_at,
     )
+
+
+def running(conn: Connection) -> list[tuple[JobId, str | None]]:
+    found = select(t.jobs.c.id, t.jobs.c.holder).where(t.jobs.c.state == "running")
+    return [(JobId(row.id), row.holder) for row in conn.execute(found)]
+
+
+def let_go(conn: Connection, job_id: JobId, holder: str | None, now: int) -> int:
+    """Ends the lease of a running job, where it still has this holder."""
+    where = (t.jobs.c.id == job_id, t.jobs.c.state == "running", t.jobs.c.holder == holder)
+    return conn.execute(update(t.jobs).where(*where).values(lease_until=now)).rowcount

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from sqlalchemy import select, update
@@ -91,6 +92,17 @@ class Jobs:
         with self._db.write() as tx:
             return queries.claim(tx, kinds, self._holder, tx.now_ms + JOB_LEASE)
 
+    def free_dead(self) -> int:
+        """Gives back the jobs of processes of this machine that are dead, before their leases run out."""
+        with self._db.read() as conn:
+            held = queries.running(conn)
+        freed = 0
+        for job_id, holder in held:
+            if is_dead(holder):
+                with self._db.write() as tx:
+                    freed += queries.let_go(tx.conn, job_id, holder, tx.now_ms)
+        return freed
+
     def extend(self, job: Job) -> bool:
         """Renews the lease; False if it was lost."""
         with self._db.write() as tx:
@@ -138,7 +150,8 @@ class Jobs:
         with self._db.write() as tx:
             tx.lock(f"lease:{name}")
             row = tx.execute(select(t.leases).where(t.leases.c.name == name)).one_or_none()
-            if row is not None and row.holder != self._holder and row.until > tx.now_ms:
+            alive = row is not None and row.until > tx.now_ms and not is_dead(row.holder)
+            if row is not None and alive and row.holder != self._holder:
                 return None
             mine = row is not None and row.holder == self._holder
             fence = 1 if row is None else row.fence if mine else row.fence + 1
@@ -151,8 +164,31 @@ class Jobs:
             where = (t.leases.c.name == name, t.leases.c.holder == self._holder)
             tx.execute(update(t.leases).where(*where).values(until=0))
 
+    def held(self, name: str) -> bool:
+        """Whether a process that lives holds a named lease."""
+        with self._db.read() as conn:
+            row = conn.execute(select(t.leases).where(t.leases.c.name == name)).one_or_none()
+        return row is not None and row.until > self._clock.now_ms() and not is_dead(row.holder)
+
     def lease_info(self, name: str) -> dict[str, Any] | None:
         """What the present holder said of itself; None where nobody holds the lease."""
         with self._db.read() as conn:
             row = conn.execute(select(t.leases).where(t.leases.c.name == name)).one_or_none()
-        return None if row is None or row.until <= self._clock.now_ms() else row.info
+        if row is None or row.until <= self._clock.now_ms() or is_dead(row.holder):
+            return None
+        return row.info
+
+
+def is_dead(holder: str | None) -> bool:
+    """Whether a holder (``machine:pid:...``) was a process of this machine that is gone. Not sure means no."""
+    machine, _, rest = (holder or "").partition(":")
+    pid = rest.partition(":")[0]
+    if machine != os.uname().nodename or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

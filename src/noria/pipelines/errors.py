@@ -78,3 +78,9 @@ class PipelineFailed(Failed):
             hint=error.get("hint") or f"noria runs logs {run_id}",
             details={"run": run_id, "failed": dict(failed)},
         )
+
+
+class ComputeFailed(Failed):
+    """Something that noria computes in a process of its own could not be computed."""
+
+    code = "compute_failed"

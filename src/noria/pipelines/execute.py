@@ -22,6 +22,8 @@ from noria.pipelines.task import InputSpec, OutputSpec, TaskResult, TaskSpec
 
 TABLE, TREE, MODEL, JSON = "table", "tree", "model", "json"
 _HIDDEN: Final = "__"
+_TRACE: Final = 4_000
+"""Characters kept of both ends of a trace."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,10 +128,15 @@ def from_user(error: BaseException, spec: TaskSpec) -> StepFailed:
         f for f in frames if "noria" not in Path(f.filename).parts and "site-packages" not in f.filename
     ]
     place = f"{Path(mine[-1].filename).name}:{mine[-1].lineno}: {mine[-1].line}" if mine else ""
-    message = str(error) or (f"the check does not hold: {mine[-1].line}" if mine else type(error).__name__)
-    trace = "".join(traceback.format_exception(error))[-4000:]
+    said = str(error)
+    if type(error).__module__.partition(".")[0] == "polars":
+        said = said.strip().partition("\n\n")[0]  # what follows is the plan of the whole query, page after page
+    message = said or (f"the check does not hold: {mine[-1].line}" if mine else type(error).__name__)
+    trace = "".join(traceback.format_exception(error))
+    if len(trace) > 2 * _TRACE:
+        trace = f"{trace[:_TRACE]}\n[...]\n{trace[-_TRACE:]}"
     return StepFailed(
-        f"{type(error).__name__}: {message}" if str(error) else message,
+        f"{type(error).__name__}: {message}" if said else message,
         hint=place,
         details={"type": type(error).__name__, "trace": trace},
     )

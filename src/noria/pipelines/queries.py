@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, bindparam, delete, select
 
 from noria.assets import tables as at
 from noria.base.digest import Digest
@@ -23,17 +23,35 @@ class Cached:
     manifest: Manifest
 
 
+# Statements are built once: building costs more than running them on SQLite.
+_CACHED = select(t.step_results).where(
+    t.step_results.c.project_id == bindparam("project_id"), t.step_results.c.key == bindparam("key")
+)
+_NAMED = select(at.assets.c.id).where(
+    at.assets.c.project_id == bindparam("project_id"), at.assets.c.name == bindparam("name")
+)
+_LAST = (
+    select(t.step_results)
+    .where(t.step_results.c.asset_id == _NAMED.scalar_subquery())
+    .order_by(t.step_results.c.created_at.desc(), t.step_results.c.run_id.desc())
+    .limit(1)
+)
+_COSTS = (
+    select(at.runs.c.cost)
+    .where(at.runs.c.asset_id == _NAMED.scalar_subquery(), at.runs.c.state == "done", at.runs.c.kind == "step")
+    .order_by(at.runs.c.started_at.desc())
+    .limit(bindparam("most"))
+)
+
+
 def cached(conn: Connection, project_id: ProjectId, key: Digest) -> Cached | None:
-    where = (t.step_results.c.project_id == project_id, t.step_results.c.key == str(key))
-    row = conn.execute(select(t.step_results).where(*where)).one_or_none()
+    row = conn.execute(_CACHED, {"project_id": project_id, "key": str(key)}).one_or_none()
     return None if row is None else _cached(row)
 
 
-def last(conn: Connection, asset_id: AssetId) -> Cached | None:
+def last(conn: Connection, project_id: ProjectId, name: str) -> Cached | None:
     """The newest successful run of a step, whatever its identity."""
-    c = t.step_results.c
-    found = select(t.step_results).where(c.asset_id == asset_id).order_by(c.created_at.desc(), c.run_id.desc()).limit(1)
-    row = conn.execute(found).one_or_none()
+    row = conn.execute(_LAST, {"project_id": project_id, "name": name}).one_or_none()
     return None if row is None else _cached(row)
 
 
@@ -64,11 +82,9 @@ def forget(tx: Tx, project_id: ProjectId, key: Digest) -> None:
     )
 
 
-def durations(conn: Connection, asset_id: AssetId, limit: int = 5) -> list[int]:
+def durations(conn: Connection, project_id: ProjectId, name: str, limit: int = 5) -> list[int]:
     """Wall times (milliseconds) of the newest successful runs of a step."""
-    c = at.runs.c
-    found = select(c.cost).where(c.asset_id == asset_id, c.state == "done", c.kind == "step")
-    rows = conn.execute(found.order_by(c.started_at.desc()).limit(limit)).scalars()
+    rows = conn.execute(_COSTS, {"project_id": project_id, "name": name, "most": limit}).scalars()
     return [cost["wall_ms"] for cost in rows if "wall_ms" in cost]
 
 

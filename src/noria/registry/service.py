@@ -16,6 +16,8 @@ from noria.registry.errors import AliasInvalid, AliasMoved, ModelNotFound
 from noria.registry.records import ModelVersion, RegisteredModel
 
 _ANY: Final = object()
+_MAX_DIGITS: Final = 9
+"""Of the number of a version; it fits into the column then."""
 
 
 class Registry:
@@ -128,7 +130,7 @@ class Registry:
             return self.version(project_id, name, found.aliases[alias])
         name, slash, number = text.partition("/")
         if slash:
-            if not number.isdigit():
+            if not (number.isascii() and number.isdecimal() and len(number) <= _MAX_DIGITS):
                 raise ModelNotFound(f"{text!r} is not a model version.", hint="Write name/3 or name@champion.")
             return self.version(project_id, name, int(number))
         found_versions = self.versions(project_id, name)

@@ -7,6 +7,8 @@ import os
 import select
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ from noria.serving import link
 from noria.workspace import Workspace
 
 _START_SECONDS: Final = 90
+_STOP_SECONDS: Final = 60
 
 
 class SupervisorFailed(Unavailable):
@@ -75,6 +78,7 @@ def start(ws: Workspace, *, host: str, port: int, workers: int, hosts: Sequence[
             env={**ws.environment},
         )
     os.close(writing)
+    threading.Thread(target=process.wait, name="supervisor-wait", daemon=True).start()  # no zombie, however it ends
     try:
         answer = _first_line(reading, process)
     finally:
@@ -106,9 +110,23 @@ def _as_error(found: dict[str, Any]) -> NoriaError:
 
 
 def stop(ws: Workspace) -> bool:
-    """Asks the supervisor to drain and end; False where none runs."""
+    """Lets the supervisor drain and end, and waits for that; False where none runs.
+
+    Raises:
+        SupervisorFailed: it did not end in time.
+    """
     found = find(ws)
     if found is None:
         return False
     link.call(found["socket"], "stop")
-    return True
+    end = time.monotonic() + _STOP_SECONDS
+    while True:
+        info = ws.jobs.lease_info(link.LEASE)  # given back when the workers have ended and the port is free
+        if info is None or info["pid"] != found["pid"]:
+            return True
+        if time.monotonic() > end:
+            raise SupervisorFailed(
+                f"The process for the endpoints ({found['pid']}) did not end in {_STOP_SECONDS} s.",
+                hint="Look into .noria/logs/supervisor.log.",
+            )
+        time.sleep(0.02)

@@ -17,12 +17,13 @@ import socket
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from noria.base.errors import NoriaError, Unavailable
 from noria.base.times import SECOND
+from noria.http.errors import from_exception
 from noria.serving.link import LEASE, socket_path
 from noria.serving.protocol import (
     Answer,
@@ -42,12 +43,16 @@ from noria.serving.records import DeploymentState
 from noria.serving.service import Plan
 from noria.workspace import Workspace, connect
 
+if TYPE_CHECKING:
+    from noria.serving.records import Deployment
+
 log = logging.getLogger("noria.supervisor")
 
 POLL: Final = 0.5
 LEASE_MS: Final = 15 * SECOND
 _LOAD_SECONDS: Final = 120
 _STOP_SECONDS: Final = 15
+_DEATHS_OF_CHANCE: Final = 2
 _KEPT: Final = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV"}
 """Variables that a worker sees; everything else may hold a secret."""
 
@@ -88,6 +93,12 @@ def listen(host: str, port: int) -> socket.socket:
     return made
 
 
+class WorkerSlow(Unavailable):
+    """An endpoint worker lives and does not answer."""
+
+    code = "worker_slow"
+
+
 @dataclass(slots=True)
 class _Worker:
     """One endpoint worker, as its supervisor sees it."""
@@ -106,6 +117,7 @@ class _Worker:
 
         Raises:
             WorkerGone: the worker ended first.
+            WorkerSlow: it did not answer in time.
         """
         self.number += 1
         command.id = self.number
@@ -117,8 +129,10 @@ class _Worker:
             assert self.process.stdin is not None
             self.process.stdin.write(msgspec.json.encode(command) + b"\n")
             answer = await asyncio.wait_for(future, timeout)
-        except (ConnectionError, TimeoutError) as error:
-            raise WorkerGone(f"The endpoint worker {self.name} does not answer: {error!r}.") from None
+        except ConnectionError:
+            raise WorkerGone(f"The endpoint worker {self.name} ended.") from None
+        except TimeoutError:
+            raise WorkerSlow(f"The endpoint worker {self.name} did not answer in {timeout:g} s.") from None
         finally:
             self.asked.pop(command.id, None)
         if not answer.ok:
@@ -160,7 +174,10 @@ class Supervisor:
         self._workers: list[_Worker] = []
         self._started = 0
         self._deaths = 0
+        self._killed: dict[int, int] = {}
+        self._broken: set[int] = set()
         self._sync_lock = asyncio.Lock()
+        self._repair_lock = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._socket = socket_path(ws.id, os.getpid())
@@ -179,17 +196,22 @@ class Supervisor:
         self._socket.unlink(missing_ok=True)
         control = await asyncio.start_unix_server(self._control, str(self._socket))
         self._socket.chmod(0o600)
+        tasks: list[asyncio.Task[None]] = []
         try:
             await asyncio.gather(*(self._start_worker() for _ in range(self._count)))
+            tasks.append(asyncio.create_task(self._keep_lease()))  # loading may take longer than a lease
             await self.sync()
-            keeper = asyncio.create_task(self._keep_lease())
-            poller = asyncio.create_task(self._poll())
+            tasks.append(asyncio.create_task(self._poll()))
             await self._stopping.wait()
-            keeper.cancel()
-            poller.cancel()
         finally:
+            self._stopping.set()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             control.close()
             self._socket.unlink(missing_ok=True)
+            async with self._repair_lock:  # whoever replaces a worker sees that it is over, or has listed the new one
+                pass
             await asyncio.gather(*(self._end_worker(w) for w in self._workers))
             self._listening.close()
             with contextlib.suppress(NoriaError):
@@ -217,12 +239,15 @@ class Supervisor:
             await asyncio.sleep(POLL)
             try:
                 await self._replace_dead()
+                await asyncio.to_thread(self._ws.features.replica.catch_up)  # other machines commit too
                 found = await asyncio.to_thread(self._ws.serving.stamp)
                 if found != seen:
                     await self.sync()
                     seen = found
             except NoriaError as error:
                 log.warning("the endpoints could not be brought up to date: %s", error)
+            except Exception:
+                log.exception("the supervisor goes on after an error")
 
     # ---- workers
 
@@ -263,16 +288,22 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
     async def _replace_dead(self) -> None:
-        dead = [w for w in self._workers if w.gone]
-        for worker in dead:
-            code = await worker.process.wait()
-            log.warning("the endpoint worker %s ended with code %s and is replaced", worker.name, code)
-            self._workers.remove(worker)
-            self._deaths += 1
-            await asyncio.sleep(min(5.0, 0.05 * 2 ** min(self._deaths, 7)))
-            await self._start_worker()
-        if dead:
-            await self.sync()
+        async with self._repair_lock:  # the poller and a caller of "sync" may both come here
+            for worker in [w for w in self._workers if w.gone]:
+                code = await worker.process.wait()
+                log.warning("the endpoint worker %s ended with code %s and is replaced", worker.name, code)
+                self._workers.remove(worker)
+                self._deaths += 1
+            missing = self._count - len(self._workers)
+            if missing <= 0 or self._stopping.is_set():
+                return
+            with contextlib.suppress(TimeoutError):
+                pause = min(5.0, 0.05 * 2 ** min(self._deaths, 7))
+                await asyncio.wait_for(self._stopping.wait(), pause)
+                return
+            for _ in range(missing):
+                await self._start_worker()
+        await self.sync()
 
     async def _end_worker(self, worker: _Worker) -> None:
         with contextlib.suppress(NoriaError):
@@ -296,57 +327,102 @@ class Supervisor:
 
     async def _load(self, plan: Plan) -> None:
         """Loads what is missing in every worker; a new deployment is ready when all have it."""
-        for item in plan.deployments:
+        for item in sorted(plan.deployments, key=lambda d: d.state == DeploymentState.STARTING):
             missing = [w for w in self._workers if not w.gone and item.id not in w.loaded]
             if not missing and item.state == DeploymentState.READY:
                 continue
             error = await self._load_one(item, missing)
-            if item.state == DeploymentState.STARTING:
-                state = DeploymentState.READY if error is None else DeploymentState.FAILED
-                await asyncio.to_thread(self._ws.serving.mark, item.id, state, error or "")
+            if item.state == DeploymentState.READY:
+                if error is not None:
+                    log.error("the deployment %s could not be loaded again: %s", item.id, error)
             elif error is not None:
-                log.error("the deployment %s could not be loaded again: %s", item.id, error)
+                await asyncio.to_thread(self._ws.serving.mark, item.id, DeploymentState.FAILED, error)
+            elif len(self._holding(item.id)) == self._count:  # else a worker died; its successor has to load it too
+                await asyncio.to_thread(self._ws.serving.mark, item.id, DeploymentState.READY, "")
+            self._broken.discard(item.id)
+            if error is not None and not self._holding(item.id):
+                self._broken.add(item.id)
 
-    async def _load_one(self, item: Any, missing: list[_Worker]) -> str | None:
+    def _holding(self, deployment: int) -> list[_Worker]:
+        return [w for w in self._workers if not w.gone and deployment in w.loaded]
+
+    async def _load_one(self, item: Deployment, missing: list[_Worker]) -> str | None:
+        """Why a deployment could not be loaded; None where nothing speaks against it.
+
+        Nobody knows yet whether a new one harms the worker that loads it, so one worker after another loads it, and
+        first one that does not answer requests, if there is any.
+        """
         try:
             package, code = await asyncio.to_thread(self._ws.serving.folders, item)
-            command = [Load(0, item.id, item.model, str(package), str(code)) for _ in missing]
-            asked = [w.ask(c, _LOAD_SECONDS) for w, c in zip(missing, command, strict=True)]
-            results = await asyncio.gather(*asked, return_exceptions=True)
         except NoriaError as error:
             return str(error)
-        failed: str | None = None
-        for worker, result in zip(missing, results, strict=True):
-            if isinstance(result, WorkerGone):
-                continue  # it is replaced, and its successor loads everything before it serves
-            if isinstance(result, BaseException):
-                failed = str(result)
-            else:
-                worker.loaded.add(item.id)
-        return failed
+        load = [Load(0, item.id, item.model, str(package), str(code)) for _ in missing]
+        if item.state == DeploymentState.READY:
+            results = await asyncio.gather(*(self._load_in(w, c) for w, c in zip(missing, load, strict=True)))
+            return next((found for found in results if found is not None), None)
+        for worker, command in zip(sorted(missing, key=lambda w: w.serving), load, strict=True):
+            found = await self._load_in(worker, command)
+            if found is not None:
+                return found
+            if worker.gone:
+                return self._killed_by(item.id)
+        return None
+
+    async def _load_in(self, worker: _Worker, command: Load) -> str | None:
+        try:
+            await worker.ask(command, _LOAD_SECONDS)
+        except WorkerGone:
+            return None  # it is replaced, and its successor loads everything before it serves
+        except NoriaError as error:
+            return str(error)
+        worker.loaded.add(command.deployment)
+        return None
+
+    def _killed_by(self, deployment: int) -> str | None:
+        """A worker that ends while it loads may have been killed by chance; a second one has not."""
+        self._killed[deployment] = self._killed.get(deployment, 0) + 1
+        if self._killed[deployment] < _DEATHS_OF_CHANCE:
+            return None
+        del self._killed[deployment]
+        return "The endpoint worker ended while it loaded the model: .noria/logs/supervisor.log may say why."
 
     async def _bring(self, worker: _Worker, plan: Plan) -> None:
         """Routes, and drops what nobody needs; a new worker serves from then on."""
-        with contextlib.suppress(WorkerGone):
-            whole = True
-            for name, routing in plan.routings.items():
-                if worker.routed.get(name) == routing.number:
-                    continue
-                if not {a.deployment for a in routing.arms} <= worker.loaded:
-                    whole = False
-                    continue
-                await worker.ask(Route(0, name, RoutingSpec.of(routing)))
-                worker.routed[name] = routing.number
-            for name in set(worker.routed) - set(plan.routings):
-                await worker.ask(Forget(0, name))
-                del worker.routed[name]
-            gone = worker.loaded - {d.id for d in plan.deployments}
-            if gone:
-                await worker.ask(Unload(0, sorted(gone)))
-                worker.loaded -= gone
-            if whole and not worker.serving:
-                await worker.ask(Serve(0))
-                worker.serving = True
+        try:
+            await self._bring_up(worker, plan)
+        except WorkerGone:
+            pass  # it is replaced
+        except WorkerSlow as error:
+            log.error("%s It is ended.", error)
+            worker.process.kill()
+
+    async def _bring_up(self, worker: _Worker, plan: Plan) -> None:
+        whole = True
+        for name, routing in plan.routings.items():
+            if worker.routed.get(name) == routing.number:
+                continue
+            lacking = {a.deployment for a in routing.arms} - worker.loaded
+            if lacking & self._broken:  # nobody can answer it; that must not hold up the other endpoints
+                spec = RoutingSpec.of(routing)
+                spec.arms = []
+                await worker.ask(Route(0, name, spec))
+                worker.routed.pop(name, None)
+                continue
+            if lacking:
+                whole = False
+                continue
+            await worker.ask(Route(0, name, RoutingSpec.of(routing)))
+            worker.routed[name] = routing.number
+        for name in set(worker.routed) - set(plan.routings):
+            await worker.ask(Forget(0, name))
+            del worker.routed[name]
+        gone = worker.loaded - {d.id for d in plan.deployments}
+        if gone:
+            await worker.ask(Unload(0, sorted(gone)))
+            worker.loaded -= gone
+        if whole and not worker.serving:
+            await worker.ask(Serve(0))
+            worker.serving = True
 
     async def flush(self) -> dict[str, Any]:
         """Waits until everything that was answered so far is captured, the shadow's scores too."""
@@ -382,25 +458,35 @@ class Supervisor:
         try:
             line = await reader.readline()
             if line:
-                writer.write(json.dumps(await self._answer(json.loads(line))).encode() + b"\n")
+                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError):
             return
         finally:
             writer.close()
 
-    async def _answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
-            if asked["op"] == "sync":
+            op = _ASKED.decode(line).op
+            if op == "sync":
                 await self._replace_dead()
                 return await self.sync()
-            if asked["op"] == "flush":
+            if op == "flush":
                 return await self.flush()
-            if asked["op"] == "stop":
+            if op == "stop":
                 self._stopping.set()
             return self.status()
-        except NoriaError as error:
-            return error.as_dict()
+        except Exception as error:  # noqa: BLE001 - the border: whoever asks hears what went wrong
+            return from_exception(error).as_dict()
+
+
+class _Asked(msgspec.Struct):
+    """What the control socket takes: one line of JSON."""
+
+    op: Literal["sync", "flush", "status", "stop"]
+
+
+_ASKED: Final = msgspec.json.Decoder(_Asked)
 
 
 class Settings(msgspec.Struct):

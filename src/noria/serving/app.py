@@ -10,7 +10,9 @@ A request keeps the routing that it started with; swapping is an assignment, so 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -29,6 +31,8 @@ from noria.serving.loaded import Computed, Loaded
 from noria.serving.records import Arm, Routing
 from noria.serving.router import choose
 from noria.serving.segments import Captured, CapturedRow, SegmentWriter
+
+log = logging.getLogger("noria.endpoint")
 
 MAX_BODY: Final = 16 << 20
 INLINE_ROWS: Final = 8
@@ -219,7 +223,8 @@ class InferenceApp:
             frame = contract.frame(rows)
         except NoriaError as error:
             self.counts.refused += 1
-            self._capture.write(_refused(live, error.code, self._now_ms(), started))
+            with contextlib.suppress(OSError):  # a full disk must not hide from a caller what is wrong with the request
+                self._capture.write(_refused(live, error.code, self._now_ms(), started))
             raise
         made = ids or [uuid.uuid4().hex for _ in rows]
         return single, _Request(rows, made, frame, self._now_ms(), started, [None] * len(rows))
@@ -250,6 +255,9 @@ class InferenceApp:
             shadow = await self._shadows.get()
             try:
                 await loop.run_in_executor(self._shadow_threads, self._score_shadow, shadow)
+            except Exception:  # whatever fails in the shadow, the next request is scored all the same
+                self.counts.shadow_dropped += sum(len(job.places) for job in shadow.jobs)
+                log.exception("the shadow of %s failed", shadow.live.name)
             finally:
                 self._shadows.task_done()
 

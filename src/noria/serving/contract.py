@@ -14,6 +14,8 @@ from noria.features.slices import TableMeta
 from noria.serving.errors import RequestInvalid
 
 MOST_ROWS: Final = 10_000
+_FORM: Final = '{"row": {...}} or {"rows": [{...}]}'
+_MOST_FLOAT32: Final = 3.4028234663852886e38
 _BITS: Final = {
     f"{sign}int{bits}": (0 if sign else -(1 << (bits - 1)), (1 << bits) - 1 if sign else (1 << (bits - 1)) - 1)
     for sign in ("", "u")
@@ -55,15 +57,16 @@ class Contract:
         except msgspec.ValidationError as error:
             raise self._explained(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RequestInvalid(
-                f"The request is not valid JSON: {error!s:.200}.", hint='{"row": {...}} or {"rows": [{...}]}'
-            ) from None
+            raise RequestInvalid(f"The request is not valid JSON: {error!s:.200}.", hint=_FORM) from None
         if (request.row is None) == (request.rows is None):
-            raise RequestInvalid("A request holds either row or rows.", hint='{"row": {...}} or {"rows": [{...}]}')
+            raise RequestInvalid("A request holds either row or rows.", hint=_FORM)
+        if request.id is not None and request.ids is not None:
+            raise RequestInvalid("A request holds either id or ids.", hint="id goes with row, ids with rows.")
         rows = [request.row] if request.row is not None else request.rows
         ids = [request.id] if request.id is not None else request.ids
         if not rows or len(rows) > MOST_ROWS:
-            raise RequestInvalid(f"A request holds 1 to {MOST_ROWS} rows, not {len(rows)}.")
+            hint = "Send them in several requests." if rows else _FORM
+            raise RequestInvalid(f"A request holds 1 to {MOST_ROWS} rows, not {len(rows)}.", hint=hint)
         if ids is not None:
             self._check_ids(ids, len(rows))
         return rows, ids, request.row is not None
@@ -75,9 +78,9 @@ class Contract:
     @staticmethod
     def _check_ids(ids: list[str], count: int) -> None:
         if len(ids) != count:
-            raise RequestInvalid(f"There are {len(ids)} ids for {count} rows.")
+            raise RequestInvalid(f"There are {len(ids)} ids for {count} rows.", hint="Send one id a row, or none.")
         if len(set(ids)) != count or not all(0 < len(i) <= 200 for i in ids):
-            raise RequestInvalid("Ids are different texts of 1 to 200 characters.")
+            raise RequestInvalid("Ids are different texts of 1 to 200 characters.", hint="Or send none.")
 
     def _explained(self, text: str) -> RequestInvalid:
         hint = f"Columns: {', '.join(self._names)}."
@@ -91,11 +94,24 @@ class Contract:
         return RequestInvalid(f"The request does not fit: {text}.", hint=hint)
 
     def frame(self, rows: list[Any]) -> pl.DataFrame:
-        """The rows as a frame of the source."""
+        """The rows as a frame of the source.
+
+        Raises:
+            RequestInvalid: a value lies beyond what its column holds.
+        """
         columns: dict[str, pl.Series] = {}
         for name, dtype in self._schema.items():
             values = [getattr(row, name) for row in rows]
-            columns[name] = pl.Series(name, values, dtype=dtype, strict=False)
+            try:
+                if dtype == pl.Datetime:
+                    _check_moments(values)
+                columns[name] = pl.Series(name, values, dtype=dtype, strict=dtype.is_integer())
+            except (ValueError, OverflowError, TypeError, pl.exceptions.PolarsError):
+                raise RequestInvalid(
+                    f"The request does not fit: a value of the column {name!r} lies beyond what it holds.",
+                    hint=f"{name} is {self.source.columns[name]}.",
+                    details={"column": name},
+                ) from None
         return pl.DataFrame(columns)
 
     def entity(self, row: Any) -> str:
@@ -111,14 +127,22 @@ class Contract:
         }
 
 
+def _check_moments(values: list[dt.datetime | None]) -> None:
+    """Refuses the first and the last year: in another time zone such a moment has no date that Python can name."""
+    if any(value is not None and not dt.MINYEAR < value.year < dt.MAXYEAR for value in values):
+        raise OverflowError
+
+
 def _field(kind: str, *, nullable: bool) -> Any:
     made: Any
     if kind in _BITS:
         low, high = _BITS[kind]
-        if kind in ("int64", "uint64"):
-            made = int if kind == "int64" else Annotated[int, msgspec.Meta(ge=0)]
+        if kind == "uint64":  # msgspec takes bounds up to 63 bits; the rest is found when the frame is made
+            made = Annotated[int, msgspec.Meta(ge=low)]
         else:
             made = Annotated[int, msgspec.Meta(ge=low, le=high)]
+    elif kind == "float32":
+        made = Annotated[float, msgspec.Meta(ge=-_MOST_FLOAT32, le=_MOST_FLOAT32)]
     elif kind.startswith("float"):
         made = float
     elif kind == "bool":

@@ -1,15 +1,20 @@
 """Capture segments: what was answered, on disk before the answer left (decision 7). Pinned by golden/segment.bin.
 
     header   "NRSG" version u8, 3 bytes zero
-    record   length u32, crc32 u32 of the payload, payload (MessagePack of ``Captured``)
+    record   length u32, crc32 u32 of the length, crc32 u32 of the payload, payload (MessagePack of ``Captured``)
+
+The length has a checksum of its own: a damaged one would look like a record that is not whole yet, and everything
+after it would be lost without a word.
 
 One ``write`` a record, before the answer: a killed process loses nothing that was answered. A group fsync every few
-milliseconds bounds what a power cut can take. A record that was cut off at the end of a file is no error.
+milliseconds bounds what a power cut can take. A record that was cut off at the end of a file is no error, nor are
+zeros there: a power cut may leave a file longer than what was written.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import struct
@@ -25,8 +30,11 @@ import msgspec
 from noria.serving.errors import SegmentDamaged
 from noria.store.errors import FormatTooNew
 
+log = logging.getLogger("noria.capture")
+
 HEADER: Final = b"NRSG\x01\x00\x00\x00"
-_FRAME: Final = struct.Struct("<II")
+_FRAME: Final = struct.Struct("<III")
+_LENGTH: Final = struct.Struct("<I")
 _ROTATE: Final = 32 << 20
 SYNC_SECONDS: Final = 0.005
 
@@ -96,13 +104,11 @@ class SegmentWriter:
         parts: list[bytes] = []
         for record in records:
             payload = self._encoder.encode(record)
-            parts += (_FRAME.pack(len(payload), zlib.crc32(payload)), payload)
+            parts += (frame(payload), payload)
         data = b"".join(parts)
         with self._lock:
             try:
-                written = os.write(self._handle, data)
-                while written < len(data):  # a full disk or a signal may cut it
-                    written += os.write(self._handle, data[written:])
+                _write(self._handle, data)
             except OSError:
                 os.ftruncate(self._handle, self._size)  # half a record in the middle would be damage
                 raise
@@ -111,8 +117,7 @@ class SegmentWriter:
                 self._dirty = True
                 self._wake.set()
             if self._size >= _ROTATE:
-                self._close()
-                self._open()
+                self._rotate()
 
     def sync(self) -> None:
         """Makes everything written so far durable, without holding up writers."""
@@ -134,11 +139,32 @@ class SegmentWriter:
             self._close()
 
     def _open(self) -> None:
-        name = f"{self._worker}-{secrets.token_hex(6)}.seg"
-        self._handle = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        fcntl.flock(self._handle, fcntl.LOCK_SH)  # while it is held, nobody takes the file away
-        os.write(self._handle, HEADER)
-        self._size = len(HEADER)
+        path = self._folder / f"{self._worker}-{secrets.token_hex(6)}.seg"
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH)  # while it is held, nobody takes the file away
+            _write(handle, HEADER)
+        except OSError:
+            os.close(handle)
+            path.unlink()
+            raise
+        self._handle, self._size = handle, len(HEADER)
+
+    def _rotate(self) -> None:
+        """Goes on in a new file; in the old one, where there is no room for another: what was written is written."""
+        before = self._handle
+        try:
+            self._open()
+        except OSError as error:
+            log.warning("no new capture segment could be begun: %s", error)
+            return
+        try:
+            os.fdatasync(before)
+        except OSError as error:
+            log.error("a capture segment could not be made durable: %s", error)
+        finally:
+            os.close(before)
+        self._dirty = False
 
     def _close(self) -> None:
         os.fdatasync(self._handle)
@@ -150,7 +176,22 @@ class SegmentWriter:
             self._wake.wait()
             self._wake.clear()
             time.sleep(SYNC_SECONDS)  # what comes meanwhile shares the fsync
-            self.sync()
+            try:
+                self.sync()
+            except OSError as error:
+                log.error("the capture could not be made durable: %s", error)
+
+
+def frame(payload: bytes) -> bytes:
+    """What stands before a payload."""
+    length = len(payload)
+    return _FRAME.pack(length, zlib.crc32(_LENGTH.pack(length)), zlib.crc32(payload))
+
+
+def _write(handle: int, data: bytes) -> None:
+    written = os.write(handle, data)
+    while written < len(data):  # a full disk or a signal may cut it
+        written += os.write(handle, data[written:])
 
 
 _decoder: Any = msgspec.msgpack.Decoder(Captured)
@@ -160,7 +201,7 @@ def read(path: Path, start: int = 0) -> Iterator[tuple[Captured, int]]:
     """(record, end of it) for every whole record from byte ``start`` on; stops before one that is not whole yet.
 
     Raises:
-        SegmentDamaged: a record in the middle does not have its checksum.
+        SegmentDamaged: a record in the middle does not have its checksums.
     """
     with path.open("rb") as file:
         head = file.read(len(HEADER))
@@ -175,18 +216,32 @@ def read(path: Path, start: int = 0) -> Iterator[tuple[Captured, int]]:
         data = file.read()
     offset = 0
     while offset + _FRAME.size <= len(data):
-        length, checksum = _FRAME.unpack_from(data, offset)
-        end = offset + _FRAME.size + length
+        length, check, checksum = _FRAME.unpack_from(data, offset)
+        begin = offset + _FRAME.size
+        if zlib.crc32(_LENGTH.pack(length)) != check:
+            if _zeros(data, begin):
+                return
+            raise _damaged(path, position + offset)
+        end = begin + length
         if end > len(data):
             return
-        payload = data[offset + _FRAME.size : end]
+        payload = data[begin:end]
         if zlib.crc32(payload) != checksum:
-            if end == len(data):
+            if _zeros(data, end):
                 return  # the last record, half written when the power went
-            raise SegmentDamaged(
-                f"{path.name} is damaged at byte {position + offset}: a record does not have its checksum.",
-                hint="What comes before it was taken over; keep the file and report it.",
-                details={"segment": path.name, "offset": position + offset},
-            )
+            raise _damaged(path, position + offset)
         yield _decoder.decode(payload), position + end
         offset = end
+
+
+def _zeros(data: bytes, start: int) -> bool:
+    """Whether nothing but zeros follows."""
+    return data.count(0, start) == len(data) - start
+
+
+def _damaged(path: Path, offset: int) -> SegmentDamaged:
+    return SegmentDamaged(
+        f"{path.name} is damaged at byte {offset}: a record does not have its checksum.",
+        hint="What comes before it was taken over; keep the file and report it.",
+        details={"segment": path.name, "offset": offset},
+    )

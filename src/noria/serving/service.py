@@ -132,7 +132,8 @@ class Serving:
     def deploy(self, endpoint: Endpoint, model: ModelVersion, *, actor: Actor, tx: Tx | None = None) -> Deployment:
         """Puts a model version behind an endpoint, without traffic; the supervisor loads it in every worker.
 
-        The same version again is the deployment that is there, started anew if it had failed or was retired.
+        The same version again is the deployment that is there, started anew if it had failed or was retired. With
+        ``tx``, the caller has called ``prepare`` before it opened that.
 
         Raises:
             ContractChanged: the model asks for other rows than the endpoint takes.
@@ -150,17 +151,18 @@ class Serving:
             "key": list(package.features.spine.key),
             "columns": dict(package.features.spine.columns),
         }
-        if endpoint.contract and endpoint.contract != contract:
-            raise ContractChanged(
-                f"{model.name} asks for rows of {contract['source']!r} with other columns than the endpoint "
-                f"{endpoint.name!r} promises to take.",
-                hint="Make a new endpoint: callers of this one would break.",
-                details={"endpoint": endpoint.contract, "model": contract},
-            )
+        _check_contract(endpoint, model, contract)
         code = self._code_of(model)
-        self._features.keep(package.features)
+        if tx is None:
+            self.prepare(model)
         with self._changes.begin("serving.deploy", self._project_id, actor, tx=tx) as change:
-            return self._write_deployment(change, endpoint, model, version.id, version.layout, code, contract)
+            now = self.get(endpoint.name, change.tx)  # somebody may have deployed the first version in between
+            _check_contract(now, model, contract)
+            return self._write_deployment(change, now, model, version.id, version.layout, code, contract)
+
+    def prepare(self, model: ModelVersion) -> None:
+        """Makes the online store hold what a model's features need; in transactions of its own."""
+        self._features.keep(self._training.package_of(model).features)
 
     def _write_deployment(
         self,
@@ -296,13 +298,37 @@ class Serving:
 
     def _check_arms(self, tx: Tx, endpoint: Endpoint, arms: list[Arm]) -> None:
         total = sum(a.weight for a in arms)
-        if abs(total - 1) > 1e-9 or any(a.weight < 0 for a in arms):
-            raise RoutingInvalid(f"The weights of {endpoint.name!r} add up to {total:g}, not to 1.")
+        if not abs(total - 1) <= 1e-9 or any(a.weight < 0 for a in arms):  # "not <=": no number is not 1 either
+            raise RoutingInvalid(
+                f"The weights of {endpoint.name!r} add up to {total:g}, or one is below 0.",
+                hint="Weights are shares from 0 to 1 that add up to 1.",
+            )
+        if len({a.deployment for a in arms}) != len(arms):
+            raise RoutingInvalid(
+                f"A deployment appears twice in the routing of {endpoint.name!r}.", hint="Give each one arm."
+            )
         for arm in arms:
             found = queries.deployment(tx.conn, arm.deployment)
-            if found is None or found.endpoint_id != endpoint.id or found.state != DeploymentState.READY:
-                state = "unknown" if found is None else found.state.value
+            known = found is not None and found.endpoint_id == endpoint.id
+            if found is None or not known or found.state != DeploymentState.READY:
+                state = found.state.value if found is not None and known else f"unknown to {endpoint.name!r}"
                 raise RoutingInvalid(
                     f"The deployment {arm.deployment} is {state}; only one that every worker has loaded gets traffic.",
                     hint=f"noria endpoints show {endpoint.name}",
                 )
+
+    def retire(self, change: Change, endpoint: Endpoint, keep: set[int]) -> None:
+        """Retires the deployments of an endpoint that are not among ``keep``, in the transaction of the change."""
+        for found in queries.deployments(change.tx.conn, endpoint.id):
+            if found.id not in keep and found.state in _HELD:
+                queries.move_deployment(change.tx.conn, found.id, DeploymentState.RETIRED, {"ready_at": None})
+
+
+def _check_contract(endpoint: Endpoint, model: ModelVersion, contract: dict[str, Any]) -> None:
+    if endpoint.contract and endpoint.contract != contract:
+        raise ContractChanged(
+            f"{model.name} asks for rows of {contract['source']!r} with other columns than the endpoint "
+            f"{endpoint.name!r} promises to take.",
+            hint="Make a new endpoint: callers of this one would break.",
+            details={"endpoint": endpoint.contract, "model": contract},
+        )

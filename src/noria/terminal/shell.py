@@ -57,15 +57,16 @@ class Shell:
             self.console.print(text, highlight=False, soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> None:
-        """An aligned table; the columns in ``right`` are numbers."""
+        """An aligned table of plain texts (no mark-up); the columns in ``right`` are numbers."""
+        from rich.markup import escape
         from rich.table import Table
 
         made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         numbers = set(right)
         for column in columns:
-            made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+            made.add_column(escape(column), justify="right" if column in numbers else "left", overflow="fold")
         for row in rows:
-            made.add_row(*("" if cell is None else str(cell) for cell in row))
+            made.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
         self.console.print(made)
 
     @property

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, exists, func, null, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, exists, func, null, select
 
 from noria.assets import tables as at
 from noria.base.ids import ProjectId, RunId
@@ -20,6 +20,15 @@ def experiment(
     where.append(t.experiments.c.name == name if name is not None else t.experiments.c.id == id)
     row = conn.execute(select(t.experiments).where(*where)).one_or_none()
     return None if row is None else _experiment(conn, row)
+
+
+_EXPERIMENT_ID = select(t.experiments.c.id).where(
+    t.experiments.c.project_id == bindparam("project_id"), t.experiments.c.name == bindparam("name")
+)
+
+
+def experiment_id(conn: Connection, project_id: ProjectId, name: str) -> int | None:
+    return conn.execute(_EXPERIMENT_ID, {"project_id": project_id, "name": name}).scalar_one_or_none()
 
 
 def experiments(conn: Connection, project_id: ProjectId) -> list[Experiment]:

@@ -10,7 +10,7 @@ from noria.assets import Assets, Changes
 from noria.base.actor import Actor
 from noria.base.ids import ProjectId, RunId
 from noria.base.names import nearest
-from noria.base.pages import Page, check_limit, position, token
+from noria.base.pages import Page, check_limit, number_position, token
 from noria.db import Database, Tx
 from noria.tracking import filters, queries
 from noria.tracking import tables as t
@@ -67,13 +67,13 @@ class Tracking:
             return found
 
     def ensure_experiment(self, tx: Tx, project_id: ProjectId, name: str) -> int:
-        found = queries.experiment(tx.conn, project_id, name=name)
+        found = queries.experiment_id(tx.conn, project_id, name)
         if found is None:
             row = {"project_id": project_id, "name": name, "created_at": tx.now_ms, "updated_at": tx.now_ms}
             tx.insert_new(t.experiments, row)
-            found = queries.experiment(tx.conn, project_id, name=name)
+            found = queries.experiment_id(tx.conn, project_id, name)
         assert found is not None
-        return found.id
+        return found
 
     def experiments(self, project_id: ProjectId) -> list[Experiment]:
         with self._db.read() as conn:
@@ -83,6 +83,20 @@ class Tracking:
         """Puts a run into an experiment, so that it is found and compared."""
         row = {"run_id": run_id, "experiment_id": self.ensure_experiment(tx, project_id, experiment), "user": user}
         tx.upsert(t.tracked_runs, row, key=["run_id"])
+
+    def begin(
+        self, tx: Tx, project_id: ProjectId, run_id: RunId, *, experiment: str, user: str, params: Mapping[str, str]
+    ) -> None:
+        """``track`` and ``log`` for a run that this transaction made: nothing has to be looked up.
+
+        Raises:
+            KeyInvalid: a name or value is not allowed.
+        """
+        for key, value in params.items():
+            _check_key(key)
+            _check_param(key, value)
+        self.track(tx, project_id, run_id, experiment=experiment, user=user)
+        tx.insert_new_many(t.params, [{"run_id": run_id, "key": k, "value": v} for k, v in params.items()])
 
     # ---- what a run says
 
@@ -123,8 +137,7 @@ class Tracking:
             return
         have = queries.params(tx.conn, run_id)
         for key, value in params.items():
-            if len(value) > _MAX_PARAM:
-                raise KeyInvalid(f"The parameter {key!r} has {len(value)} characters; {_MAX_PARAM} are allowed.")
+            _check_param(key, value)
             if key in have:
                 if have[key] != value:
                     raise ParamChanged(run_id, key, have[key], value)
@@ -179,9 +192,9 @@ class Tracking:
 
     def history(self, run_id: RunId, key: str, *, limit: int = 1_000, after: str | None = None) -> Page[Point]:
         """The points of a metric in the order in which they arrived."""
-        mark = position(after)
+        mark = number_position(after) or 0
         with self._db.read() as conn:
-            found = queries.history(conn, run_id, key, mark if isinstance(mark, int) else 0, check_limit(limit))
+            found = queries.history(conn, run_id, key, mark, check_limit(limit))
         return Page(items=[p for _, p in found], next=token(found[-1][0]) if len(found) == limit else None)
 
     def search(
@@ -196,8 +209,7 @@ class Tracking:
     ) -> Page[RunId]:
         """Runs that fit a filter (see ``filters``). ``order_by``: for instance ``metrics.log_loss asc``."""
         clauses = filters.parse(text)
-        mark = position(after)
-        offset = mark if isinstance(mark, int) else 0
+        offset = number_position(after) or 0
         experiment_id = None if experiment is None else self.experiment(project_id, experiment).id
         with self._db.read() as conn:
             found = queries.search(
@@ -226,6 +238,11 @@ def _check_key(key: str) -> None:
             f"{key!r:.80} cannot name a metric, parameter or tag.",
             hint="Up to 250 letters, digits, _ - . : / and spaces; no .. and no // and no / in front.",
         )
+
+
+def _check_param(key: str, value: str) -> None:
+    if len(value) > _MAX_PARAM:
+        raise KeyInvalid(f"The parameter {key!r} has {len(value)} characters; {_MAX_PARAM} are allowed.")
 
 
 def _order(text: str | None) -> tuple[str, str, bool] | None:

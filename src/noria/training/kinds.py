@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from noria.assets import EvidenceLog
+from noria.assets import Change, EvidenceLog
 from noria.assets.records import AssetKind
+from noria.base.ids import RunId, VersionId
 from noria.pipelines.declare.policies import Split
 from noria.pipelines.graph import Graph, Node
 from noria.pipelines.kinds import Landed, StepKind
@@ -45,35 +46,35 @@ def model_kind(registry: Registry, evidence: EvidenceLog) -> StepKind:
         if landed.trial:
             return
         made = register(registry, landed)
-        facts = landed.result.facts
-        for name, found in facts["baselines"].items():
-            evidence.record(
-                landed.change,
-                "baseline",
-                made,
-                passed=found["comparison"]["low"] > 0,
-                evaluator=EVALUATOR,
-                version_id=landed.outputs[""].id,
-                run_id=landed.run_id,
-                details={"baseline": name, **found},
-            )
-        for test, details, passed in (
-            ("slices", {"slices": facts["slices"]}, bool(facts["slices"])),
-            ("importance", {"features": facts.get("importance", [])}, bool(facts.get("importance"))),
-            ("numeric", {"finite": facts["finite"]}, facts["finite"]),
-        ):
-            evidence.record(
-                landed.change,
-                test,
-                made,
-                passed=passed,
-                evaluator=EVALUATOR,
-                version_id=landed.outputs[""].id,
-                run_id=landed.run_id,
-                details=details,
-            )
+        record_facts(evidence, landed.change, made, landed.outputs[""].id, landed.run_id, landed.result.facts)
 
     return StepKind(asset=AssetKind.MODEL, runner="noria.training.run:run_model", spec=_spec, code=_code, land=land)
+
+
+def record_facts(
+    evidence: EvidenceLog, change: Change, name: str, version_id: VersionId, run_id: RunId, facts: dict[str, Any]
+) -> None:
+    """Keeps what was found when a model was judged, in the change that registers it."""
+    found: list[tuple[str, dict[str, Any], bool]] = [
+        ("baseline", {"baseline": baseline, **details}, details["comparison"]["low"] > 0)
+        for baseline, details in facts["baselines"].items()
+    ]
+    found += [
+        ("slices", {"slices": facts["slices"]}, bool(facts["slices"])),
+        ("importance", {"features": facts.get("importance", [])}, bool(facts.get("importance"))),
+        ("numeric", {"finite": facts["finite"]}, facts["finite"]),
+    ]
+    for test, details, passed in found:
+        evidence.record(
+            change,
+            test,
+            name,
+            passed=passed,
+            evaluator=EVALUATOR,
+            version_id=version_id,
+            run_id=run_id,
+            details=details,
+        )
 
 
 def register(registry: Registry, landed: Landed) -> str:

@@ -86,6 +86,11 @@ def prepare(task: Task) -> Material:
             f"The features are of {features.spine.name!r} and the truth is of {labels.of!r}.",
             hint="Both need the same of=.",
         )
+    if labels.target in features.columns:
+        raise TrainingInvalid(
+            f"{features.name!r} has a feature {labels.target!r}, which is the name of the truth.",
+            hint="Give one of them another name; a truth among the features would be a leak.",
+        )
     frame, truth = task.load(features_slot), task.load(target_slot, hidden=True)
     key = list(labels.key)
     horizon = truth[KNOWN].max()

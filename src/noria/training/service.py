@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from noria.assets import Assets, Changes, EvidenceLog
 from noria.assets.records import Direction, RunState, Version
 from noria.base import canonical
 from noria.base.actor import Actor
-from noria.base.ids import ProjectId, RunId
+from noria.base.ids import ProjectId, RunId, VersionId
 from noria.db import Database
 from noria.pipelines.errors import PipelineFailed
 from noria.pipelines.graph import Graph, Node
@@ -24,10 +25,13 @@ from noria.training import package
 from noria.training import sweep as sweeps
 from noria.training.errors import TrainingInvalid
 from noria.training.evaluation import Evaluation
-from noria.training.kinds import EVALUATOR
+from noria.training.kinds import EVALUATOR, record_facts
 from noria.training.metrics import DEFAULTS, METRICS
 from noria.training.package import Package
 from noria.training.records import Sweep, Trial
+
+if TYPE_CHECKING:
+    import polars as pl
 
 WIDTH = 4
 """Trials of one round. Fixed: the number of processes must not change what is tried."""
@@ -187,11 +191,15 @@ class Training:
         version = self._registry.register(
             self._project_id, node.name, actor=actor, version_id=made.outputs[""], run_id=made.run_id
         )
+        facts_of_best = self.facts(self._registry.resolve(self._project_id, version.name))
         distinct = {name: len({repr(t.params[name]) for t in done}) for name in node.options["search"]}
         facts = {"trials": len(done), "failed": sum(t.value is None for t in done), "distinct": distinct}
         with self._changes.begin("training.swept", self._project_id, actor) as change:
             self._assets.link(change.tx, run_id, made.outputs[""], Direction.OUT, "")
             self._assets.end_run(change.tx, run_id, RunState.DONE, cost={"trials": len(done)})
+            known = self._evidence.list(self._project_id, tests=["numeric"], subject=version.name)
+            if not known and made.run_id is not None:  # a trial's findings are not kept when it lands
+                record_facts(self._evidence, change, version.name, made.outputs[""], made.run_id, facts_of_best)
             self._evidence.record(
                 change,
                 "search",
@@ -233,17 +241,41 @@ class Training:
         """What a model version says of itself; the model itself is not loaded here."""
         return package.read(self._pipelines.values.materialise(version))
 
+    def package_in(self, folder: Path) -> Package:
+        """The same of a package that lies in a folder."""
+        return package.read(folder)
+
     def package_of(self, model: ModelVersion) -> Package:
         return self.package(self.version_of(model))
 
     def version_of(self, model: ModelVersion) -> Version:
         """The asset version that holds a model version's package."""
         if model.version_id is None:
-            raise TrainingInvalid(f"{model.name} names a model that noria did not store.", hint="noria models import")
+            raise TrainingInvalid(
+                f"{model.name} names a model that noria did not store.", hint="Train it here: noria run"
+            )
         return self._assets.version(model.version_id)
+
+    def version_at(self, version_id: VersionId) -> Version:
+        """An asset version by its number."""
+        return self._assets.version(version_id)
 
     def reference(self, version: Version) -> dict[str, Any]:
         return package.reference(self._pipelines.values.materialise(version))
+
+    def score(self, model: Version, features: Version, *, at_from: int | None = None) -> pl.DataFrame:
+        """Scores every row of a features table with a model, in bulk, in a process of its own.
+
+        Args:
+            at_from: only rows with a later moment (event time, milliseconds).
+
+        Returns:
+            the key, ``_at`` and ``score``.
+        """
+        inputs = {"model": model, "features": features}
+        name = f"score-{model.digest.hex[:12]}"
+        (made,) = self._pipelines.compute(name, "noria.training.run:run_score", inputs, {"at_from": at_from})
+        return made.value
 
     def evaluation(self, model: ModelVersion) -> Evaluation:
         """The test rows of a model version with their scores."""

@@ -81,15 +81,20 @@ class TableWriter:
             added=len(frame),
         )
 
-    def append(self, writer: Writer, base: Layout, rows: pl.DataFrame, *, seq: int, known_us: int) -> RowsChange:
-        """The table with rows added. A row whose key is there replaces the old one; equal rows change nothing."""
+    def append(
+        self, writer: Writer, base: Layout, rows: pl.DataFrame, *, seq: int, known_us: int, keep: bool = False
+    ) -> RowsChange:
+        """The table with rows added. A row whose key is there replaces the old one; equal rows change nothing.
+
+        With ``keep``, the old row stays and the new one is dropped.
+        """
         schema = base.schema
         frame = _prepared(schema, rows, seq, known_us)
         check_keys(schema, frame)
         edit = Edit(self.reader, writer, schema, base.fragments)
         total, old, unchanged = int.from_bytes(base.sum, "little"), frame.clear(), 0
         if schema.key:
-            frame, old, unchanged = self._settle(edit, base, frame)
+            frame, old, unchanged = self._settle(edit, base, frame, keep=keep)
             total -= _total(schema, old, 0)
         total += _total(schema, frame, base.rows)
         if len(frame):
@@ -127,12 +132,17 @@ class TableWriter:
             deleted=len(old),
         )
 
-    def _settle(self, edit: Edit, base: Layout, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    def _settle(
+        self, edit: Edit, base: Layout, frame: pl.DataFrame, *, keep: bool
+    ) -> tuple[pl.DataFrame, pl.DataFrame, int]:
         """(rows that are really new, the rows that they replace, number of rows that are there already)."""
         visible = base.schema.names
         equal: list[int] = []
         gone = [frame.clear()]
         for number, matches in self._keys.find(base, frame):
+            if keep:
+                equal += matches["__new"].to_list()
+                continue
             mine = frame.select(visible)[matches["__new"].to_list()]
             same = _equal_rows(matches.select(visible), mine)
             equal += matches.filter(same)["__new"].to_list()

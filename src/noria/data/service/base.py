@@ -89,6 +89,7 @@ class DataBase:
         self.writer = TableWriter(self.reader)
         self._locks: dict[int, threading.RLock] = defaultdict(threading.RLock)
         self._contracts: dict[tuple[int, int], Contract] = {}
+        self._kept_days: set[tuple[int, int, int]] = set()
 
     # ---- repositories
 
@@ -237,7 +238,7 @@ class DataBase:
             tagged = queries.tag(conn, repository.id, name)
             if tagged is not None:
                 return queries.commit(conn, tagged)
-            if len(name) >= 4 and all(c in "0123456789abcdef" for c in name):
+            if len(name) >= 4:
                 found = queries.commits_like(conn, repository.id, name)
                 if len(found) > 1:
                     raise BranchNotFound(f"Several commits begin with {name!r}.", hint="Write more digits.")
@@ -395,6 +396,6 @@ class DataBase:
 def _steps(text: str, ref: str) -> int:
     if not text:
         return 0
-    if not text.isdigit() or int(text) > 10_000:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5) or int(text) > 10_000:
         raise BranchNotFound(f"{ref!r} is not the name of a commit.", hint="Write for instance main~3.")
     return int(text)

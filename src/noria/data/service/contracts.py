@@ -9,11 +9,13 @@ import msgspec
 import polars as pl
 from sqlalchemy import update
 
+from noria.assets import Change
 from noria.base import canonical
 from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import NotFound
 from noria.base.ids import ProjectId
+from noria.base.times import DAY
 from noria.data import contract as contracts
 from noria.data import queries
 from noria.data import tables as t
@@ -82,6 +84,23 @@ class ContractVerbs(DataBase):
             number = self._set_aside(repository, branch, frame, findings, actor, source)
             plain = [msgspec.to_builtins(f) for f in findings]
             raise ContractBroken(repository.name, repository.contract, plain, number)
+
+    def _kept(self, change: Change, repository: Repository, rows: int) -> None:
+        """Evidence of a contract that was kept: the first commit of each day of event time."""
+        if repository.contract is None:
+            return
+        day = (repository.id, repository.contract, change.event_ms // DAY)
+        if day in self._kept_days:
+            return
+        self._kept_days.add(day)
+        self._s.evidence.record(
+            change,
+            "contract",
+            repository.name,
+            passed=True,
+            evaluator=EVALUATOR,
+            details={"contract": repository.contract, "rules": [], "rows": rows},
+        )
 
     def _set_aside(
         self,

@@ -160,7 +160,7 @@ class FileVerbs(RowVerbs):
         self._files(repository)
         found = folders.read_file(self._s.sessions.store, self.resolve(repository, ref).layout, path)
         if found is None:
-            raise NotFound(f"{repository.name}@{ref} has no file {path!r}.", hint=f"noria data files {repository.name}")
+            raise NotFound(f"{repository.name}@{ref} has no file {path!r}.", hint=f"noria data show {repository.name}")
         return found
 
     def checkout(

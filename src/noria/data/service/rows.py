@@ -76,7 +76,8 @@ class RowVerbs(ContractVerbs):
         """Commits rows; one commit for all of them, or none. Returns the head where nothing changed.
 
         Args:
-            mode: ``append`` (rows with a known key replace the old ones), ``overwrite`` or ``delete`` (by key).
+            mode: ``append`` (rows with a known key replace the old ones), ``insert`` (they are dropped),
+                ``overwrite`` or ``delete`` (by key).
             expected: the commit at which the branch has to be; without it a lost race is tried again.
             key: idempotency key.
             source: where the rows came from, for the report of a refused batch.
@@ -120,8 +121,8 @@ class RowVerbs(ContractVerbs):
         also: Callable[[Change], None] | None = None,
     ) -> dict[str, Commit]:
         """Commits rows to several repositories in one transaction: all of them or none."""
-        if mode not in ("append", "overwrite", "delete"):
-            raise Invalid(f"{mode!r} is not a way to write rows.", hint="append, overwrite or delete")
+        if mode not in ("append", "insert", "overwrite", "delete"):
+            raise Invalid(f"{mode!r} is not a way to write rows.", hint="append, insert, overwrite or delete")
         work = _Work(
             project_id=project_id,
             frames={
@@ -213,6 +214,7 @@ class RowVerbs(ContractVerbs):
             if commit is None:
                 raise LostRaceError
             done[name] = commit
+            self._kept(change, landing.repository, landing.change.added if landing.change is not None else 0)
         change.note(", ".join(landings), rows={name: landing.stats for name, landing in landings.items()})
         change.answer({"commits": {name: commit.id for name, commit in done.items()}})
         return done
@@ -228,7 +230,7 @@ class RowVerbs(ContractVerbs):
         base = self.layout(head)
         if mode == "delete":
             return self.writer.delete(writer, base, frame)
-        return self.writer.append(writer, base, frame, seq=seq, known_us=known_us)
+        return self.writer.append(writer, base, frame, seq=seq, known_us=known_us, keep=mode == "insert")
 
     # ---- reading
 

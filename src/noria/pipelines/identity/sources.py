@@ -6,6 +6,7 @@ import ast
 import inspect
 import linecache
 import textwrap
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,7 @@ class _Module:
     def __init__(self, text: str) -> None:
         self.tree = ast.parse(text)
         self.nodes: dict[tuple[str, int], ast.AST] = {}
+        self.definitions: dict[tuple[int, tuple[bool, ...], bool], Definition] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
                 name_ = getattr(node, "name", "<lambda>")
@@ -59,7 +61,7 @@ def _parsed_text(text: str) -> _Module:
     return _Module(text)
 
 
-def define(thing: Any, skip_decorators: frozenset[str], *, step: bool = False) -> Definition | None:
+def define(thing: Any, skip_decorators: Container[str], *, step: bool = False) -> Definition | None:
     """The definition of a function or class, or None where its source cannot be had.
 
     Args:
@@ -86,7 +88,13 @@ def define(thing: Any, skip_decorators: frozenset[str], *, step: bool = False) -
             node = next((n for (other, _), n in module.nodes.items() if other == name), None)
     except (OSError, SyntaxError, ValueError):
         return None
-    return None if node is None else _definition(node, skip_decorators, step)
+    if node is None:
+        return None
+    kept = tuple(_root(d) not in skip_decorators for d in getattr(node, "decorator_list", []))
+    key = (id(node), kept, step)  # the module keeps the node alive
+    if key not in module.definitions:
+        module.definitions[key] = _definition(node, kept, step)
+    return module.definitions[key]
 
 
 def _class_line(thing: Any) -> int:
@@ -96,9 +104,9 @@ def _class_line(thing: Any) -> int:
         return -1
 
 
-def _definition(node: Any, skip: frozenset[str], step: bool) -> Definition:
-    decorators = [d for d in getattr(node, "decorator_list", []) if _root(d) not in skip]
-    cleaned = _Cleaner(skip).visit(ast.parse(ast.unparse(_without(node, decorators))).body[0])
+def _definition(node: Any, kept: tuple[bool, ...], step: bool) -> Definition:
+    decorators = [d for d, keep in zip(getattr(node, "decorator_list", []), kept, strict=True) if keep]
+    cleaned = _Cleaner().visit(ast.parse(ast.unparse(_without(node, decorators))).body[0])
     names: dict[str, set[tuple[str, ...]]] = {}
     if step and isinstance(cleaned, ast.FunctionDef | ast.AsyncFunctionDef):
         cleaned.args.kw_defaults = [None] * len(cleaned.args.kwonlyargs)
@@ -166,9 +174,6 @@ def _locals_of(node: Any) -> set[str]:
 
 class _Cleaner(ast.NodeTransformer):
     """Removes what does not change what code does: docstrings, annotations, type comments."""
-
-    def __init__(self, skip: frozenset[str]) -> None:
-        self._skip = skip
 
     def _body(self, node: Any) -> Any:
         body = node.body

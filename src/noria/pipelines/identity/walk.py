@@ -69,10 +69,7 @@ class _Walk:
             return True
         if path is None:
             return False
-        place = Path(path).resolve()
-        if any(place.is_relative_to(base) for base in _INSTALLED):
-            return False
-        return place.is_relative_to(self._root)
+        return _below(path, self._root)
 
     def _library(self, module_name: str | None) -> None:
         if not module_name:
@@ -114,7 +111,7 @@ class _Walk:
             self._library(function.__module__)
             return
         name = f"{function.__module__}.{function.__qualname__}"
-        definition = define(function, _noria_names(function.__globals__), step=main)
+        definition = define(function, _NoriaNames(function.__globals__), step=main)
         if definition is None:
             self.notes.append(f"the source of {name} is not to be had")
             code = function.__code__
@@ -261,13 +258,28 @@ def _cells(function: types.FunctionType) -> dict[str, Any]:
     return found
 
 
-def _noria_names(globals_: dict[str, Any]) -> frozenset[str]:
-    """Names in a module that stand for noria or a decorator of it: policies are no part of what a step does."""
-    noria = sys.modules.get("noria")
-    return frozenset(
-        name
-        for name, value in globals_.items()
-        if value is noria
-        or str(getattr(value, "__module__", "")).startswith("noria.pipelines.declare")
-        or (isinstance(value, types.ModuleType) and value.__name__.startswith("noria."))
-    )
+@functools.lru_cache(maxsize=4096)
+def _below(path: str, root: Path) -> bool:
+    """Whether a file is the project's own."""
+    place = Path(path).resolve()
+    return place.is_relative_to(root) and not any(place.is_relative_to(base) for base in _INSTALLED)
+
+
+class _NoriaNames:
+    """Names in a module that stand for noria or a decorator of it: policies are no part of what a step does.
+
+    Asked by name, since a module may have very many.
+    """
+
+    def __init__(self, globals_: dict[str, Any]) -> None:
+        self._globals = globals_
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str) or name not in self._globals:
+            return False
+        value = self._globals[name]
+        return (
+            value is sys.modules.get("noria")
+            or str(getattr(value, "__module__", "")).startswith("noria.pipelines.declare")
+            or (isinstance(value, types.ModuleType) and value.__name__.startswith("noria."))
+        )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.assets import Assets, Changes, EvidenceLog, StoreSessions
 from noria.assets.records import AssetKind, Content, Version
@@ -33,6 +33,9 @@ from noria.pipelines.values import Values
 from noria.project import ProjectFile
 from noria.store import Kind
 from noria.tracking import Tracking
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 @dataclass(slots=True, kw_only=True)
@@ -182,11 +185,9 @@ class PipelineBase:
             parts[f"spec:{name}"] = _described(node.name, name, value)
         return base.with_parts(**parts)
 
-    def usable(self, found: queries.Cached | None) -> dict[str, Version] | None:
+    def usable(self, found: queries.Cached, conn: Connection) -> dict[str, Version] | None:
         """The versions of a cached step, if every one is still there (existence; digests are checked on reading)."""
-        if found is None:
-            return None
-        versions = self._s.assets.versions_by_ids(found.outputs.values())
+        versions = self._s.assets.versions_by_ids(found.outputs.values(), conn)
         made = {slot: versions[v] for slot, v in found.outputs.items() if v in versions}
         store = self._s.sessions.store
         whole = len(made) == len(found.outputs) and all(store.has(v.layout) for v in made.values())
@@ -232,13 +233,14 @@ class PipelineBase:
             return self._environment
         value = {"python": libs.python_version(), "distributions": libs.installed()}
         with self._s.sessions.writer() as writer:
-            blob = writer.put(Kind.BLOB, canonical.encode(value))
+            raw = canonical.encode(value)
+            blob = writer.put(Kind.BLOB, raw)
             packs = writer.flush()
             with self._db.write() as tx:
                 self._s.sessions.seal(tx, packs)
                 asset = self._s.assets.define(tx, self._s.project_id, "environment", AssetKind.CODE)
                 self._environment = self._s.assets.add_version(
-                    tx, asset.id, digest=canonical.digest(value), content=Content.JSON, layout=blob, size=len(value)
+                    tx, asset.id, digest=canonical.digest(value), content=Content.JSON, layout=blob, size=len(raw)
                 )
         return self._environment
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import secrets
 import shutil
 import threading
@@ -31,6 +32,7 @@ from noria.pipelines.values import Stored
 from noria.tracking.records import Point
 
 _HEARTBEAT = 8.0
+_NOTHING = ("failed", "blocked")
 _RETRYABLE = {"step_lost", "step_failed", "step_timeout", "memory_exceeded", "unavailable"}
 
 Advance = Callable[..., None]
@@ -52,6 +54,17 @@ class Running:
     attempt: str = ""
 
 
+@dataclass(slots=True)
+class Ready:
+    """A step that has to run and has all its inputs."""
+
+    node: Node
+    manifest: Manifest
+    params: dict[str, Any]
+    inputs: dict[str, Version]
+    why: tuple[Why, ...]
+
+
 @dataclass(slots=True, kw_only=True)
 class Work:
     """One call of ``run``."""
@@ -70,14 +83,47 @@ class Work:
     results: dict[str, StepResult] = field(default_factory=dict[str, StepResult])
     running: dict[str, Running] = field(default_factory=dict[str, Running])
     waiting: list[Running] = field(default_factory=list[Running])
+    """Steps that are tried again later."""
+    places: dict[str, int] = field(init=False)
+    users: dict[str, list[str]] = field(init=False)
+    missing: dict[str, int] = field(init=False)
+    """How many inputs of an asset are not made yet."""
+    coming: list[tuple[int, str]] = field(init=False)
+    """A heap of the assets to look at next, by their place in the order."""
+    ready: list[Ready] = field(default_factory=list[Ready])
+    """Steps that wait for a free place."""
+    reused: list[tuple[Node, dict[str, Version]]] = field(default_factory=list[tuple[Node, dict[str, Version]]])
+    """Steps taken from the cache that are not written down yet."""
     peers: list[Work] = field(default_factory=list["Work"])
     trial: bool = False
     """A trial of a sweep: its outputs do not become current, and its model is not registered."""
 
-    def open(self) -> list[str]:
-        """Assets that are neither done nor running."""
-        busy = {r.node.name for r in self.running.values()} | {r.node.name for r in self.waiting}
-        return [name for name in self.order if name not in self.results and name not in busy]
+    def __post_init__(self) -> None:
+        self.places = {name: place for place, name in enumerate(self.order)}
+        self.users = {name: [] for name in self.order}
+        self.missing = {}
+        for name in self.order:
+            needed = {e.asset for e in self.graph.node(name).edges}
+            self.missing[name] = len(needed)
+            for asset in needed:
+                self.users[asset].append(name)
+        self.coming = [(self.places[name], name) for name in self.order if not self.missing[name]]
+
+    def finish(self, result: StepResult) -> None:
+        """Takes the result of an asset; what can be looked at from now on is ``coming``."""
+        self.results[result.asset] = result
+        for name in self.users[result.asset]:
+            self.missing[name] -= 1
+            if self.missing[name] == 0 or result.action in _NOTHING:
+                heapq.heappush(self.coming, (self.places[name], name))
+
+    def next(self) -> Node | None:
+        """The next asset to look at: all its inputs are made, or one of them never will be."""
+        while self.coming:
+            _, name = heapq.heappop(self.coming)
+            if name not in self.results:  # several inputs that failed name it several times
+                return self.graph.node(name)
+        return None
 
 
 class Driver(Planner):
@@ -113,21 +159,15 @@ class Driver(Planner):
     # ---- starting
 
     def _start_ready(self, work: Work) -> None:
-        progress = True
-        while progress:
-            progress = False
-            for name in work.open():
-                node = work.graph.node(name)
-                if any(e.asset not in work.resolved for e in node.edges):
-                    if any(work.results.get(e.asset, _NONE).action in ("failed", "blocked") for e in node.edges):
-                        self._finish(work, StepResult(asset=name, kind=node.kind, action="blocked"))
-                        progress = True
-                    continue
-                if node.kind == "source":
-                    self._take_source(work, node)
-                    progress = True
-                elif self._start(work, node):
-                    progress = True
+        self._start_waiting(work)
+        while (node := work.next()) is not None:
+            if any(work.results.get(e.asset, _NONE).action in _NOTHING for e in node.edges):
+                self._finish(work, StepResult(asset=node.name, kind=node.kind, action="blocked"))
+            elif node.kind == "source":
+                self._take_source(work, node)
+            else:
+                self._look_at(work, node)
+        self._record_reused(work)
         now = time.monotonic()
         for running in [r for r in work.waiting if r.not_before <= now]:
             if self._fits(work, running.node):
@@ -164,38 +204,61 @@ class Driver(Planner):
             return self._s.collector.collect_folder(repository, self.root / source.files, actor=actor)
         return self._s.collector.collect(repository, self.source_spec(source), actor=actor)
 
-    def _start(self, work: Work, node: Node) -> bool:
-        """Takes a step from the cache or submits it; False where it has to wait for a free place."""
+    def _look_at(self, work: Work, node: Node) -> None:
+        """Takes a step from the cache, submits it, or lets it wait for a free place."""
         inputs = self.inputs(node, work.resolved)
         params = work.params.get(node.name, node.params)
         manifest = self.manifest(work.graph, node, params, inputs)
-        with self._db.read() as conn:
-            cached = queries.cached(conn, self._s.project_id, manifest.key)
-        outputs = None if node.name in work.forced else self.usable(cached)
-        if cached is not None and outputs is not None:
-            self._reuse(work, node, cached, outputs)
-            return True
-        if not self._fits(work, node):
-            return False
-        why = self.reasons(node, manifest, cached is not None, node.name in work.forced)
-        running = self._begin(work, node, manifest, params, inputs, why)
-        self._submit(work, running)
-        return True
+        outputs, why, run_id = self.lookup(node, manifest, forced=node.name in work.forced)
+        if outputs is not None:
+            self._reuse(work, node, run_id, outputs)
+            return
+        self._check_feasible(work, node)
+        ready = Ready(node, manifest, params, inputs, why)
+        if self._fits(work, node):
+            self._start(work, ready)
+        else:
+            work.ready.append(ready)
 
-    def _reuse(self, work: Work, node: Node, cached: queries.Cached, outputs: dict[str, Version]) -> None:
-        with self._db.write() as tx:
-            for slot, version in outputs.items():
-                self._s.assets.link(tx, work.parent, version.id, Direction.REUSED, _slot(node.name, slot))
-            if not work.trial:
-                for version in outputs.values():
-                    self._s.assets.set_current(tx, version.asset_id, version.id)
+    def _start_waiting(self, work: Work) -> None:
+        """Starts what waited for a free place, in its order."""
+        place = 0
+        while place < len(work.ready) and not self._full(work):
+            ready = work.ready[place]
+            if not self._fits(work, ready.node):
+                place += 1
+                continue
+            del work.ready[place]
+            forced = ready.node.name in work.forced
+            outputs, _, run_id = self.lookup(ready.node, ready.manifest, forced=forced)
+            if outputs is not None:  # an equal step ended in the meantime
+                self._reuse(work, ready.node, run_id, outputs)
+            else:
+                self._start(work, ready)
+
+    def _start(self, work: Work, ready: Ready) -> None:
+        self._record_reused(work)
+        self._submit(work, self._begin(work, ready))
+
+    def _reuse(self, work: Work, node: Node, run_id: RunId | None, outputs: dict[str, Version]) -> None:
+        work.reused.append((node, outputs))
         work.resolved[node.name] = Resolved(outputs)
         ids = {slot: version.id for slot, version in outputs.items()}
-        self._finish(
-            work, StepResult(asset=node.name, kind=node.kind, action="reused", run_id=cached.run_id, outputs=ids)
-        )
+        self._finish(work, StepResult(asset=node.name, kind=node.kind, action="reused", run_id=run_id, outputs=ids))
 
-    def _fits(self, work: Work, node: Node) -> bool:
+    def _record_reused(self, work: Work) -> None:
+        """Writes down what was taken from the cache: at once for many steps, and before any other step starts."""
+        if not work.reused:
+            return
+        found = [(node, slot, version) for node, outputs in work.reused for slot, version in outputs.items()]
+        with self._db.write(durable=False) as tx:  # the end of the pipeline's run is durable
+            links = [(version.id, Direction.REUSED, _slot(node.name, slot)) for node, slot, version in found]
+            self._s.assets.link_all(tx, work.parent, links)
+            if not work.trial:
+                self._s.assets.set_all_current(tx, {version.asset_id: version.id for _, _, version in found})
+        work.reused.clear()
+
+    def _check_feasible(self, work: Work, node: Node) -> None:
         caps, needed = work.executor.caps, node.resources
         if needed["cpu"] > caps.cpus or needed["gpu"] > 0 or (needed["memory"] or 0) > caps.memory:
             raise Infeasible(
@@ -204,43 +267,49 @@ class Driver(Planner):
                 f"{caps.memory >> 20} MiB.",
                 hint="Ask for less, or run it where there is more.",
             )
-        running = [r for peer in work.peers for r in peer.running.values()]
-        used = sum(r.node.resources["cpu"] for r in running)
-        return not running or used + needed["cpu"] <= caps.cpus
 
-    def _begin(
-        self,
-        work: Work,
-        node: Node,
-        manifest: Manifest,
-        params: dict[str, Any],
-        inputs: dict[str, Version],
-        why: tuple[Why, ...],
-    ) -> Running:
-        kind = self._s.kinds[node.kind]
-        with self._db.write() as tx:
-            asset = self._s.assets.define(tx, self._s.project_id, node.name, kind.asset)
+    def _fits(self, work: Work, node: Node) -> bool:
+        used = self._used(work)
+        return used is None or used + node.resources["cpu"] <= work.executor.caps.cpus
+
+    def _full(self, work: Work) -> bool:
+        used = self._used(work)
+        return used is not None and used >= work.executor.caps.cpus
+
+    def _used(self, work: Work) -> int | None:
+        """Processors that running steps have; None where none runs."""
+        running = [r.node.resources["cpu"] for peer in work.peers for r in peer.running.values()]
+        return sum(running) if running else None
+
+    def _begin(self, work: Work, ready: Ready) -> Running:
+        node, kind = ready.node, self._s.kinds[ready.node.kind]
+        with self._db.write(durable=False) as tx:  # nothing is promised before the outputs land
+            asset_id = self._s.assets.asset_id(tx, self._s.project_id, node.name, kind.asset)
             run = self._s.assets.start_run(
                 tx,
                 self._s.project_id,
                 kind="step",
                 name=node.name,
                 actor=work.actor,
-                asset_id=asset.id,
+                asset_id=asset_id,
                 parent_id=work.parent,
                 trigger=work.trigger,
-                identity=manifest.key,
+                identity=ready.manifest.key,
             )
-            for slot, version in inputs.items():
-                self._s.assets.link(tx, run.id, version.id, Direction.IN, slot)
-            for slot, version_id in work.code.links.items():
-                self._s.assets.link(tx, run.id, version_id, Direction.CODE, slot)
-            if params:
-                texts = {k: v if isinstance(v, str) else repr(v) for k, v in params.items()}
-                self._s.tracking.track(tx, self._s.project_id, run.id, experiment=node.name, user=work.actor.name)
-                self._s.tracking.log(run.id, params=texts, tx=tx)
+            read = [(version.id, Direction.IN, slot) for slot, version in ready.inputs.items()]
+            code = [(version_id, Direction.CODE, slot) for slot, version_id in work.code.links.items()]
+            self._s.assets.link_all(tx, run.id, [*read, *code])
+            if ready.params:
+                self._s.tracking.begin(
+                    tx,
+                    self._s.project_id,
+                    run.id,
+                    experiment=node.name,
+                    user=work.actor.name,
+                    params={k: v if isinstance(v, str) else repr(v) for k, v in ready.params.items()},
+                )
         folder = self._s.home / "tasks" / run.id if work.executor.caps.files else None
-        return Running(node, run.id, manifest, params, inputs, why, folder)
+        return Running(node, run.id, ready.manifest, ready.params, ready.inputs, ready.why, folder)
 
     def _submit(self, work: Work, running: Running) -> None:
         node, kind = running.node, self._s.kinds[running.node.kind]
@@ -348,10 +417,11 @@ class Driver(Planner):
     def _version(self, tx: Any, work: Work, node: Node, run_id: RunId, stored: Stored) -> Version:
         name = _slot(node.name, stored.slot)
         kind = self._s.kinds[node.kind].asset if stored.slot == "" else AssetKind.REPORT
-        asset = self._s.assets.define(tx, self._s.project_id, name, kind)
+        asset_id = self._s.assets.asset_id(tx, self._s.project_id, name, kind)
         version = self._s.assets.add_version(
             tx,
-            asset.id,
+            asset_id,
+            name=name,
             digest=stored.digest,
             content=stored.content,
             layout=stored.layout,
@@ -361,7 +431,7 @@ class Driver(Planner):
         )
         self._s.assets.link(tx, run_id, version.id, Direction.OUT, stored.slot)
         if not work.trial:
-            self._s.assets.set_current(tx, asset.id, version.id)
+            self._s.assets.set_current(tx, asset_id, version.id)
         return version
 
     def _failed(
@@ -396,7 +466,7 @@ class Driver(Planner):
         )
 
     def _finish(self, work: Work, result: StepResult) -> None:
-        work.results[result.asset] = result
+        work.finish(result)
         if work.advance is not None:
             work.advance(1, text=result.asset)
 

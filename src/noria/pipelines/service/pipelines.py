@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,12 +16,15 @@ from noria.base.actor import Actor
 from noria.base.ids import RunId
 from noria.pipelines import queries
 from noria.pipelines.declare.policies import Inert
-from noria.pipelines.errors import PipelineFailed
+from noria.pipelines.errors import ComputeFailed, PipelineFailed
+from noria.pipelines.execute import TABLE, Output, read_output
 from noria.pipelines.executors import Executor, InlineExecutor, ProcessExecutor
+from noria.pipelines.executors.protocol import Done, Lost
 from noria.pipelines.graph import Graph, Node
 from noria.pipelines.records import Definition, PipelineRun, StepResult
 from noria.pipelines.service.base import CodeVersions, entry_in_process
 from noria.pipelines.service.driver import Advance, Driver, Work
+from noria.pipelines.task import TaskSpec
 
 
 class Pipelines(Driver):
@@ -31,7 +37,7 @@ class Pipelines(Driver):
         *,
         actor: Actor,
         executor: str | Executor | None = None,
-        force: bool = False,
+        force: bool | Collection[Any] = False,
         trigger: str | None = None,
         advance: Advance | None = None,
         check: bool = True,
@@ -41,18 +47,16 @@ class Pipelines(Driver):
         Args:
             params: hyperparameters of the targets.
             executor: ``process``, ``inline``, or one that is open already (it is not closed then).
-            force: run the targets even if they are cached.
+            force: run the targets even if they are cached, or the steps named here: any of this run.
             trigger: what started it, where no person did.
             check: raise where a step failed; otherwise look at the result.
 
         Raises:
             PipelineFailed: a step failed; everything that did not depend on it was made all the same.
         """
-        wanted = list(targets)
-        graph = self.graph(wanted)
-        names = self.targets(graph, wanted)
-        given = {name: graph.params(name, dict(params or {})) for name in names if wanted and params}
+        graph, names, given = self.asked(targets, params)
         order = self.order(graph, names)
+        forced = self.forced(graph, names, order, force)
         self._s.assets.reap()
         made, owned = self.open_executor(executor, graph, order)
         code = self.code_links(files=made.caps.files)
@@ -61,7 +65,7 @@ class Pipelines(Driver):
             graph=graph,
             order=order,
             params=given,
-            forced=set(names) if force else set(),
+            forced=forced,
             actor=actor,
             trigger=trigger,
             parent=parent,
@@ -128,6 +132,36 @@ class Pipelines(Driver):
     def _end_pipeline(self, run_id: RunId, state: RunState, error: dict[str, Any] | None) -> None:
         with self._db.write() as tx:
             self._s.assets.end_run(tx, run_id, state, error=error)
+
+    def compute(self, name: str, runner: str, inputs: Mapping[str, Version], spec: dict[str, Any]) -> list[Output]:
+        """Runs one of noria's own runners on versions, in a process of its own, and returns its outputs.
+
+        Nothing is recorded: the caller says what the result is for.
+
+        Raises:
+            ComputeFailed: the runner failed, or its process died.
+        """
+        executor = ProcessExecutor(workers=1, environment=dict(self._s.environment))
+        folder = Path(tempfile.mkdtemp(prefix="noria-compute-"))
+        try:
+            specs = [self.values.spec(slot, version, files=True) for slot, version in inputs.items()]
+            task = TaskSpec(attempt=name, asset=name, kind="compute", runner=runner, inputs=specs, spec=spec)
+            task.out = str(folder)
+            executor.submit(task)
+            while True:
+                for event in executor.poll(1.0):
+                    if isinstance(event, Lost):
+                        raise ComputeFailed(f"{name} could not be computed: {event.reason}.")
+                    if isinstance(event, Done) and not event.result.ok:
+                        error = event.result.error or {}
+                        raise ComputeFailed(
+                            f"{name} could not be computed: {error.get('message', '?')}", hint=error.get("hint", "")
+                        )
+                    if isinstance(event, Done):
+                        return [_held(read_output(o, folder)) for o in event.result.outputs]
+        finally:
+            executor.close()
+            shutil.rmtree(folder, ignore_errors=True)
 
     # ---- values of assets
 
@@ -209,6 +243,13 @@ class Pipelines(Driver):
     def result(self, result: StepResult) -> Version | None:
         """The main output of a step."""
         return self._s.assets.version(result.outputs[""]) if "" in result.outputs else None
+
+
+def _held(output: Output) -> Output:
+    """An output that lives on when its file is gone."""
+    if output.kind == TABLE:
+        output.value = output.value.rechunk().clone()
+    return output
 
 
 def _not_in_files(node: Node) -> bool:

@@ -2,40 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from statistics import median
 from typing import Any
 
 from noria.assets.records import Version
+from noria.base.errors import Invalid
+from noria.base.ids import RunId
 from noria.pipelines import queries
 from noria.pipelines.graph import Graph, Node
-from noria.pipelines.identity import compare
+from noria.pipelines.identity import Manifest, compare
 from noria.pipelines.records import PlannedStep, Why
 from noria.pipelines.service.base import PipelineBase, Resolved
 
 
 class Planner(PipelineBase):
     def plan(
-        self, targets: Iterable[Any] = (), params: Mapping[str, Any] | None = None, *, force: bool = False
+        self,
+        targets: Iterable[Any] = (),
+        params: Mapping[str, Any] | None = None,
+        *,
+        force: bool | Collection[Any] = False,
     ) -> list[PlannedStep]:
         """What a run of these targets would do, inputs first. Nothing is run, nothing is written.
 
         Args:
             targets: functions, sources or names; all assets where there are none.
             params: hyperparameters of the targets.
-            force: as if nothing of the targets were cached.
+            force: as if nothing of the targets were cached, or nothing of these steps.
+        """
+        graph, names, given = self.asked(targets, params)
+        order = self.order(graph, names)
+        forced = self.forced(graph, names, order, force)
+        resolved: dict[str, Resolved] = {}
+        return [self._plan_step(graph, graph.node(name), given.get(name), resolved, name in forced) for name in order]
+
+    def asked(
+        self, targets: Iterable[Any], params: Mapping[str, Any] | None
+    ) -> tuple[Graph, list[str], dict[str, dict[str, Any]]]:
+        """(the graph, the names of the targets, the hyperparameters of those that get some).
+
+        Raises:
+            Invalid: there are hyperparameters and no target to have them.
         """
         wanted = list(targets)
+        if params and not wanted:
+            name = next(iter(params))
+            raise Invalid(
+                f"{name}= sets a hyperparameter, and no asset is named.",
+                hint=f'run(["ASSET"], {{{name!r}: {params[name]!r:.40}}})',
+                details={"params": list(params)},
+            )
         graph = self.graph(wanted)
         names = self.targets(graph, wanted)
-        given = {name: graph.params(name, dict(params or {})) for name in names if wanted}
-        resolved: dict[str, Resolved] = {}
-        steps: list[PlannedStep] = []
-        for name in self.order(graph, names):
-            forced = force and name in names
-            step = self._plan_step(graph, graph.node(name), given.get(name), resolved, forced)
-            steps.append(step)
-        return steps
+        return graph, names, {name: graph.params(name, dict(params)) for name in names} if params else {}
+
+    def forced(self, graph: Graph, names: list[str], order: list[str], force: bool | Collection[Any]) -> set[str]:
+        """The steps that run whether or not they are cached: the targets, or those that are named.
+
+        Raises:
+            AssetUnknown: the project has no such asset.
+            Invalid: it has, and it is no part of this run.
+        """
+        if isinstance(force, bool):
+            return set(names) if force else set()
+        wanted = {graph.name_of(thing) for thing in ([force] if isinstance(force, str) else force)}
+        outside = sorted(wanted.difference(order))
+        if outside:
+            raise Invalid(
+                f"{outside[0]!r} is forced, and {', '.join(names)} does not need it.",
+                hint=f"Name it as a target too: noria run {' '.join([*names, *outside])}",
+                details={"forced": outside},
+            )
+        return wanted
 
     def order(self, graph: Graph, names: list[str]) -> list[str]:
         """The targets with all that they need, and the checks about the targets, inputs first."""
@@ -62,9 +101,7 @@ class Planner(PipelineBase):
             return PlannedStep(asset=node.name, kind=node.kind, action="run", why=why, expected_ms=expected)
         inputs = self.inputs(node, resolved)
         manifest = self.manifest(graph, node, node.params if params is None else params, inputs)
-        with self._db.read() as conn:
-            cached = queries.cached(conn, self._s.project_id, manifest.key)
-        outputs = None if forced else self.usable(cached)
+        outputs, why, _ = self.lookup(node, manifest, forced=forced)
         if outputs is not None:
             resolved[node.name] = Resolved(outputs)
             version = outputs[""].id if "" in outputs else None
@@ -81,7 +118,7 @@ class Planner(PipelineBase):
             asset=node.name,
             kind=node.kind,
             action="run",
-            why=self.reasons(node, manifest, cached is not None, forced),
+            why=why,
             expected_ms=expected,
             key=manifest.key,
             notes=manifest.notes,
@@ -121,25 +158,25 @@ class Planner(PipelineBase):
             raise VersionNotFound(f"{asset!r} has {'no' if not found else 'several'} version {ref!r}.")
         return found[0]
 
-    def reasons(self, node: Node, manifest: Any, cached: bool, forced: bool) -> tuple[Why, ...]:
-        """Why a step runs: the differences from its last successful run."""
+    def lookup(
+        self, node: Node, manifest: Manifest, *, forced: bool
+    ) -> tuple[dict[str, Version] | None, tuple[Why, ...], RunId | None]:
+        """(the outputs if they need not be made, else None; why they have to be; the run that made them)."""
         if forced:
-            return (Why(level="POLICY", text="it is forced"),)
-        if cached:
-            return (Why(level="POLICY", text="its output is missing from the store"),)
-        asset = self._s.assets.find(self._s.project_id, node.name)
-        before = None
-        if asset is not None:
-            with self._db.read() as conn:
-                before = queries.last(conn, asset.id)
+            return None, (Why(level="POLICY", text="it is forced"),), None
+        with self._db.read() as conn:
+            cached = queries.cached(conn, self._s.project_id, manifest.key)
+            if cached is not None:
+                outputs = self.usable(cached, conn)
+                if outputs is not None:
+                    return outputs, (), cached.run_id
+                return None, (Why(level="POLICY", text="its output is missing from the store"),), None
+            before = queries.last(conn, self._s.project_id, node.name)
         found = compare(None if before is None else before.manifest, manifest)
-        return tuple(Why(level=r.level, text=r.text) for r in found)
+        return None, tuple(Why(level=r.level, text=r.text) for r in found), None
 
     def expected(self, node: Node) -> int | None:
         """Expected wall time in milliseconds: the median of the last five successful runs."""
-        asset = self._s.assets.find(self._s.project_id, node.name)
-        if asset is None:
-            return None
         with self._db.read() as conn:
-            found = queries.durations(conn, asset.id)
+            found = queries.durations(conn, self._s.project_id, node.name)
         return round(median(found)) if found else None

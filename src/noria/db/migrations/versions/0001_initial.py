@@ -61,6 +61,29 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workspace")),
     )
     op.create_table(
+        "alerts",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("project_id", BigId, nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("details", Json(), nullable=False),
+        sa.Column("opened", sa.BigInteger(), nullable=False),
+        sa.Column("closed", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_alerts_project_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_alerts_project_id_closed_id"), "alerts", ["project_id", "closed", "id"], unique=False)
+    op.create_index(
+        op.f("ix_alerts_project_id_endpoint_kind_subject"),
+        "alerts",
+        ["project_id", "endpoint", "kind", "subject"],
+        unique=False,
+    )
+    op.create_table(
         "assets",
         sa.Column("id", BigId, nullable=False),
         sa.Column("project_id", BigId, nullable=False),
@@ -88,6 +111,32 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_audit_project_id_seq"), "audit", ["project_id", "seq"], unique=False)
+    op.create_table(
+        "candidates",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("project_id", BigId, nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("endpoint", sa.Text(), nullable=False),
+        sa.Column("trigger", sa.Text(), nullable=False),
+        sa.Column("reason", Json(), nullable=False),
+        sa.Column("params", Json(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=True),
+        sa.Column("gates", Json(), nullable=False),
+        sa.Column("verdict", Json(), nullable=False),
+        sa.Column("error", Json(), nullable=True),
+        sa.Column("drill", sa.Boolean(), nullable=False),
+        sa.Column("forced", sa.Boolean(), nullable=False),
+        sa.Column("opened", sa.BigInteger(), nullable=False),
+        sa.Column("ended", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_candidates_project_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_candidates")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        op.f("ix_candidates_project_id_model_id"), "candidates", ["project_id", "model", "id"], unique=False
+    )
     op.create_table(
         "capture_segments",
         sa.Column("name", sa.Text(), nullable=False),
@@ -234,6 +283,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project_id", "what", name=op.f("pk_retention")),
     )
     op.create_table(
+        "trigger_marks",
+        sa.Column("project_id", BigId, nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_trigger_marks_project_id")),
+        sa.PrimaryKeyConstraint("project_id", "model", "name", name=op.f("pk_trigger_marks")),
+    )
+    op.create_table(
         "deliveries",
         sa.Column("event_id", BigId, nullable=False),
         sa.Column("subscriber", sa.Text(), nullable=False),
@@ -272,6 +330,29 @@ def upgrade() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["model_id"], ["registered_models.id"], name=op.f("fk_model_tags_model_id")),
         sa.PrimaryKeyConstraint("model_id", "number", "key", name=op.f("pk_model_tags")),
+    )
+    op.create_table(
+        "monitor_marks",
+        sa.Column("endpoint_id", BigId, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["endpoint_id"], ["endpoints.id"], name=op.f("fk_monitor_marks_endpoint_id")),
+        sa.PrimaryKeyConstraint("endpoint_id", "name", name=op.f("pk_monitor_marks")),
+    )
+    op.create_table(
+        "monitor_windows",
+        sa.Column("endpoint_id", BigId, nullable=False),
+        sa.Column("deployment_id", BigId, nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("answered", sa.Integer(), nullable=False),
+        sa.Column("errors", sa.Integer(), nullable=False),
+        sa.Column("slow", sa.Integer(), nullable=False),
+        sa.Column("labelled", sa.Integer(), nullable=False),
+        sa.Column("values", Json(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["endpoint_id"], ["endpoints.id"], name=op.f("fk_monitor_windows_endpoint_id")),
+        sa.PrimaryKeyConstraint("endpoint_id", "deployment_id", "start", name=op.f("pk_monitor_windows")),
     )
     op.create_table(
         "repositories",
@@ -618,6 +699,27 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_online_uses_repository_id"), "online_uses", ["repository_id"], unique=False)
     op.create_table(
+        "rollouts",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("endpoint_id", BigId, nullable=False),
+        sa.Column("candidate_id", BigId, nullable=False),
+        sa.Column("deployment_id", BigId, nullable=False),
+        sa.Column("champion_id", BigId, nullable=True),
+        sa.Column("phase", sa.Text(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("policy", Json(), nullable=False),
+        sa.Column("blocks", Json(), nullable=False),
+        sa.Column("started", sa.BigInteger(), nullable=False),
+        sa.Column("step_from", sa.BigInteger(), nullable=False),
+        sa.Column("looked", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["candidate_id"], ["candidates.id"], name=op.f("fk_rollouts_candidate_id")),
+        sa.ForeignKeyConstraint(["deployment_id"], ["deployments.id"], name=op.f("fk_rollouts_deployment_id")),
+        sa.ForeignKeyConstraint(["endpoint_id"], ["endpoints.id"], name=op.f("fk_rollouts_endpoint_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rollouts")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_rollouts_endpoint_id_phase"), "rollouts", ["endpoint_id", "phase"], unique=False)
+    op.create_table(
         "tags",
         sa.Column("repository_id", BigId, nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -643,6 +745,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_online_rows_seq"), table_name="online_rows")
     op.drop_table("online_rows")
     op.drop_table("tags")
+    op.drop_index(op.f("ix_rollouts_endpoint_id_phase"), table_name="rollouts")
+    op.drop_table("rollouts")
     op.drop_index(op.f("ix_online_uses_repository_id"), table_name="online_uses")
     op.drop_table("online_uses")
     op.drop_table("collected")
@@ -682,11 +786,14 @@ def downgrade() -> None:
     op.drop_table("runs")
     op.drop_table("routing")
     op.drop_table("repositories")
+    op.drop_table("monitor_windows")
+    op.drop_table("monitor_marks")
     op.drop_table("model_tags")
     op.drop_table("model_aliases")
     op.drop_table("experiment_tags")
     op.drop_index("ix_deliveries_due", table_name="deliveries")
     op.drop_table("deliveries")
+    op.drop_table("trigger_marks")
     op.drop_table("retention")
     op.drop_table("registered_models")
     op.drop_table("online_counter")
@@ -707,9 +814,14 @@ def downgrade() -> None:
     op.drop_table("endpoints")
     op.drop_table("definitions")
     op.drop_table("capture_segments")
+    op.drop_index(op.f("ix_candidates_project_id_model_id"), table_name="candidates")
+    op.drop_table("candidates")
     op.drop_index(op.f("ix_audit_project_id_seq"), table_name="audit")
     op.drop_table("audit")
     op.drop_table("assets")
+    op.drop_index(op.f("ix_alerts_project_id_endpoint_kind_subject"), table_name="alerts")
+    op.drop_index(op.f("ix_alerts_project_id_closed_id"), table_name="alerts")
+    op.drop_table("alerts")
     op.drop_table("workspace")
     op.drop_table("store_sessions")
     op.drop_table("projects")

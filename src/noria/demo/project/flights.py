@@ -125,6 +125,6 @@ def good_at_every_airport(evaluation: nr.Evaluation):
 delays = nr.endpoint(
     "delays",
     model=delay_model,
-    p99_ms=50,
+    p99_ms=250,
     release=nr.release.canary([0.1, 0.5, 1.0], shadow=True, margin=0.005, hold=1000, longest="28d"),
 )

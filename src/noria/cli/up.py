@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+
+from noria.terminal import Shell, command
+
+
+@command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Beyond loopback NORIA_TOKEN has to be set.")
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65534),
+              help="Of the API; endpoints listen on the next one. 0 takes free ones.")  # fmt: skip
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Processes that predict.")
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Another name that the server answers to.")
+@click.pass_obj
+def up(shell: Shell, host: str, port: int, workers: int, hosts: tuple[str, ...]) -> None:
+    """Run the server: the API, the loop that trains and releases, and the endpoints. Ends on Ctrl-C or SIGTERM."""
+    from noria.server.control import Server, Settings
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    server = Server(shell.ws, Settings(host=host, port=port, workers=workers, hosts=hosts))
+
+    def ready(server: Any) -> None:
+        text = f"noria is up at {server.url} (endpoints at {server.endpoints})"
+        shell.emit({"url": server.url, "endpoints": server.endpoints}, text)
+
+    server.run(ready)

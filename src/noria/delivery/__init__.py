@@ -1,0 +1,1 @@
+"""Delivery: triggers, gates, releases through shadow and canary, promotion and rollback."""

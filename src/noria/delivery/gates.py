@@ -1,0 +1,128 @@
+"""What a candidate has to show on its test rows, judged by numbers that are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from noria.delivery.records import GateResult
+from noria.training import metrics as m
+from noria.training.evaluation import SCORE, TRUTH, Evaluation, days_of
+from noria.training.metrics import METRICS
+
+CHAMPION = "champion"
+
+
+def judge(
+    gates: Sequence[dict[str, Any]],
+    evaluation: Evaluation,
+    champion: pl.DataFrame | None,
+    champion_name: str | None,
+) -> list[GateResult]:
+    """Every gate's answer; ``beats_baseline`` is always among them.
+
+    Args:
+        champion: test rows that both models were not trained on, with the column ``champion`` for its score; None
+            where there is no champion.
+    """
+    wanted = list(gates)
+    if not any(g["kind"] == "beats_baseline" for g in wanted):
+        wanted.insert(0, {"kind": "beats_baseline", "metric": None, "confidence": 0.9})
+    made: list[GateResult] = []
+    for gate in wanted:
+        if gate["kind"] == "beats_baseline":
+            made += _baselines(gate, evaluation)
+        elif gate["kind"] == "beats_champion":
+            made.append(_champion(gate, evaluation, champion, champion_name))
+        elif gate["kind"] == "slices":
+            made.append(_slices(gate, evaluation))
+        else:
+            made.append(_metric(gate, evaluation))
+    return made
+
+
+def _baselines(gate: dict[str, Any], evaluation: Evaluation) -> list[GateResult]:
+    metric = METRICS[gate["metric"] or evaluation.primary]
+    y, p, days = _arrays(evaluation.frame)
+    found: list[GateResult] = []
+    for name in ("constant", "linear"):
+        if name in evaluation.frame.columns:
+            result = m.compare(metric, y, p, evaluation.frame[name].to_numpy(), days)
+            found.append(
+                GateResult(
+                    kind="beats_baseline",
+                    passed=result.chance >= gate["confidence"],
+                    text=f"{metric.name} better than {name} by {result.gain:.4f} ({result.chance:.0%} sure)",
+                    details={"baseline": name, "metric": metric.name, **result.as_value()},
+                )
+            )
+    return found
+
+
+def _champion(
+    gate: dict[str, Any], evaluation: Evaluation, champion: pl.DataFrame | None, name: str | None
+) -> GateResult:
+    if name is None:
+        return GateResult(kind="beats_champion", passed=True, text="there is no champion yet")
+    rows = 0 if champion is None else len(champion)
+    if champion is None or rows < gate["min_rows"]:
+        return GateResult(
+            kind="beats_champion",
+            passed=False,
+            text=f"only {rows} rows that both models did not see; {gate['min_rows']} are needed",
+            details={"champion": name, "n": rows},
+        )
+    metric = METRICS[gate["metric"] or evaluation.primary]
+    y, p, days = _arrays(champion)
+    other = champion[CHAMPION].to_numpy()
+    result = m.compare(metric, y, p, other, days)
+    return GateResult(
+        kind="beats_champion",
+        passed=result.chance >= gate["confidence"],
+        text=f"{metric.name} better than {name} by {result.gain:.4f} ({result.chance:.0%} sure)",
+        details={
+            "champion": name,
+            "metric": metric.name,
+            "candidate_value": metric.score(y, p),
+            "champion_value": metric.score(y, other),
+            **result.as_value(),
+        },
+    )
+
+
+def _slices(gate: dict[str, Any], evaluation: Evaluation) -> GateResult:
+    found = evaluation.by(gate["by"], min_rows=gate["min_rows"])
+    metric = METRICS[gate["metric"]]
+    values = {str(row[gate["by"]]): float(row[metric.name]) for row in found.to_dicts()}
+    bad = {k: v for k, v in values.items() if math.isnan(v) or metric.better * v < metric.better * float(gate["least"])}
+    if not values:
+        text = f"no value of {gate['by']} has {gate['min_rows']} rows"
+    elif bad:
+        text = ", ".join(f"{metric.name} {v:.3f} on {gate['by']}={k}" for k, v in sorted(bad.items()))
+    else:
+        worst = min(values, key=lambda k: metric.better * values[k])
+        text = f"{metric.name} at least {values[worst]:.3f} on every {gate['by']} ({worst})"
+    details = {"by": gate["by"], "metric": metric.name, "least": gate["least"], "values": values}
+    return GateResult(kind="slices", passed=bool(values) and not bad, text=text, details=details)
+
+
+def _metric(gate: dict[str, Any], evaluation: Evaluation) -> GateResult:
+    value = evaluation[gate["metric"]]
+    least, most = gate["least"], gate["most"]
+    passed = not math.isnan(value) and (least is None or value >= least) and (most is None or value <= most)
+    bounds = " and ".join(
+        [f"at least {least}" for _ in [0] if least is not None] + [f"at most {most}" for _ in [0] if most is not None]
+    )
+    return GateResult(
+        kind="metric",
+        passed=passed,
+        text=f"{gate['metric']} {value:.4f}, has to be {bounds}",
+        details={"metric": gate["metric"], "value": value, "least": least, "most": most},
+    )
+
+
+def _arrays(frame: pl.DataFrame) -> tuple[Any, Any, Any]:
+    return frame[TRUTH].cast(pl.Float64).to_numpy(), frame[SCORE].to_numpy(), days_of(frame)

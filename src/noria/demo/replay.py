@@ -1,0 +1,151 @@
+"""The rest of the year as live traffic, in the order in which it happened (decision 6).
+
+A tick at t: what was published up to t is posted, then the flights are asked for whose prediction time lies in the
+hour that begins. Event time is moved by the days; the server processes a day when it is over, and answers when all
+that came of it is done. A tick that is repeated after a crash has no second effect: rows carry an idempotency key,
+predictions the key of their flight.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import polars as pl
+
+from noria.demo import data
+from noria.demo.machine import DemoFailed, Machine, Refused
+from noria.demo.screen import Screen
+
+ENDPOINT: Final = "delays"
+MODEL: Final = "delay_model"
+HOUR: Final = timedelta(hours=1)
+DAY: Final = timedelta(days=1)
+_WORSE: Final = ("learning_rate=0.0005", "num_leaves=2", "min_child_samples=2000")
+"""Hyperparameters of the drill's model: it hardly learns anything."""
+
+
+class Replay:
+    def __init__(
+        self, machine: Machine, world: data.World, start: datetime, end: datetime, drill: datetime, screen: Screen
+    ) -> None:
+        self._machine = machine
+        self._start = start
+        self._end = end
+        self._drill = drill
+        self._screen = screen
+        live = world.flights.with_columns(__at=data.prediction_time())
+        self._flights = _by_hour(live, "__at", start, end)
+        # A landing or an observation of the hour before counts from the full hour on.
+        self._landings = _by_hour(world.landings, "published_at", start, end + HOUR)
+        self._weather = _by_hour(world.weather, "published_at", start, end + HOUR)
+        self._schedule = _by_day(live, start, end)
+        self.predictions = 0
+        self._drilled = False
+
+    def run(self) -> None:
+        at = self._resume()
+        self._screen.begin_replay(self._start, self._end)
+        self._drilled = any(c["drill"] for c in self._candidates())
+        while at < self._end:
+            self._day(at)
+            at += DAY
+        self._clock(self._end)
+        self._publish(self._end, first=False)
+        self._screen.day(self._end, self._candidates(), self.predictions)
+        self._screen.end_replay()
+
+    def _resume(self) -> datetime:
+        """The day at which a replay that was interrupted goes on; the day is told anew, and nothing counts twice."""
+        clock = self._machine.get("/v1/clock")
+        reached = datetime.fromisoformat(clock["watermark"])
+        return max(self._start, reached.replace(hour=0, minute=0, second=0, microsecond=0))
+
+    def _day(self, day: datetime) -> None:
+        self._clock(day)
+        self._screen.day(day, self._candidates(), self.predictions)
+        self._maybe_drill(day)
+        for number in range(24):
+            at = day + number * HOUR
+            self._publish(at, first=number == 0)
+            self._predict(at, single=number % 2 == 0)
+
+    def _clock(self, to: datetime) -> None:
+        self._machine.post("/v1/clock", {"to": _text(to)})
+
+    def _publish(self, at: datetime, *, first: bool) -> None:
+        """What is known at ``at``; at midnight the day's schedule too. One transaction."""
+        batches: dict[str, list[dict[str, Any]]] = {}
+        for name, frames in (("landings", self._landings), ("weather", self._weather)):
+            if at in frames:
+                batches[name] = data.as_rows(frames[at])
+        if first and at in self._schedule:
+            batches["flights"] = data.as_rows(self._schedule[at])
+        if batches:
+            self._machine.post("/v1/rows", {"repositories": batches}, key=f"tick-{_text(at)}")
+
+    def _predict(self, at: datetime, *, single: bool) -> None:
+        """Every flight of the hour through the endpoint: one of them by itself, the others as a batch."""
+        found = self._flights.get(at)
+        if found is None:
+            return
+        rows = data.as_rows(found)
+        if single:
+            self._ask([rows[0]], alone=True)
+            rows = rows[1:]
+        if rows:
+            self._ask(rows, alone=False)
+
+    def _ask(self, rows: list[dict[str, Any]], *, alone: bool) -> None:
+        ids = [row["flight_id"] for row in rows]
+        body = {"row": rows[0], "id": ids[0]} if alone else {"rows": rows, "ids": ids}
+        answer = self._machine.predict(ENDPOINT, json.dumps(body).encode())
+        given = [answer["id"]] if alone else [p["id"] for p in answer["predictions"]]
+        if given != ids:
+            raise DemoFailed(f"Asked for {len(ids)} flights, got {len(given)} answers.")
+        self.predictions += len(ids)
+
+    def _maybe_drill(self, day: datetime) -> None:
+        """Sends a model to the canary that is worse on purpose. Marked as a drill in every record."""
+        if self._drilled or day < self._drill or any(c["state"] in _OPEN for c in self._candidates()):
+            return
+        done = self._machine.noria("run", MODEL, *_WORSE)
+        made = next(s for s in done["steps"] if s["asset"] == MODEL)
+        versions = self._machine.noria("models", "show", MODEL)["versions"]
+        newest = max(v["number"] for v in versions)
+        body = {"model": f"{MODEL}/{newest}", "drill": True, "force": True}
+        try:
+            self._machine.post("/v1/releases", body)
+        except Refused as refused:
+            raise DemoFailed(f"The drill could not begin: {refused.message}") from None
+        self._drilled = True
+        self._screen.say(f"{day:%d %b}: drill: {MODEL}/{newest} ({made['action']}) is worse on purpose")
+        self._clock(day)
+
+    def _candidates(self) -> list[dict[str, Any]]:
+        return self._machine.get(f"/v1/candidates?model={MODEL}")["items"]
+
+
+_OPEN: Final = ("training", "gating", "releasing")
+
+
+def _by_hour(frame: pl.DataFrame, column: str, start: datetime, end: datetime) -> dict[datetime, pl.DataFrame]:
+    """Rows by the hour in which ``column`` lies; the helper column is dropped."""
+    part = frame.filter(pl.col(column).is_between(start, end, closed="left"))
+    keyed = part.with_columns(__hour=pl.col(column).dt.truncate("1h"))
+    return {hour: _without(rows) for (hour,), rows in keyed.group_by("__hour", maintain_order=True)}  # type: ignore[misc]
+
+
+def _by_day(frame: pl.DataFrame, start: datetime, end: datetime) -> dict[datetime, pl.DataFrame]:
+    part = frame.filter(pl.col("__at").is_between(start, end, closed="left"))
+    keyed = part.with_columns(__day=pl.col("__at").dt.truncate("1d"))
+    return {day: _without(rows) for (day,), rows in keyed.group_by("__day", maintain_order=True)}  # type: ignore[misc]
+
+
+def _without(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select([name for name in rows.columns if not name.startswith("__")])
+
+
+def _text(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

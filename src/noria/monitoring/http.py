@@ -1,0 +1,93 @@
+"""Routes of monitoring."""
+
+from __future__ import annotations
+
+from noria.base.errors import Invalid
+from noria.http import Call, Route
+from noria.monitoring import wire as w
+from noria.monitoring.service import Monitoring
+from noria.serving.service import Serving
+
+_SPANS = ("all", "month", "week", "day")
+
+
+class MonitoringRoutes:
+    """Handlers of the room; each is one verb."""
+
+    def __init__(self, monitoring: Monitoring, serving: Serving) -> None:
+        self._monitoring = monitoring
+        self._serving = serving
+
+    def windows(self, call: Call) -> w.WindowPage:
+        query: w.SpanQuery = call.query
+        since, until = w.span(query.since, query.until)
+        found = self._monitoring.windows(call.path["name"], deployment=query.deployment, since=since, until=until)
+        return w.WindowPage([w.window_out(x) for x in found])
+
+    def accuracy(self, call: Call) -> w.AccuracyPage:
+        query: w.AccuracyQuery = call.query
+        if query.by not in _SPANS:
+            raise Invalid(f"by={query.by!r} is not a span.", hint=", ".join(_SPANS))
+        self._serving.get(call.path["name"])
+        since, until = w.span(query.since, query.until)
+        found = self._monitoring.accuracy(
+            call.path["name"], since=since, until=until, by=query.by, deployment=query.deployment
+        )
+        return w.AccuracyPage([w.accuracy_out(x) for x in found])
+
+    def drift(self, call: Call) -> w.DriftReport:
+        query: w.SpanQuery = call.query
+        since, until = w.span(query.since, query.until)
+        return w.drift_report(self._monitoring.report(call.path["name"], query.deployment, since, until))
+
+    def alerts(self, call: Call) -> w.AlertPage:
+        query: w.AlertQuery = call.query
+        found = self._monitoring.alerts(only_open=query.open, limit=max(1, min(query.limit, 1000)))
+        return w.AlertPage([w.alert_out(a) for a in found])
+
+
+def routes(monitoring: Monitoring, serving: Serving) -> list[Route]:
+    r = MonitoringRoutes(monitoring, serving)
+    one = "/v1/monitor/{name}"
+    return [
+        Route(
+            method="GET",
+            path=one + "/windows",
+            handler=r.windows,
+            permission="monitor.read",
+            summary="List the windows of an endpoint.",
+            query=w.SpanQuery,
+            answer=w.WindowPage,
+            cli="noria monitor show NAME",
+        ),
+        Route(
+            method="GET",
+            path=one + "/accuracy",
+            handler=r.accuracy,
+            permission="monitor.read",
+            summary="Show what turned out to be so of what was answered.",
+            query=w.AccuracyQuery,
+            answer=w.AccuracyPage,
+            cli="noria monitor accuracy NAME",
+        ),
+        Route(
+            method="GET",
+            path=one + "/drift",
+            handler=r.drift,
+            permission="monitor.read",
+            summary="Show how far scores and features have moved.",
+            query=w.SpanQuery,
+            answer=w.DriftReport,
+            cli="noria monitor drift NAME",
+        ),
+        Route(
+            method="GET",
+            path="/v1/alerts",
+            handler=r.alerts,
+            permission="monitor.read",
+            summary="List alerts, newest first.",
+            query=w.AlertQuery,
+            answer=w.AlertPage,
+            cli="noria monitor alerts",
+        ),
+    ]

@@ -1,0 +1,222 @@
+"""The server's own loop: event time, jobs, releases, triggers. One thread, one at a time in each workspace.
+
+Everything that it does may be repeated: a day of event time is processed as a whole before the mark moves on, and
+whatever a crash left half done is done again (decision 11).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final
+
+from noria.base.errors import Conflict, NoriaError
+from noria.base.times import DAY, SECOND, to_datetime, to_text
+from noria.delivery.service.base import JOB, SYSTEM
+from noria.jobs.work import Worker
+from noria.serving import link
+from noria.workspace import Workspace
+
+log = logging.getLogger("noria.loop")
+
+LEASE: Final = "scheduler"
+LEASE_MS: Final = 15 * SECOND
+_TURN: Final = 1.0
+_MINUTE_TURNS: Final = 60
+
+
+class NoScheduler(Conflict):
+    """Another server's loop works on this workspace."""
+
+    code = "no_scheduler"
+
+
+class Loop:
+    """Runs in a thread of its own; other threads ask it to do things through ``call``."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws = ws
+        self._asked: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue()
+        self._worker = Worker(ws.jobs, ws.clock, {JOB: ws.delivery.bring_on})
+        self._thread = threading.Thread(target=self._run, name="loop")
+        self._keeper = threading.Thread(target=self._keep_lease, name="loop-lease")
+        self._stopping = threading.Event()
+        self._held = False
+        self.state: dict[str, Any] = {"doing": "", "turns": 0}
+
+    # ---- life
+
+    def start(self) -> None:
+        self._thread.start()
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """Ends the loop; a training that runs is given up and taken on at the next start."""
+        self._stopping.set()
+        self._worker.stop()
+        self._asked.put(None)
+        self._thread.join()
+        self._keeper.join()
+        self._ws.jobs.release_lease(LEASE)
+
+    def call(self, what: Callable[[], Any]) -> Any:
+        """Runs something in the loop's thread and waits for its answer."""
+        future: Future[Any] = Future()
+        self._asked.put((what, future))
+        return future.result()
+
+    def _run(self) -> None:
+        self._ws.jobs.free_dead()
+        self._ws.assets.reap()
+        while not self._stopping.is_set():
+            try:
+                item = self._asked.get(timeout=_TURN)
+            except queue.Empty:
+                self._safely(self._turn)
+                continue
+            if item is None:
+                break
+            what, future = item
+            try:
+                future.set_result(what())
+            except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
+                future.set_exception(error)
+        while not self._asked.empty():
+            item = self._asked.get()
+            if item is not None:
+                item[1].set_exception(Conflict("The server is stopping.", hint="Ask again when it is up."))
+
+    def _keep_lease(self) -> None:
+        """Renews the lease beside the loop, which may be at a training for minutes."""
+        while not self._stopping.wait(LEASE_MS / 3000):
+            self._safely(lambda: setattr(self, "_held", self._lease()))
+
+    def _safely(self, what: Callable[[], None]) -> None:
+        try:
+            what()
+        except NoriaError as error:
+            log.warning("%s: %s", error.code, error.message)
+        except Exception:
+            log.exception("the loop goes on after an error")
+
+    # ---- turns
+
+    def _lease(self) -> bool:
+        return self._ws.jobs.take_lease(LEASE, LEASE_MS) is not None
+
+    def _holds(self) -> bool:
+        """Whether this loop has the lease; taken here the first time, renewed by the keeper."""
+        if not self._held:
+            self._held = self._lease()
+        return self._held
+
+    def _turn(self) -> None:
+        """What happens every second: jobs and releases; every minute of wall time, event time."""
+        if not self._holds():
+            return
+        self.state["turns"] += 1
+        self._ws.deliveries.run_due({})
+        self.settle()
+        ws = self._ws
+        if ws.event_clock.mode(ws.project.id) == "wall" and self.state["turns"] % _MINUTE_TURNS == 1:
+            self._advance(ws.clock.now_ms(), replay=False)
+
+    def advance(self, to_ms: int) -> dict[str, Any]:
+        """Moves event time on to ``to_ms`` (replay), and does all that is due until then.
+
+        Raises:
+            ClockBackwards: event time does not go back.
+            NoScheduler: another server has the loop.
+        """
+        if not self._holds():
+            raise NoScheduler("Another server works on this workspace.", hint="Ask that one, or stop it.")
+        days = self._advance(to_ms, replay=True)
+        return {"watermark": to_text(self._ws.event_clock.event_ms(self._ws.project.id)), "days": days}
+
+    def _advance(self, to_ms: int, *, replay: bool) -> int:
+        ws = self._ws
+        if replay and ws.event_clock.mode(ws.project.id) == "wall":  # a replay begins here, whatever was before
+            self._set_clock(to_ms)
+            ws.delivery.set_processed(to_ms // DAY * DAY)
+            return 0
+        done = ws.delivery.processed()
+        if done is None:
+            done = to_ms // DAY * DAY
+            ws.delivery.set_processed(done)
+        days = 0
+        if not replay and to_ms // DAY * DAY > done + DAY:
+            done = to_ms // DAY * DAY - DAY  # after a long sleep the days are processed together
+        for boundary in range(done + DAY, to_ms + 1, DAY):
+            if replay:
+                self._set_clock(boundary)
+            self.boundary()
+            ws.delivery.set_processed(boundary)
+            days += 1
+        if replay:
+            self._set_clock(to_ms)
+        return days
+
+    def _set_clock(self, to_ms: int) -> None:
+        ws = self._ws
+        with ws.changes.begin("clock.set", ws.project.id, SYSTEM) as change:
+            before = ws.event_clock.set(change.tx, ws.project.id, to_ms)
+            change.note("clock", before=before, after=to_ms)
+
+    def boundary(self) -> None:
+        """A day is over: captures, truth, windows, releases, triggers, and the work that comes of them."""
+        ws = self._ws
+        self.take()
+        for endpoint in ws.serving.endpoints():
+            self.state["doing"] = f"{endpoint.name}: monitoring"
+            ws.delivery.process(endpoint.name)
+        self.settle()
+        if to_datetime(ws.event_clock.event_ms(ws.project.id)).day == 1:
+            self._prove()
+        self.state["doing"] = ""
+
+    def _prove(self) -> None:
+        """Once a month: one random answer of each endpoint is traced to its rows and computed again."""
+        for endpoint in self._ws.serving.endpoints():
+            if self._ws.monitoring.champion(endpoint) is not None:
+                self.state["doing"] = f"{endpoint.name}: tracing an answer"
+                self._safely(lambda name=endpoint.name: self._ws.trace.prove(name, actor=SYSTEM))
+
+    def take(self) -> dict[str, int]:
+        """Takes over what was captured, the shadow's scores of the last requests too."""
+        self._supervisor("flush")
+        return self._ws.ingest.take(actor=SYSTEM)
+
+    def settle(self) -> None:
+        """Does all work that is due: trainings, gates, releases that wait for their deployment."""
+        ws = self._ws
+        while not self._stopping.is_set():
+            self.state["doing"] = "jobs"
+            if self._worker.run_one():
+                continue
+            if ws.delivery.loading() and self._supervisor("sync") is not None and ws.delivery.begin_loaded():
+                self._supervisor("sync")
+                continue
+            break
+        self._supervisor_follows()
+        self.state["doing"] = ""
+
+    def _supervisor_follows(self) -> None:
+        """Brings the workers to the routing in force, if they are behind it."""
+        found = self._supervisor("status")
+        if found is None:
+            return
+        wanted = {n: r.number for n, r in self._ws.serving.plan().routings.items()}
+        if found.get("routed") != wanted:
+            self._supervisor("sync")
+
+    def _supervisor(self, op: str) -> dict[str, Any] | None:
+        info = self._ws.jobs.lease_info(link.LEASE)
+        if info is None:
+            return None
+        try:
+            return link.call(info["socket"], op, 180)
+        except link.SupervisorGone:
+            return None

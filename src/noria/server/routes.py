@@ -1,0 +1,127 @@
+"""Routes of the server itself, and all routes together."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import msgspec
+
+from noria.base.times import parse_time, to_text
+from noria.data import http as data_http
+from noria.delivery import http as delivery_http
+from noria.http import Call, Route
+from noria.http.openapi import document
+from noria.monitoring import http as monitoring_http
+from noria.pipelines import http as pipelines_http
+from noria.registry import http as registry_http
+from noria.scorecard import http as scorecard_http
+from noria.server import wire as w
+from noria.server.loop import Loop
+from noria.serving import http as serving_http
+from noria.trace import http as trace_http
+from noria.tracking import http as tracking_http
+from noria.workspace import Workspace
+
+
+class ServerRoutes:
+    """Handlers of the server; each is one verb."""
+
+    def __init__(self, ws: Workspace, loop: Loop | None, endpoints: str | None) -> None:
+        self._ws = ws
+        self._loop = loop
+        self._endpoints = endpoints
+
+    def health(self, _: Call) -> w.Health:
+        ws = self._ws
+        return w.Health(
+            status="ok",
+            version=importlib.metadata.version("noria"),
+            workspace=ws.id,
+            project=ws.project.name,
+            endpoints=self._endpoints,
+            doing="" if self._loop is None else self._loop.state["doing"],
+            event_time=to_text(ws.event_clock.event_ms(ws.project.id)),
+        )
+
+    def clock(self, _: Call) -> w.ClockOut:
+        ws = self._ws
+        done = ws.delivery.processed()
+        return w.ClockOut(
+            mode=ws.event_clock.mode(ws.project.id),
+            watermark=to_text(ws.event_clock.event_ms(ws.project.id)),
+            processed=None if done is None else to_text(done),
+        )
+
+    def advance(self, call: Call) -> w.Advanced:
+        body: w.ClockBody = call.body
+        to, loop = parse_time(body.to), self._loop
+        assert loop is not None
+        return w.Advanced(**loop.call(lambda: loop.advance(to)))
+
+    def take(self, _: Call) -> w.Taken:
+        loop = self._loop
+        assert loop is not None
+        return w.Taken(loop.call(loop.take))
+
+
+def own(ws: Workspace, loop: Loop | None, endpoints: str | None) -> list[Route]:
+    r = ServerRoutes(ws, loop, endpoints)
+    return [
+        Route(
+            method="GET",
+            path="/health",
+            handler=r.health,
+            permission="server.read",
+            summary="Say that the server is up, and what it does.",
+            answer=w.Health,
+        ),
+        Route(
+            method="GET",
+            path="/v1/clock",
+            handler=r.clock,
+            permission="server.read",
+            summary="Show event time.",
+            answer=w.ClockOut,
+        ),
+        Route(
+            method="POST",
+            path="/v1/clock",
+            handler=r.advance,
+            permission="server.write",
+            summary="Move event time on (replay), and do all that is due until then; answers when it is done.",
+            body=w.ClockBody,
+            answer=w.Advanced,
+        ),
+        Route(
+            method="POST",
+            path="/v1/captures/take",
+            handler=r.take,
+            permission="server.write",
+            summary="Take over what the endpoints captured, without waiting for the end of the day.",
+            answer=w.Taken,
+        ),
+    ]
+
+
+def all_routes(ws: Workspace, loop: Loop | None = None, endpoints: str | None = None) -> list[Route]:
+    """Every operation of the control port."""
+    project = ws.project.id
+    return [
+        *own(ws, loop, endpoints),
+        *data_http.routes(ws.data, project),
+        *pipelines_http.routes(ws.pipelines, ws.assets, ws.jobs, project),
+        *tracking_http.routes(ws.tracking, ws.assets, project),
+        *delivery_http.routes(ws.delivery, ws.registry, project),
+        *monitoring_http.routes(ws.monitoring, ws.serving),
+        *registry_http.routes(ws.registry, project),
+        *serving_http.routes(ws.serving, ws.registry, project),
+        *scorecard_http.routes(ws.scorecard),
+        *trace_http.routes(ws.trace),
+    ]
+
+
+def openapi(routes: list[Route]) -> bytes:
+    """The OpenAPI document, as it is served and kept as a golden file."""
+    made: dict[str, Any] = document(routes, importlib.metadata.version("noria"))
+    return msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n"
