@@ -77,9 +77,9 @@ class _Connection(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
-            self._fail(error) if error else self.done.set_result(None)
+            self._fail(exc) if exc else self.done.set_result(None)
 
     def _fail(self, error: Exception) -> None:
         if not self.done.done():

@@ -20,7 +20,8 @@ from noria.assets.service import RUN_LEASE
 from noria.assets.sessions import SESSION_LEASE
 from noria.base.actor import Actor
 from noria.base.digest import Digest
-from noria.base.errors import NotFound
+from noria.base.errors import Invalid, NotFound
+from noria.base.pages import token
 from noria.base.times import DAY, HOUR
 from noria.store import Kind
 from noria.workspace import Workspace
@@ -277,3 +278,80 @@ def test_an_unknown_project_is_named_with_the_nearest_one(both: Workspace) -> No
     with pytest.raises(NotFound) as error:
         both.assets.project(both.project.name + "x")
     assert both.project.name in error.value.hint
+
+
+@pytest.mark.parametrize("text", ["", "%", "_", "0%", "a" * 33, "f" * 70_000, "x", "0\0", "²", " "])
+def test_only_the_beginning_of_an_id_names_a_run_or_version(both: Workspace, actor: Actor, text: str) -> None:
+    out = make_version(both, "out", "x")
+    run_step(both, [], out, actor)
+    with pytest.raises(RunNotFound, match="There is no run"):
+        both.assets.resolve_run(both.project.id, text)
+    assert both.assets.versions_like(both.project.id, text) == []
+    assert both.assets.versions_like(both.project.id, str(out.digest)) == [out]
+
+
+def test_a_run_is_named_by_its_beginning_in_its_own_project_only(both: Workspace, actor: Actor) -> None:
+    run = run_step(both, [], make_version(both, "out", "x"), actor)
+    assert both.assets.resolve_run(both.project.id, run.id).id == run.id
+    assert both.assets.resolve_run(both.project.id, run.id[:20]).id == run.id
+    other = both.assets.ensure_project("other")
+    for text in (run.id, run.id[:20]):
+        with pytest.raises(RunNotFound, match="There is no run"):
+            both.assets.resolve_run(other.id, text)
+
+
+@pytest.mark.parametrize("mark", [["x", "y"], [1], [1, 2], [1, "a\0"], [10**30, "a"], [-1, "a"], [True, "a"], 7, "x"])
+def test_a_page_token_of_another_list_of_runs_is_refused(both: Workspace, mark) -> None:
+    with pytest.raises(Invalid, match="page token"):
+        both.assets.list_runs(both.project.id, after=token(mark))
+
+
+@pytest.mark.parametrize("mark", [["x", "y"], -1, "x", 10**30, True])
+def test_a_page_token_of_another_list_of_numbers_is_refused(both: Workspace, mark) -> None:
+    version = make_version(both, "out", "x")
+    with pytest.raises(Invalid, match="page token"):
+        both.assets.list_versions(version.asset_id, after=token(mark))
+    with pytest.raises(Invalid, match="page token"):
+        both.audit.list(both.project.id, after=token(mark))
+
+
+def test_events_come_oldest_or_newest_first(both: Workspace, actor: Actor) -> None:
+    for number in range(5):
+        with both.changes.begin("t.verb", both.project.id, actor) as change:
+            change.event("t.done", str(number))
+    oldest = both.assets.list_events(both.project.id, limit=2)
+    assert [e.subject for e in oldest] == ["0", "1"]
+    newest = both.assets.list_events(both.project.id, limit=2, newest=True)
+    assert [e.subject for e in newest] == ["4", "3"]
+    between = both.assets.list_events(both.project.id, after=oldest[-1].id, limit=9, newest=True)
+    assert [e.subject for e in between] == ["4", "3", "2"]
+
+
+def test_a_remembered_asset_is_not_one_that_was_rolled_back(both: Workspace) -> None:
+    def asset_id(kind: AssetKind = AssetKind.DATASET):
+        with both.db.write() as tx:
+            return both.assets.asset_id(tx, both.project.id, "a", kind)
+
+    with pytest.raises(ZeroDivisionError), both.db.write() as tx:
+        both.assets.asset_id(tx, both.project.id, "a", AssetKind.REPORT)
+        both.assets.asset_id(tx, both.project.id, "a", AssetKind.REPORT)
+        raise ZeroDivisionError
+    assert both.assets.find(both.project.id, "a") is None
+    assert asset_id() == asset_id() == both.assets.asset(both.project.id, "a").id
+    with pytest.raises(AssetKindTaken):
+        asset_id(AssetKind.REPORT)
+
+
+def test_a_new_run_and_version_are_what_is_read_back(both: Workspace, actor: Actor) -> None:
+    with both.db.write() as tx:
+        asset = both.assets.define(tx, both.project.id, "a", AssetKind.DATASET)
+        digest = Digest.of(b"x")
+        how = {"digest": digest, "content": Content.JSON, "layout": digest, "size": 1, "rows": 2, "meta": {"k": [1]}}
+        made = both.assets.add_version(tx, asset.id, name="a", **how)
+        again = both.assets.add_version(tx, asset.id, name="a", **how)
+        run = both.assets.start_run(
+            tx, both.project.id, kind="step", name="s", actor=actor, asset_id=asset.id, trigger="t", identity=digest
+        )
+    assert made == again == both.assets.version(made.id)
+    assert run == both.assets.run(run.id)
+    assert asset == both.assets.asset(both.project.id, "a")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from noria.cli.main import run
 from noria.db.engine import HEAD_REVISION
+from noria.terminal import Shell
 from noria.workspace import connect
 
 
@@ -158,3 +160,13 @@ def test_import_and_help_load_nothing_heavy() -> None:
         "sitecustomize",
         "colorama",
     }
+
+
+def test_a_table_shows_texts_as_they_are() -> None:
+    out = io.StringIO()
+    shell = Shell(lambda *_, **__: None, out)
+    shell.table(["[b]", "n"], [["[red]x[/red]", 1], ["[/b]", None], ["list<str>[3]", "\\[x]"]], right=["n"])
+    text = out.getvalue()
+    for shown in ("[b]", "[red]x[/red]", "[/b]", "list<str>[3]", "\\[x]"):
+        assert shown in text
+    assert "None" not in text

@@ -148,6 +148,18 @@ def test_force_makes_named_assets_anew(shop: Any, noria: Any) -> None:
     one = {s["asset"]: s["action"] for s in noria("run", "total", "--force", "total", "--json").json["steps"]}
     assert one == {"orders": "source", "clean": "reused", "total": "made"}
     assert noria("run", "--force", "claen").code == 4
+    outside = noria("run", "clean", "--force", "page", "--json")
+    assert (outside.code, outside.error["hint"]) == (2, "Name it as a target too: noria run clean page")
+
+
+def test_a_forced_run_is_one_run(shop: Any, noria: Any, tmp_path: Path) -> None:
+    first = noria("run", "--json").json["run"]
+    forced = noria("run", "total", "factor=3", "--force", "clean", "--json").json
+    assert {s["asset"]: s["action"] for s in forced["steps"]} == {"orders": "source", "clean": "made", "total": "made"}
+    with connect(tmp_path) as ws:
+        assert [r.id for r in ws.assets.list_runs(ws.project.id, kinds=["pipeline"]).items] == [forced["run"], first]
+        children = ws.assets.list_runs(ws.project.id, parent_id=forced["run"]).items
+        assert {r.name for r in children} == {"clean", "total"}
 
 
 def test_the_trigger_and_the_executor_are_recorded_and_used(shop: Any, noria: Any) -> None:
@@ -274,6 +286,7 @@ def test_a_missing_column_fails_the_step_with_one_clear_message(
     assert found.json["state"] == "failed"
     assert found.error["code"] == "pipeline_failed"
     assert "clean failed" in found.error["message"]
+    assert "\n\n" not in found.error["message"]
     text = noria("run")
     assert text.code == 1
     assert "FAILED" in text.out
@@ -343,9 +356,13 @@ def test_jobs_are_listed_and_shown(shop: Any, noria: Any, tmp_path: Path) -> Non
 
 def test_events_are_read_on_from_a_number(shop: Any, noria: Any) -> None:
     assert noria("run", "clean").code == 0
+    newest = [e["id"] for e in noria("admin", "events", "--json").json]
+    assert newest == sorted(newest, reverse=True)
+    assert len(newest) >= 2
     first = noria("admin", "events", "--limit", "1", "--json").json
-    rest = noria("admin", "events", "--after", str(first[0]["id"]), "--json").json
-    assert all(e["id"] > first[0]["id"] for e in rest)
+    assert first[0]["id"] == newest[0]
+    rest = [e["id"] for e in noria("admin", "events", "--after", str(newest[-1]), "--json").json]
+    assert rest == sorted(newest[:-1])
     assert {e["type"] for e in noria("admin", "events", "--type", first[0]["type"], "--json").json} == {
         first[0]["type"]
     }

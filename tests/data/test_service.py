@@ -245,7 +245,8 @@ def test_a_broken_rule_refuses_the_batch_and_says_where(both: Workspace, actor: 
     (kept,) = both.data.quarantine(both.project.id)
     assert (kept.rows, kept.source, kept.state) == (2, "file:bad.csv", "open")
     assert len(both.data.quarantined(kept.id)[1]) == 2
-    (evidence,) = both.evidence.list(both.project.id, tests=["contract"])
+    kept_once, evidence = both.evidence.list(both.project.id, tests=["contract"])  # the good batch, then the bad one
+    assert kept_once.passed
     assert not evidence.passed
 
 
@@ -414,3 +415,15 @@ def test_what_was_acknowledged_survives_a_kill_and_nothing_is_half_there(
     )
     assert again.returncode == 0, again.stderr
     assert sorted(workspace.data.read(repo)["k"].to_list()) == sorted([0, 10, 11, 12, 110, 111, 112])
+
+
+@pytest.mark.parametrize("ref", ["main~²", "main~" + "9" * 5_000, "f" * 70_000, "%%%%", "____"])
+def test_what_cannot_name_a_commit_names_none(both: Workspace, actor: Actor, ref: str) -> None:
+    repo = table(both, actor)
+    commit = both.data.append(repo, rows(1), actor=actor)
+    with pytest.raises(BranchNotFound):
+        both.data.resolve(repo, ref)
+    assert both.data.find_commit(both.project.id, ref) is None
+    found = both.data.find_commit(both.project.id, commit.id[:10])
+    assert found is not None
+    assert found[1].id == commit.id

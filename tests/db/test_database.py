@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import importlib
+import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Column, Integer, MetaData, Table, select, text
+from sqlalchemy import Column, Integer, MetaData, Table, Text, select, text
 
 import noria
+from noria.base.errors import DiskFull
 from noria.db import Database, metadata
 from noria.db.dialects import file_system_of
 from noria.db.engine import HEAD_REVISION
-from noria.db.errors import DatabaseUnavailable, NetworkFileSystem, WorkspaceTooNew, WorkspaceTooOld
+from noria.db.errors import DatabaseUnavailable, NetworkFileSystem, ValueUnfit, WorkspaceTooNew, WorkspaceTooOld
 from noria.db.migrate import head, upgrade
 
 
@@ -113,6 +115,90 @@ def test_a_file_that_is_no_database_is_reported_in_words(tmp_path: Path, clock) 
     with pytest.raises(DatabaseUnavailable, match="cannot be used"):
         db.revision()
     db.close()
+
+
+def test_a_full_disk_is_said_and_nothing_is_changed(tmp_path: Path, clock) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'm.db'}", clock)
+    table = Table("t", MetaData(), Column("n", Integer, primary_key=True), Column("v", Text))
+    with db.write() as tx:
+        table.create(tx.conn)
+        pages = tx.execute(text("PRAGMA page_count")).scalar_one()
+        tx.execute(text(f"PRAGMA max_page_count = {pages + 2}"))
+    with pytest.raises(DiskFull, match="disk is full") as error, db.write() as tx:
+        tx.insert(table, {"n": 1, "v": "small"})
+        tx.insert(table, {"n": 2, "v": "x" * 100_000})
+    assert error.value.hint.startswith("Free some space")
+    with db.write() as tx:
+        assert tx.execute(select(table)).all() == []
+        tx.execute(text("PRAGMA max_page_count = 100000"))
+        tx.insert(table, {"n": 2, "v": "x" * 100_000})
+    db.close()
+
+
+def test_a_backup_onto_a_full_disk_is_said(tmp_path: Path, clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'm.db'}", clock)
+
+    class Full:
+        def cursor(self) -> Full:
+            return self
+
+        def execute(self, *_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        def close(self) -> None:
+            return
+
+    monkeypatch.setattr(db.engine, "raw_connection", Full)
+    with pytest.raises(DiskFull):
+        db.backup(tmp_path / "copy.db")
+    db.close()
+
+
+def test_a_value_that_no_column_holds_is_the_callers_mistake(empty_db: Database) -> None:
+    table = Table("t", MetaData(), Column("n", Integer, primary_key=True), Column("v", Text))
+    with empty_db.write() as tx:
+        table.create(tx.conn)
+    if empty_db.url.startswith("sqlite"):
+        with empty_db.write() as tx:
+            tx.insert(table, {"n": 1, "v": "x"})
+        with pytest.raises(ValueUnfit, match="too complex"), empty_db.read() as conn:
+            conn.execute(select(table).where(table.c.v.like("x" * 70_000))).all()
+        return
+    with pytest.raises(ValueUnfit, match="NUL"), empty_db.write() as tx:
+        tx.insert(table, {"n": 1, "v": "a\0b"})
+    with pytest.raises(ValueUnfit, match="NUL"), empty_db.read() as conn:
+        conn.execute(select(table).where(table.c.v == "a\0b")).all()
+    with pytest.raises(ValueUnfit, match="out of range"), empty_db.write() as tx:
+        tx.insert(table, {"n": 1 << 40, "v": "x"})
+
+
+def test_a_relaxed_transaction_is_there_like_any_other_and_the_next_is_durable_again(empty_db: Database) -> None:
+    table = Table("t", MetaData(), Column("n", Integer, primary_key=True))
+    levels = {"sqlite": ("PRAGMA synchronous", 1, 2), "postgresql": ("SHOW synchronous_commit", "off", "on")}
+    show, relaxed, durable = levels[empty_db.engine.dialect.name]
+    with empty_db.write() as tx:
+        table.create(tx.conn)
+        assert tx.execute(text(show)).scalar_one() == durable
+    with empty_db.write(durable=False) as tx:
+        tx.insert(table, {"n": 1})
+        assert tx.execute(text(show)).scalar_one() == relaxed
+    with empty_db.write() as tx:
+        assert tx.execute(text(show)).scalar_one() == durable
+        assert tx.execute(select(table.c.n)).scalars().all() == [1]
+
+
+def test_keys_of_new_rows(empty_db: Database) -> None:
+    table = Table("t", MetaData(), Column("id", Integer, primary_key=True), Column("v", Text, unique=True))
+    with empty_db.write() as tx:
+        table.create(tx.conn)
+        first, again = (tx.insert_new_key(table, {"v": "a"}) for _ in range(2))
+        tx.insert_new_many(table, [{"v": "a"}, {"v": "b"}])
+        tx.insert_new_many(table, [])
+    assert again is None
+    with empty_db.read() as conn:
+        rows = dict(conn.execute(select(table.c.v, table.c.id)).all())
+    assert set(rows) == {"a", "b"}
+    assert rows["a"] == first
 
 
 def test_a_network_file_system_is_recognised_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

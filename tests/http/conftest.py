@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,24 @@ def broken(clean):
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """A workspace with a bit of everything; tests of one module share it."""
-    root: Path = tmp_path_factory.mktemp("shop")
-    (root / "http_steps.py").write_text(STEPS)
+    with open_shop(tmp_path_factory.mktemp("shop"), "http_steps") as ws:
+        yield ws
+
+
+@pytest.fixture
+def postgres_shop(tmp_path: Path, postgres_url: str) -> Iterator[Workspace]:
+    """The same on PostgreSQL."""
+    with open_shop(tmp_path, "http_steps_of_postgres", postgres_url) as ws:
+        yield ws
+
+
+@contextmanager
+def open_shop(root: Path, module: str, db_url: str | None = None) -> Iterator[Workspace]:
+    (root / f"{module}.py").write_text(STEPS)
     (root / "orders.csv").write_text("id,n\n1,5\n2,-1\n3,7\n")
-    (root / "noria.toml").write_text('name = "shop"\nmodules = ["http_steps"]\nexecutor = "process"\n')
-    init(root).close()
-    with connect(root) as ws:
+    (root / "noria.toml").write_text(f'name = "shop"\nmodules = ["{module}"]\nexecutor = "process"\n')
+    init(root, db_url=db_url).close()
+    with connect(db_url or root, root=root) as ws:
         ws.pipelines.run(["total"], {"factor": 3}, actor=ws.actor, trigger="a test")
         ws.pipelines.run(actor=ws.actor, check=False, executor="inline")
         ws.pipelines.apply(actor=ws.actor)

@@ -113,6 +113,7 @@ MISSING = [
     ("GET", "/v1/assets/totl/versions", "asset_not_found", "Did you mean 'total'?"),
     ("GET", "/v1/jobs/99", "job_not_found", ""),
     ("GET", "/v1/jobs/²", "job_not_found", ""),
+    ("GET", "/v1/models/", "not_found", "GET /openapi.json lists what there is."),
     ("GET", "/v1/jobs/99999999999999999999999", "job_not_found", ""),
     ("GET", "/v1/models/chanse", "model_not_found", "Did you mean 'chance'?"),
     ("GET", "/v1/endpoints/retruns", "endpoint_not_found", "Did you mean 'returns'?"),
@@ -147,6 +148,12 @@ BAD: list[tuple[str, str, dict[str, Any], bytes]] = [
     ("GET", "/v1/runs", {"filter": 'state = "done"', "kind": "step"}, b""),
     ("GET", "/v1/runs", {"order": "rows"}, b""),
     ("GET", "/v1/runs", {"after": "x"}, b""),
+    ("GET", "/v1/runs", {"kind": "a\0b"}, b""),
+    ("GET", "/v1/runs", {"filter": "params.x like '" + "%a" * 40_000 + "'"}, b""),
+    ("GET", "/v1/runs/a\0b", {}, b""),
+    ("GET", "/v1/runs", {"after": token([1, "a\0b"])}, b""),
+    ("POST", "/v1/endpoints/returns/deployments", {}, b'{"model": "chance\\u0000"}'),
+    ("POST", "/v1/endpoints/returns/deployments", {}, b'{"model": "chance", "\\u0000": 1}'),
     ("GET", "/v1/runs", {"after": token(["x", "y"])}, b""),
     ("GET", "/v1/runs", {"after": token([1])}, b""),
     ("GET", "/v1/runs", {"filter": 'state = "done"', "after": token(-1)}, b""),
@@ -178,6 +185,15 @@ def test_bad_requests_are_400_in_the_one_form(http: Client, number: int) -> None
     assert found.status == 400, found.json
     assert found.error["message"]
     assert "Traceback" not in found.body.decode()
+
+
+def test_an_escaped_backslash_is_no_nul(http: Client) -> None:
+    found = http.call("POST", "/v1/endpoints/returns/deployments", "", b'{"model": "\\\\u0000"}')
+    assert (found.status, found.error["code"]) == (404, "model_not_found")
+
+
+def test_a_path_with_a_slash_too_many_is_not_redirected_before_the_caller_is_checked(http: Client) -> None:
+    assert http.call("GET", "/v1/models/", "", b"", origin="https://evil.example").status == 404
 
 
 def test_a_body_that_is_too_large_and_a_wrong_method_have_their_status(http: Client) -> None:

@@ -11,16 +11,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from noria.assets.records import RunState
+from noria.assets.records import Direction, RunState
 from noria.base.actor import Actor
+from noria.base.errors import Invalid
 from noria.data.records import RepositoryKind
-from noria.pipelines.errors import Infeasible, PipelineFailed
+from noria.pipelines.errors import AssetUnknown, Infeasible, PipelineFailed
 from noria.pipelines.records import PlannedStep
 
 ME = Actor(name="user:test")
 
 STEPS = {
     "steps.py": """\
+import tempfile
 from pathlib import Path
 
 import polars as pl
@@ -50,8 +52,7 @@ def page(total):
 
 @nr.dataset
 def files(clean):
-    out = Path("made")
-    out.mkdir(exist_ok=True)
+    out = Path(tempfile.mkdtemp())
     (out / "a.txt").write_text(str(len(clean)))
     return out
 
@@ -449,3 +450,164 @@ def test_the_task_format_never_changes(golden) -> None:
         params={"C": 1.0}, spec={"key": ["id"]}, out="/out", cpu=2, memory=100, timeout=1000,
     )  # fmt: skip
     golden("task.json", encode(spec))
+
+
+def test_parameters_without_a_target_are_refused(project) -> None:
+    ws = project(STEPS, "inline")
+    for verb in (lambda: ws.pipelines.run((), {"factor": 3}, actor=ME), lambda: ws.pipelines.plan((), {"factor": 3})):
+        with pytest.raises(Invalid, match="no asset is named") as error:
+            verb()
+        assert error.value.hint == "run([\"ASSET\"], {'factor': 3})"
+    assert ws.assets.list_runs(ws.project.id).items == []
+
+
+def test_any_step_of_a_run_is_forced_by_name(project) -> None:
+    ws = project(STEPS, "inline")
+    ws.pipelines.run(actor=ME)
+    done = ws.pipelines.run(["page"], actor=ME, force={"clean"})
+    assert {n: s.action for n, s in done.steps.items()} == {
+        "orders": "source", "clean": "made", "total": "reused", "page": "reused",
+    }  # fmt: skip
+    assert {s.asset for s in ws.pipelines.plan(["page"], force=["clean", "page"]) if s.action == "run"} >= {"clean"}
+    assert ws.pipelines.run(["page"], actor=ME, force=[]).steps["page"].action == "reused"
+    assert ws.pipelines.run(["total"], actor=ME, force="total").steps["total"].action == "made"
+    with pytest.raises(AssetUnknown, match="claen"):
+        ws.pipelines.run(["page"], actor=ME, force=["claen"])
+    with pytest.raises(Invalid, match="does not need it") as error:
+        ws.pipelines.run(["page"], actor=ME, force=["files"])
+    assert error.value.hint == "Name it as a target too: noria run page files"
+
+
+def test_an_error_of_polars_comes_without_its_plan(project, executor: str) -> None:
+    text = STEPS["steps.py"].replace('pl.col("n") > 0', 'pl.col("m") > 0')
+    ws = project({**STEPS, "steps.py": text}, executor)
+    error = ws.pipelines.run(["clean"], actor=ME, check=False).steps["clean"].error
+    assert error["message"].startswith("ColumnNotFoundError: ")
+    assert "\n\n" not in error["message"]
+    assert "plan" not in error["message"]
+    assert error["message"].partition(": ")[2] in error["details"]["trace"]
+    assert "plan" in error["details"]["trace"].lower()
+
+
+def test_the_text_of_other_errors_is_kept_whole_and_long_traces_lose_their_middle() -> None:
+    from noria.pipelines.execute import from_user
+    from noria.pipelines.task import TaskSpec
+
+    spec = TaskSpec(attempt="1", asset="a", kind="dataset", runner="")
+    made = from_user(ValueError("first\n\nsecond " + "x" * 20_000 + " end"), spec)
+    assert made.message.startswith("ValueError: first\n\nsecond")
+    trace = made.details["trace"]
+    assert len(trace) < 9_000
+    assert trace.startswith("ValueError: first")
+    assert trace.rstrip().endswith("x end")
+
+
+WIDE = """\
+import noria as nr
+
+
+@nr.dataset
+def root():
+    return 1
+"""
+
+
+def test_the_work_for_a_step_does_not_grow_with_their_number(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = "".join(f"\n@nr.dataset\ndef s{n}(root):\n    return root + {n}\n" for n in range(40))
+    last = ", ".join(f"s{n}" for n in range(40))
+    ws = project({"steps.py": f"{WIDE}{steps}\n@nr.dataset\ndef last({last}):\n    return s39\n"})
+    asked: list[str] = []
+    manifest = ws.pipelines.manifest
+
+    def counted(graph, node, *args):
+        asked.append(node.name)
+        return manifest(graph, node, *args)
+
+    monkeypatch.setattr(ws.pipelines, "manifest", counted)
+    done = ws.pipelines.run(actor=ME)
+    assert {s.action for s in done.steps.values()} == {"made"}
+    assert sorted(asked) == sorted(done.steps)
+    assert next(iter(done.steps)) == "root"
+    assert list(done.steps)[-1] == "last"
+    asked.clear()
+    assert {s.action for s in ws.pipelines.run(actor=ME).steps.values()} == {"reused"}
+    assert len(asked) == 42
+
+
+def test_what_is_reused_is_linked_and_current_before_the_next_step_starts(project) -> None:
+    text = """\
+import noria as nr
+
+
+@nr.dataset
+def a(*, n=1):
+    return n
+
+
+@nr.dataset
+def b(a):
+    return a
+
+
+@nr.dataset
+def c(b):
+    import os
+    if os.environ.get("C_FAILS"):
+        raise RuntimeError("no")
+    return b
+"""
+    ws = project({"steps.py": text})
+    for n in (1, 2):
+        ws.pipelines.run(["a"], {"n": n}, actor=ME)
+    assert ws.pipelines.value("a") == 2
+    done = ws.pipelines.run(["c"], actor=ME)
+    assert {n: s.action for n, s in done.steps.items()} == {"a": "reused", "b": "made", "c": "made"}
+    assert ws.pipelines.value("a") == 1
+    edges = [(e.direction, e.slot) for e in ws.assets.edges(done.run_id) if e.direction == Direction.REUSED]
+    assert edges == [(Direction.REUSED, "a")]
+    again = ws.pipelines.run(["c"], actor=ME)
+    edges = [e.slot for e in ws.assets.edges(again.run_id) if e.direction == Direction.REUSED]
+    assert edges == ["a", "b", "c"]
+
+
+def test_a_step_with_several_broken_inputs_is_blocked_once(project) -> None:
+    text = """\
+import noria as nr
+
+
+@nr.dataset
+def a():
+    raise RuntimeError("a")
+
+
+@nr.dataset
+def b():
+    raise RuntimeError("b")
+
+
+@nr.dataset
+def fine():
+    return 1
+
+
+@nr.dataset
+def after(a, b, fine):
+    return 1
+
+
+@nr.dataset
+def later(after):
+    return 1
+"""
+    ws = project({"steps.py": text})
+    seen: list[str] = []
+
+    def advance(done: float = 1, text: str | None = None, total: float | None = None) -> None:
+        if text is not None:
+            seen.append(text)
+
+    done = ws.pipelines.run(actor=ME, check=False, advance=advance)
+    assert {n: s.action for n, s in done.steps.items()} == {
+        "a": "failed", "b": "failed", "fine": "made", "after": "blocked", "later": "blocked",
+    }  # fmt: skip
+    assert sorted(seen) == ["a", "after", "b", "fine", "later"]

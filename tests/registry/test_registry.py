@@ -89,3 +89,13 @@ def test_moving_an_alias_is_an_event_and_in_the_audit_log(both: Workspace, actor
     (event,) = both.assets.list_events(both.project.id, types=["alias.moved"])
     assert event.payload == {"alias": "champion", "before": None, "after": 1}
     assert {e.verb for e in both.audit.list(both.project.id).items} >= {"registry.alias", "registry.register"}
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "", "-1", "1.0", "9" * 10, "9" * 5_000, " 1"])
+def test_only_a_number_names_a_version(both: Workspace, actor: Actor, number: str) -> None:
+    register(both, actor)
+    with pytest.raises(ModelNotFound, match="not a model version"):
+        both.registry.resolve(both.project.id, f"delay/{number}")
+    with pytest.raises(ModelNotFound, match="no version 999999999"):
+        both.registry.resolve(both.project.id, "delay/999999999")
+    assert both.registry.resolve(both.project.id, "delay/1").number == 1

@@ -222,6 +222,10 @@ def test_retiring_keeps_what_is_named(shop: Workspace, endpoint: Endpoint) -> No
     }  # fmt: skip
     held = {d.id for d in shop.serving.plan().deployments if d.endpoint_id == endpoint.id}
     assert held == {two.id}
+    route(shop, endpoint.name, arm(two, 1.0))
+    with shop.changes.begin("serving.retire", shop.project.id, ME) as change:
+        shop.serving.retire(change, endpoint, set())
+    assert shop.serving.deployment(two.id).state == DeploymentState.READY  # it answers
     again = shop.serving.deploy(endpoint, version(shop, 1), actor=ME)
     assert (again.id, again.state, again.ready_at) == (one.id, DeploymentState.STARTING, None)
 

@@ -63,7 +63,7 @@ def world(n: int = 1200, days: int = 24) -> dict[str, pl.DataFrame]:
     outcomes = pl.DataFrame(
         {"id": orders["id"], "back": rng.random(n) < chance, "known": [t + timedelta(hours=12) for t in at]}
     )
-    hours = [T0 + timedelta(hours=h) for h in range(days * 24)]
+    hours = [T0 + timedelta(hours=h) for h in range(days * 24 + 6)]  # features are made up to the last known moment
     visits = pl.DataFrame(
         {
             "shop": [s for s in "abc" for _ in hours],
@@ -76,8 +76,8 @@ def world(n: int = 1200, days: int = 24) -> dict[str, pl.DataFrame]:
 
 
 @contextmanager
-def trained(root: Path, versions: int, text: str = PROJECT) -> Iterator[Workspace]:
-    """A workspace in ``root`` with so many versions of ``tree``."""
+def trained(root: Path, versions: int, text: str = PROJECT, last: str = "") -> Iterator[Workspace]:
+    """A workspace in ``root`` with so many versions of ``tree``, and one more that is made with the code ``last``."""
     name = f"trained_{root.name.replace('-', '_')}"
     (root / f"{name}.py").write_text(text)
     (root / "noria.toml").write_text(f'name = "shop"\nmodules = ["{name}"]\nexecutor = "inline"\n')
@@ -89,6 +89,12 @@ def trained(root: Path, versions: int, text: str = PROJECT) -> Iterator[Workspac
                 ws.data.append(ws.pipelines.ensure_source(graph.node(source).thing), frame, actor=ME)
             for number in range(versions):
                 ws.pipelines.run(["tree"], {"leaves": 4 + number}, actor=ME, check=False)
+        if last:
+            sys.modules.pop(name, None)
+            (root / f"{name}.py").write_text(last)
+            with connect(root) as ws:
+                ws.pipelines.run(["tree"], {"leaves": 4 + versions}, actor=ME, check=False)
+        with connect(root) as ws:
             yield ws
     finally:
         sys.modules.pop(name, None)

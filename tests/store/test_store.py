@@ -19,6 +19,7 @@ from noria.store.errors import FormatTooNew, ObjectCorrupt, ObjectMissing, PackC
 from noria.store.index import PackIndex
 from noria.store.local import LocalBytes
 from noria.store.objects import pack_name
+from noria.store.packs import Located
 from noria.testing import ByteStoreContract, MemoryBytes
 
 
@@ -416,3 +417,17 @@ def test_any_bytes_survive_compression(data: bytes) -> None:
             writer.flush()
         assert store.get(oid, Kind.BLOB) == data
         store.close()
+
+
+def test_an_index_on_a_full_disk_says_so_and_works_again(tmp_path: Path) -> None:
+    index = PackIndex(tmp_path / "index.db")
+    (pages,) = index._db.execute("PRAGMA page_count").fetchone()
+    index._db.execute(f"PRAGMA max_page_count = {pages + 1}")
+    many = [Located(os.urandom(32), n, 1, 1, Kind.BLOB, 0) for n in range(2_000)]
+    with pytest.raises(DiskFull, match=r"index\.db"):
+        index.add("p", many)
+    index._db.execute("PRAGMA max_page_count = 100000")
+    assert index.count() == 0
+    index.add("p", many)
+    assert index.count() == 2_000
+    index.close()

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.base.actor import Actor
-from noria.base.errors import NoriaError
+from noria.base.errors import Invalid, NoriaError
+from noria.base.pages import token
 from noria.tracking import filters
 from noria.tracking.errors import ExperimentExists, ExperimentNotFound, FilterInvalid, KeyInvalid, ParamChanged
 from noria.tracking.records import Point
@@ -199,3 +200,24 @@ def test_a_deleted_run_is_hidden_and_comes_back(both: Workspace, actor: Actor) -
     assert both.tracking.search(both.project.id).items == []
     both.tracking.delete_run(run, actor=actor, restore=True)
     assert both.tracking.search(both.project.id).items == [run]
+
+
+@pytest.mark.parametrize("mark", [-1, ["x", "y"], "x", 10**30, True])
+def test_a_page_token_of_another_list_is_refused(both: Workspace, actor: Actor, mark) -> None:
+    run = new_run(both, actor)
+    with pytest.raises(Invalid, match="page token"):
+        both.tracking.search(both.project.id, after=token(mark))
+    with pytest.raises(Invalid, match="page token"):
+        both.tracking.history(run, "m", after=token(mark))
+
+
+def test_a_run_begins_with_its_parameters_or_not_at_all(both: Workspace, actor: Actor) -> None:
+    with both.db.write() as tx:
+        run = both.assets.start_run(tx, both.project.id, kind="step", name="s", actor=actor)
+        how = {"experiment": "e", "user": "alice"}
+        for bad in ({"": "1"}, {"a": "x" * 6_001}):
+            with pytest.raises(KeyInvalid):
+                both.tracking.begin(tx, both.project.id, run.id, params=bad, **how)
+        both.tracking.begin(tx, both.project.id, run.id, params={"a": "1", "b": "x"}, **how)
+    assert both.tracking.data(run.id).params == {"a": "1", "b": "x"}
+    assert both.tracking.search(both.project.id, experiment="e").items == [run.id]

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, func, or_, select, update
 
 from noria.assets import tables as t
 from noria.assets.records import (
@@ -88,7 +88,11 @@ def version(conn: Connection, version_id: VersionId) -> Version | None:
 
 
 def versions_by_ids(conn: Connection, ids: Iterable[VersionId]) -> dict[VersionId, Version]:
-    found = conn.execute(_VERSIONS_BY_IDS, {"ids": list(ids)})
+    wanted = list(ids)
+    if len(wanted) == 1:
+        found = conn.execute(_VERSION, {"version_id": wanted[0]})
+    else:
+        found = conn.execute(_VERSIONS_BY_IDS, {"ids": wanted})
     return {VersionId(row.id): _version(row) for row in found}
 
 
@@ -217,7 +221,9 @@ def move_run(
 @functools.cache
 def _move(to: RunState, fenced: bool, take: bool) -> Update:
     sources = [state.value for state, targets in RUN_MOVES.items() if to in targets]
-    statement = update(t.runs).where(t.runs.c.id == bindparam("the_run"), t.runs.c.state.in_(sources))
+    # Not IN, which SQLAlchemy writes out anew at each execution.
+    from_one = or_(*(t.runs.c.state == state for state in sources))
+    statement = update(t.runs).where(t.runs.c.id == bindparam("the_run"), from_one)
     if fenced:
         statement = statement.where(t.runs.c.fence == bindparam("the_fence"))
     return statement.values(fence=t.runs.c.fence + 1) if take else statement

@@ -103,7 +103,16 @@ class Assets:
         if found is None:
             check_name(name, "an asset")
             row = {"project_id": project_id, "name": name, "kind": kind.value, "created_at": tx.now_ms}
-            tx.insert_new(t.assets, row)
+            made = tx.insert_new_key(t.assets, row)
+            if made is not None:
+                return Asset(
+                    id=AssetId(made),
+                    project_id=project_id,
+                    name=name,
+                    kind=kind,
+                    current_id=None,
+                    created_at=tx.now_ms,
+                )
             found = queries.asset(tx.conn, project_id, name)
             assert found is not None
         if found.kind != kind:

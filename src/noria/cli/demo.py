@@ -55,15 +55,27 @@ def _show(shell: Shell, found: dict[str, Any], *, keep: bool) -> None:
     text += f"{found['recomputed']:,} computed again and equal; {found['promotions']} promotions, "
     text += f"{found['refused_batches']} batch refused."
     shell.say(text)
+    trace, score, here = found["trace"], found["scorecard"], found["here"]
+    shell.say()
+    shell.say(f"The prediction {trace['prediction']} comes from: {', '.join(trace['back'][1:])}.")
+    shell.say(f"Its features, computed again from the rows found: {trace['recomputed']}.")
+    shell.say(f"The first commit of landings leads to: {', '.join(trace['forth'])}.")
+    shell.say()
+    sections = ", ".join(f"{name} {points:g}" for name, points in score["sections"].items())
+    shell.say(f"ML Test Score {score['score']:g} of 7 ({sections}): {score['band']}.")
+    for test, missing in list(here["next"].items())[:4]:
+        shell.say(f"  {test}: {missing}")
+    shell.say("  ... noria scorecard shows all 28 tests")
+    shell.say()
     for back in found["rollbacks"]:
         shell.say(f"rollback drill: {back['from']} -> {back['to']}")
     shell.say(f"It took {found['seconds']['total']:.0f} s.")
     shell.say()
     if keep:
-        shell.say(f"The server runs at {found['url']}, the endpoint at {found['endpoints']}/endpoints/delays.")
-        shell.say(f"End it with: noria demo --stop --folder {found['workspace']}")
-    shell.say(f"The workspace is {found['workspace']}. Try there:")
-    for line in ("noria candidates", "noria monitor accuracy delays --by month", "noria monitor drift delays"):
+        shell.say(f"The server runs at {here['url']}, the endpoint at {here['endpoints']}/endpoints/delays.")
+        shell.say(f"End it with: noria demo --stop --folder {here['workspace']}")
+    shell.say(f"The workspace is {here['workspace']}. Try there:")
+    for line in ("noria candidates", "noria monitor accuracy delays --by month", here["commands"][0]):
         shell.say(f"  {line}")
 
 

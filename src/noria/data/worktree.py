@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ _RACY_NS: Final = 2_000_000_000
 _MAGIC: Final = 1
 
 
-class Seen(msgspec.Struct, array_like=True):
+class Seen(msgspec.Struct, array_like=True, gc=False):
     """What the cache holds of one path."""
 
     size: int
@@ -60,20 +60,20 @@ class Worktree:
         self, store: ObjectStore, writer: Writer, head: Digest | None, advance: Callable[..., None] | None
     ) -> Digest:
         """Puts the folder into the store and returns its tree; unchanged files are not read."""
-        changes, entries = self._look(store, writer, advance)
+        changes = self._look(writer, advance)
         if head is not None and head.hex == self._cache.root:
             return tree.apply(store, writer, head, changes)
+        entries = self._entries(changes)
         return tree.build(writer, (entries[p] for p in sorted(entries, key=tree.key_of)))
 
     def compare(self, store: ObjectStore, writer: Writer, head: Digest | None) -> list[tree.Change]:
         """How the folder differs from a tree."""
-        changes, entries = self._look(store, writer, None)
-        if head is None:
-            return [tree.Change(p, None, entries[p]) for p in sorted(entries)]
-        if head.hex == self._cache.root:
+        changes = self._look(writer, None)
+        if head is not None and head.hex == self._cache.root:
             pairs = {path: (tree.find(store, head, path), entry) for path, entry in changes.items()}
         else:
-            old = {e.path: e for e in tree.walk(store, head)}
+            entries = self._entries(changes)
+            old = {} if head is None else {e.path: e for e in tree.walk(store, head)}
             pairs = {path: (old.get(path), entries.get(path)) for path in old.keys() | entries.keys()}
         return [tree.Change(path, a, b) for path, (a, b) in sorted(pairs.items()) if a != b]
 
@@ -81,8 +81,8 @@ class Worktree:
         """Makes the folder equal to a tree, touching only what differs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with store.writer() as scratch:  # hashed, never flushed
-            changes, entries = self._look(store, scratch, None)
-        if self._cache.root == "" and entries:
+            changes = self._look(scratch, None)
+        if self._cache.root == "" and self._fresh:
             raise Invalid(
                 f"{self.folder} holds files and was not checked out before.", hint="Give a folder that is empty or new."
             )
@@ -101,7 +101,7 @@ class Worktree:
                 self._remove(change.path)
         folders.write_entries(store, _counted((c.after for c in found if c.after is not None), advance), self.folder)
         with store.writer() as scratch:
-            self._look(store, scratch, None, trust={c.path: c.after for c in found if c.after is not None})
+            self._look(scratch, None, trust={c.path: c.after for c in found if c.after is not None})
         self.save(target)
         return len(found)
 
@@ -121,43 +121,60 @@ class Worktree:
         return cache if cache.magic == _MAGIC else Cache(_MAGIC, "", 0, {})
 
     def _look(
-        self,
-        store: ObjectStore,
-        writer: Writer,
-        advance: Callable[..., None] | None,
-        trust: dict[str, Entry] | None = None,
-    ) -> tuple[dict[str, Entry | None], dict[str, Entry]]:
-        """(paths that differ from the cache, all entries). ``trust`` names files that were just written."""
+        self, writer: Writer, advance: Callable[..., None] | None, trust: dict[str, Entry] | None = None
+    ) -> dict[str, Entry | None]:
+        """The paths that differ from the cache. ``trust`` names files that were just written."""
+        old, trusted = self._cache.paths, trust or {}
         changes: dict[str, Entry | None] = {}
-        entries: dict[str, Entry] = {}
         self._fresh = {}
-        old = self._cache.paths
-        for path, found in folders.scan(self.folder):
-            before = old.get(path)
-            entry = (trust or {}).get(path)
-            if entry is None and before is not None and self._unchanged(before, found):
-                entry = _entry_of(path, before)
-                if entry.content is not None and not store.has(entry.content.id):
-                    entry = None
-            if entry is None:
-                entry, found = folders.read_entry(writer, self.folder, path)
-            if before is None or _entry_of(path, before) != entry:
-                changes[path] = entry
-            entries[path] = entry
-            self._fresh[path] = _seen(entry, found)
+
+        def take(entry: Entry, found: os.stat_result) -> None:
+            before = old.get(entry.path)
+            if before is None or _entry_of(entry.path, before) != entry:
+                changes[entry.path] = entry
+            self._fresh[entry.path] = _seen(entry, found)
+
+        def unknown() -> Iterator[tuple[str, os.stat_result]]:
+            for path, found in folders.scan(self.folder):
+                before = old.get(path)
+                if path in trusted:
+                    take(trusted[path], found)
+                elif before is not None and self._unchanged(before, found):
+                    self._fresh[path] = before
+                else:
+                    yield path, found
+                    continue
+                if advance is not None:
+                    advance(1)
+
+        for entry, found in folders.read_entries(writer, self.folder, unknown()):
+            take(entry, found)
             if advance is not None:
                 advance(1)
-        changes.update(dict.fromkeys(old.keys() - entries.keys()))
-        return changes, entries
+        for path in self._lost(writer):
+            take(*folders.read_entry(writer, self.folder, path))
+        changes.update(dict.fromkeys(old.keys() - self._fresh.keys()))
+        return changes
+
+    def _lost(self, writer: Writer) -> list[str]:
+        """Unchanged files whose bytes the store does not have (any more): they have to be stored again."""
+        old = self._cache.paths
+        kept = {path: seen for path, seen in self._fresh.items() if seen.content_kind and old.get(path) is seen}
+        missing = writer.missing([seen.content for seen in kept.values()])
+        return [path for path, seen in kept.items() if seen.content in missing] if missing else []
+
+    def _entries(self, changes: dict[str, Entry | None]) -> dict[str, Entry]:
+        """Every entry of the folder as it was last looked at."""
+        return {path: changes.get(path) or _entry_of(path, seen) for path, seen in self._fresh.items()}
 
     def _unchanged(self, seen: Seen, found: os.stat_result) -> bool:
-        same = (seen.size, seen.mtime, seen.ctime, seen.inode) == (
-            found.st_size,
-            found.st_mtime_ns,
-            found.st_ctime_ns,
-            found.st_ino,
+        return (
+            seen.mtime == found.st_mtime_ns
+            and seen.size == found.st_size
+            and seen.ctime == found.st_ctime_ns
+            and seen.inode == found.st_ino
+            and self._cache.written_ns - found.st_mtime_ns > _RACY_NS
         )
-        return same and self._cache.written_ns - found.st_mtime_ns > _RACY_NS
 
     def _remove(self, path: str) -> None:
         place = self.folder / path

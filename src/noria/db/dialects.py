@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from noria.base.errors import DiskFull, MissingExtra, NoriaError
@@ -28,6 +28,10 @@ class Dialect(Protocol):
     """True where the database takes one writer at a time, so that writers of one process queue up in order."""
 
     def engine(self) -> Engine: ...
+    def begin_read(self, conn: Connection) -> None:
+        """Opens a consistent view."""
+        ...
+
     def begin_write(self, conn: Connection, *, durable: bool) -> None: ...
     def insert_new(self, table: Any) -> Executable: ...
     def insert_new_key(self, table: Any) -> Executable:
@@ -74,11 +78,19 @@ class SqliteDialect:
             connect_args={"timeout": 10.0, "check_same_thread": False},
         )
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
         return engine
 
+    def begin_read(self, conn: Connection) -> None:
+        _send_sqlite(conn, "BEGIN")
+
     def begin_write(self, conn: Connection, *, durable: bool) -> None:
-        return  # BEGIN IMMEDIATE was sent by the listener, and what it needs before it
+        # FULL forces the whole log to the disk, with what relaxed transactions wrote before it.
+        level = "FULL" if durable else "NORMAL"
+        if conn.info.get("noria_synchronous", "FULL") != level:
+            _send_sqlite(conn, f"PRAGMA synchronous={level}")
+            conn.info["noria_synchronous"] = level
+        # A transaction that reads first and writes later would fail with "locked"; writers say so at once.
+        _send_sqlite(conn, "BEGIN IMMEDIATE")
 
     @functools.cache  # noqa: B019 - one dialect lives as long as its database
     def insert_new(self, table: Any) -> Executable:
@@ -138,7 +150,7 @@ class SqliteDialect:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the transaction is ours to begin, see _begin_sqlite
+    connection.isolation_level = None  # the transaction is ours to begin, see _send_sqlite
     for pragma in (
         "journal_mode=WAL",
         "synchronous=FULL",  # an acknowledged write survives a power cut too
@@ -151,18 +163,13 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(conn: Connection) -> None:
-    # A transaction that reads first and writes later would fail with "locked"; writers say so at once.
-    options = conn.get_execution_options()
-    if not options.get("noria_write", False):
-        conn.exec_driver_sql("BEGIN")
-        return
-    # FULL forces the whole log to the disk, with what relaxed transactions wrote before it.
-    level = "NORMAL" if options.get("noria_relaxed", False) else "FULL"
-    if conn.info.get("noria_synchronous", "FULL") != level:
-        conn.exec_driver_sql(f"PRAGMA synchronous={level}")
-        conn.info["noria_synchronous"] = level
-    conn.exec_driver_sql("BEGIN IMMEDIATE")
+def _send_sqlite(conn: Connection, command: str) -> None:
+    """Past SQLAlchemy, which is much slower than SQLite here, and which leaves beginning a transaction to us."""
+    driver: Any = conn.connection.driver_connection
+    try:
+        driver.execute(command)
+    except sqlite3.OperationalError as error:
+        raise OperationalError(command, None, error) from error
 
 
 class PostgresDialect:
@@ -177,6 +184,9 @@ class PostgresDialect:
         except ImportError:
             raise MissingExtra("psycopg", "postgres", "A PostgreSQL workspace") from None
         return create_engine(self.url, pool_size=8, max_overflow=16, pool_pre_ping=True)
+
+    def begin_read(self, conn: Connection) -> None:
+        return  # the driver begins a transaction by itself
 
     def begin_write(self, conn: Connection, *, durable: bool) -> None:
         more = "" if durable else "; SET LOCAL synchronous_commit = off"

@@ -33,8 +33,6 @@ class Database:
         self.url = url
         self.dialect = dialect_for(url)
         self.engine = self.dialect.engine()
-        self._writer = self.engine.execution_options(noria_write=True)
-        self._relaxed = self.engine.execution_options(noria_write=True, noria_relaxed=True)
         self._clock = clock
         self._faults = faults or NoFaults()
         self._queue = threading.Lock()
@@ -47,6 +45,7 @@ class Database:
             return
         try:
             with self.engine.connect() as conn:
+                self.dialect.begin_read(conn)
                 yield conn
         except DBAPIError as error:
             self._raise(error)
@@ -67,7 +66,7 @@ class Database:
         if held:
             self._queue.acquire()
         try:
-            with (self._writer if durable else self._relaxed).connect() as conn, conn.begin():
+            with self.engine.connect() as conn, conn.begin():
                 self.dialect.begin_write(conn, durable=durable)
                 made = Tx(conn=conn, dialect=self.dialect, now_ms=self._clock.now_ms())
                 yield made

@@ -71,8 +71,9 @@ class Tx:
         self.dialect.lock(self.conn, name)
 
     def after_commit(self, call: Callable[[], None]) -> None:
-        """Runs ``call`` once the transaction is durable; not at all if it is rolled back."""
-        self._after.append(call)
+        """Runs ``call`` once when the transaction is durable, however often it was asked for; not if it rolls back."""
+        if call not in self._after:
+            self._after.append(call)
 
     def committed(self) -> None:
         for call in self._after:

@@ -10,8 +10,8 @@ import polars as pl
 
 from noria.delivery.records import GateResult
 from noria.training import metrics as m
-from noria.training.evaluation import SCORE, TRUTH, Evaluation, days_of
-from noria.training.metrics import METRICS
+from noria.training.evaluation import SCORE, TRUTH, Evaluation, days_of, slices
+from noria.training.metrics import DEFAULTS, METRICS, Metric
 
 CHAMPION = "champion"
 
@@ -45,7 +45,7 @@ def judge(
 
 
 def _baselines(gate: dict[str, Any], evaluation: Evaluation) -> list[GateResult]:
-    metric = METRICS[gate["metric"] or evaluation.primary]
+    metric = _chosen(gate, evaluation)
     y, p, days = _arrays(evaluation.frame)
     found: list[GateResult] = []
     for name in ("constant", "linear"):
@@ -55,7 +55,7 @@ def _baselines(gate: dict[str, Any], evaluation: Evaluation) -> list[GateResult]
                 GateResult(
                     kind="beats_baseline",
                     passed=result.chance >= gate["confidence"],
-                    text=f"{metric.name} better than {name} by {result.gain:.4f} ({result.chance:.0%} sure)",
+                    text=_words(metric.name, name, result),
                     details={"baseline": name, "metric": metric.name, **result.as_value()},
                 )
             )
@@ -75,14 +75,14 @@ def _champion(
             text=f"only {rows} rows that both models did not see; {gate['min_rows']} are needed",
             details={"champion": name, "n": rows},
         )
-    metric = METRICS[gate["metric"] or evaluation.primary]
+    metric = _chosen(gate, evaluation)
     y, p, days = _arrays(champion)
     other = champion[CHAMPION].to_numpy()
     result = m.compare(metric, y, p, other, days)
     return GateResult(
         kind="beats_champion",
         passed=result.chance >= gate["confidence"],
-        text=f"{metric.name} better than {name} by {result.gain:.4f} ({result.chance:.0%} sure)",
+        text=_words(metric.name, name, result),
         details={
             "champion": name,
             "metric": metric.name,
@@ -93,9 +93,15 @@ def _champion(
     )
 
 
+def _words(metric: str, other: str, result: m.Comparison) -> str:
+    word = "better" if result.gain >= 0 else "worse"
+    return f"{metric} {word} than {other} by {abs(result.gain):.4f} (better with {result.chance:.0%})"
+
+
 def _slices(gate: dict[str, Any], evaluation: Evaluation) -> GateResult:
-    found = evaluation.by(gate["by"], min_rows=gate["min_rows"])
-    metric = METRICS[gate["metric"]]
+    metric = _chosen(gate, evaluation)
+    evaluation.by(gate["by"])  # says which columns there are, where this is none
+    found = slices(evaluation.frame, gate["by"], [metric], gate["min_rows"])
     values = {str(row[gate["by"]]): float(row[metric.name]) for row in found.to_dicts()}
     bad = {k: v for k, v in values.items() if math.isnan(v) or metric.better * v < metric.better * float(gate["least"])}
     if not values:
@@ -122,6 +128,17 @@ def _metric(gate: dict[str, Any], evaluation: Evaluation) -> GateResult:
         text=f"{gate['metric']} {value:.4f}, has to be {bounds}",
         details={"metric": gate["metric"], "value": value, "least": least, "most": most},
     )
+
+
+def _chosen(gate: dict[str, Any], evaluation: Evaluation) -> Metric:
+    """The metric of a gate: that which it names, else the model's first.
+
+    A model's own function is known to the project's code only, and a server does not import that: instead of it, the
+    usual metric of the task counts.
+    """
+    if gate["metric"]:
+        return m.metric(gate["metric"])
+    return METRICS.get(evaluation.primary) or METRICS[DEFAULTS[evaluation.task][0]]
 
 
 def _arrays(frame: pl.DataFrame) -> tuple[Any, Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -57,9 +58,24 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock = -1
         self.url = ""
         self.endpoints = ""
         self._http = urllib3.PoolManager(maxsize=4, retries=urllib3.Retry(3, backoff_factor=0.2), timeout=_SECONDS)
+
+    def lock(self) -> bool:
+        """Takes the folder for this demo; False while a command that an interrupted demo began still runs.
+
+        Commands inherit the lock, so it outlives a demo that is killed for as long as its last command runs.
+        """
+        if self._lock < 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder / ".demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     # ---- commands
 
@@ -75,6 +91,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
+            pass_fds=(self._lock,) if self._lock >= 0 else (),
         )
         if done.returncode not in accept:
             said = done.stderr.strip().splitlines()

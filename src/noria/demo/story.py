@@ -56,6 +56,10 @@ class Story:
     def tell(self) -> dict[str, Any]:
         """Runs everything that was not run yet; returns the summary."""
         started = time.monotonic()
+        if not self.machine.lock():
+            self.screen.say("waiting for a command that an interrupted demo began")
+            while not self.machine.lock():
+                time.sleep(0.2)
         for title, stage in self._stages():
             with self._timed(title):
                 stage()
@@ -99,7 +103,7 @@ class Story:
                     target = self.folder / path.relative_to(project)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, target)
-        (self.folder / ".gitignore").write_text("data/\n.noria/\n", encoding="utf-8")
+        (self.folder / ".gitignore").write_text("data/\n.noria/\n.demo.lock\n", encoding="utf-8")
         data.write_files(self.world, self.folder / "data", self.plan.start)
         if not (self.folder / ".noria" / "meta.db").exists():
             self.machine.noria("init", ".")
@@ -158,10 +162,9 @@ class Story:
         if not [c for c in self._candidates() if c["state"] == "promoted"][1:]:
             self.screen.say("no champion was replaced, so there is nothing to go back to")
             return
-        if self.machine.get(f"/v1/endpoints/{ENDPOINT}")["routing"]["reason"].startswith("rollback drill"):
-            self.screen.say("done before")
-            return
-        for _ in range(2):
+        events = self.machine.get("/v1/events?types=champion.changed&limit=1000")["items"]
+        before = sum(bool(e["payload"].get("drill")) for e in events)
+        for _ in range(2 - before):
             done = self.machine.post(f"/v1/endpoints/{ENDPOINT}/rollback", {"drill": True})
             self.screen.say(f"{done['before']} -> {done['after']} in {done['ms']} ms")
 

@@ -18,7 +18,9 @@ _KEPT: Final = ("kind", "promote", "roll_back", "mean", "days", "rows", "text")
 def build(
     machine: Machine, start: datetime, end: datetime, endpoint: str, model: str, recomputed: int
 ) -> dict[str, Any]:
-    """The summary as one object."""
+    """The summary as one object; ``here`` holds what differs from one workspace to another."""
+    trace, commands = _trace(machine, endpoint)
+    score, following = _scorecard(machine, model)
     candidates = [_candidate(c) for c in machine.get(f"/v1/candidates?model={model}")["items"]]
     months, served, distinct = _months(machine, start, end, endpoint, model)
     return {
@@ -30,10 +32,57 @@ def build(
         "predictions_served": served,
         "lost_predictions": distinct - served,
         "recomputed": recomputed,
-        "url": machine.url,
-        "endpoints": machine.endpoints,
-        "workspace": str(machine.folder),
+        "trace": trace,
+        "scorecard": score,
+        "here": {
+            "url": machine.url,
+            "endpoints": machine.endpoints,
+            "workspace": str(machine.folder),
+            "commands": commands,
+            "next": following,
+        },
     }
+
+
+def _trace(machine: Machine, endpoint: str) -> tuple[dict[str, Any], list[str]]:
+    """One prediction back to the rows, and one commit of landings forward to what it touched; names only, no ids."""
+    with connect(machine.folder) as ws:
+        thing = ws.monitoring.sample(endpoint, 1, seed=7)["id"][0]
+        repository = ws.data.get(ws.project.id, "landings")
+        first = ws.data.log(repository, limit=100_000)[-1].id
+    back = machine.get(f"/v1/trace?thing={endpoint}/{thing}&rows=1")["backward"]
+    forth = machine.get(f"/v1/trace?thing={first}&rows=0")["forward"]
+    found = {
+        "prediction": thing,
+        "back": _path(back),
+        "recomputed": back["facts"].get("recomputed"),
+        "commit": "landings, the first",
+        "forth": sorted({f"{node['kind']} {node['name']}" for node in _nodes(forth)}),
+    }
+    return found, [f"noria trace {endpoint}/{thing}", f"noria trace {first[:12]}"]
+
+
+def _path(node: dict[str, Any]) -> list[str]:
+    """Kind and name of every node, a parent before its children, each once."""
+    return list(dict.fromkeys(f"{n['kind']} {n['name']}".strip() for n in _nodes([node])))
+
+
+def _nodes(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for node in nodes:
+        found += [node, *_nodes(node["children"])]
+    return found
+
+
+def _scorecard(machine: Machine, model: str) -> tuple[dict[str, Any], dict[str, str]]:
+    found = machine.get(f"/v1/scorecard?model={model}")
+    score = {
+        "score": found["score"],
+        "band": found["band"],
+        "sections": found["sections"],
+        "tests": {t["id"]: t["points"] for t in found["tests"]},
+    }
+    return score, {t["id"]: t["missing"][0] for t in found["tests"] if t["points"] < 1 and t["missing"]}
 
 
 def _candidate(found: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,10 +82,12 @@ class Online:
         found = self._plain.get(name)
         if found is None:
             number = self._names.index(name)
-            found = self._plain[name] = [value for part in self._parts for value in part[number]]
+            found = self._plain[name] = list(chain.from_iterable(part[number] for part in self._parts))
         return found
 
 
 def with_missing(name: str, values: np.ndarray[Any, Any], present: np.ndarray[Any, Any]) -> pl.Series:
     """An array as a series, missing where ``present`` is False."""
+    if present.all():
+        return pl.Series(name, values)
     return pl.Series(name, pa.array(values, mask=~present))

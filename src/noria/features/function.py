@@ -12,7 +12,7 @@ import polars as pl
 
 from noria.data.rows.schema import type_name
 from noria.features import kernels
-from noria.features.api import Spine
+from noria.features.api import Spine, collected
 from noria.features.errors import FeatureInvalid, FeatureRows
 from noria.features.found import Found, with_missing
 from noria.features.kernels import Ints
@@ -155,7 +155,7 @@ class FeatureFunction:
         at = start.moments(self.at)
         arguments = {name: start.lazy() if name == self.parameter else tables[name] for name in self._parameters}
         made = self.function(**arguments)
-        frame = made.collect() if isinstance(made, pl.LazyFrame) else made
+        frame = collected(made) if isinstance(made, pl.LazyFrame) else made
         if not isinstance(frame, pl.DataFrame):
             raise FeatureInvalid(f"{self.name!r} returned a {type(made).__name__}, not a Polars frame.")
         key = list(self.key)
@@ -174,12 +174,13 @@ class FeatureFunction:
             if len(frame) != len(spine):
                 raise FeatureRows(f"{self.name!r} repeats keys.", hint="One row for each row of the spine.")
         moments = with_missing(AT, at, at != kernels.never()).cast(pl.Datetime("us", "UTC"))
+        kept = {*key, AT}
         features = [
-            s.cast(pl.String) if isinstance(s.dtype, pl.Categorical | pl.Enum) else s
-            for s in frame.get_columns()
-            if s.name not in key and s.name != AT
+            series.cast(pl.String) if isinstance(series.dtype, pl.Categorical | pl.Enum) else series
+            for name, series in zip(frame.columns, frame.get_columns(), strict=True)
+            if name not in kept
         ]
-        return pl.DataFrame([*frame.select(key).get_columns(), moments, *features])
+        return pl.DataFrame([*(frame.get_column(name) for name in key), moments, *features])
 
 
 def columns_of(frame: pl.DataFrame, key: Sequence[str]) -> dict[str, str]:

@@ -23,13 +23,20 @@ class Kept:
     generation: int
 
 
-def kept(conn: Connection, *, repository_id: int | None = None, project_id: ProjectId | None = None) -> list[Kept]:
+def kept(
+    conn: Connection,
+    *,
+    repository_id: int | None = None,
+    project_id: ProjectId | None = None,
+    slicers: dict[int, Slicer] | None = None,
+) -> list[Kept]:
+    """Uses that the store holds. ``slicers`` keeps what was made of their specifications, which never change."""
     found = select(t.online_uses).order_by(t.online_uses.c.id)
     if repository_id is not None:
         found = found.where(t.online_uses.c.repository_id == repository_id)
     if project_id is not None:
         found = found.where(t.online_uses.c.project_id == project_id)
-    return [_kept(row) for row in conn.execute(found)]
+    return [_kept(row, slicers) for row in conn.execute(found)]
 
 
 def kept_by_use(conn: Connection, project_id: ProjectId, use_id: str) -> Kept | None:
@@ -38,37 +45,46 @@ def kept_by_use(conn: Connection, project_id: ProjectId, use_id: str) -> Kept | 
     return None if row is None else _kept(row)
 
 
-def _kept(row: Row[Any]) -> Kept:
-    slicer = Slicer(Use.of(row.spec["use"]), TableMeta.of(row.spec["table"]))
+def _kept(row: Row[Any], slicers: dict[int, Slicer] | None = None) -> Kept:
+    slicer = None if slicers is None else slicers.get(row.id)
+    if slicer is None:
+        slicer = Slicer(Use.of(row.spec["use"]), TableMeta.of(row.spec["table"]))
+        if slicers is not None:
+            slicers[row.id] = slicer
     return Kept(
         row.id, row.repository_id, slicer, None if row.commit_id is None else CommitId(row.commit_id), row.generation
     )
 
 
-def blobs(conn: Connection, online_use: int, keys: list[bytes]) -> dict[bytes, bytes]:
+def blobs(conn: Connection, wanted: dict[int, list[bytes]]) -> dict[tuple[int, bytes], bytes]:
+    """(use, key) -> its slice, for the keys of several uses in one question."""
     c = t.online_rows.c
-    found = select(c.key, c.value).where(c.online_use == online_use, c.key.in_(keys), c.value.is_not(None))
-    return {bytes(key): bytes(value) for key, value in conn.execute(found)}
+    keys = list({key for found in wanted.values() for key in found})
+    found = select(c.online_use, c.key, c.value)
+    found = found.where(c.online_use.in_(list(wanted)), c.key.in_(keys), c.value.is_not(None))
+    return {(use, bytes(key)): bytes(value) for use, key, value in conn.execute(found)}
 
 
 def next_seq(tx: Tx, project_id: ProjectId) -> int:
     """The next change number; the row's lock keeps changes in the order of their commits on every database."""
     c = t.online_counter.c
-    raised = update(t.online_counter).where(c.project_id == project_id).values(seq=c.seq + 1)
-    if tx.execute(raised).rowcount == 0:
+    raised = update(t.online_counter).where(c.project_id == project_id).values(seq=c.seq + 1).returning(c.seq)
+    found = tx.execute(raised).scalar_one_or_none()
+    if found is None:
         tx.insert_new(t.online_counter, {"project_id": project_id, "seq": 0})
-        tx.execute(raised)
-    return int(tx.execute(select(c.seq).where(c.project_id == project_id)).scalar_one())
+        found = tx.execute(raised).scalar_one()
+    return int(found)
 
 
-def put(tx: Tx, online_use: int, values: dict[bytes, bytes | None], seq: int) -> None:
-    rows = [{"online_use": online_use, "key": key, "value": value, "seq": seq} for key, value in values.items()]
+def put(tx: Tx, values: dict[tuple[int, bytes], bytes | None], seq: int) -> None:
+    """(use, key) -> slice; None where nothing is left of it."""
+    rows = [{"online_use": use, "key": key, "value": value, "seq": seq} for (use, key), value in values.items()]
     tx.upsert_many(t.online_rows, rows, key=["online_use", "key"])
 
 
-def mark(tx: Tx, online_use: int, commit: CommitId, generation: int, seq: int) -> None:
+def mark(tx: Tx, uses: list[int], commit: CommitId, generation: int, seq: int) -> None:
     values = {"commit_id": commit, "generation": generation, "seq": seq}
-    tx.execute(update(t.online_uses).where(t.online_uses.c.id == online_use).values(**values))
+    tx.execute(update(t.online_uses).where(t.online_uses.c.id.in_(uses)).values(**values))
 
 
 def changes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from noria.features import queries
 from noria.features import tables as t
 from noria.features.function import FeatureFunction, FeatureSpec, OnlineTable
 from noria.features.online import Reader, Replica
-from noria.features.queries import Kept
 from noria.features.records import OnlineHead
 from noria.features.slices import Slicer, row_ids
 from noria.features.tables_seen import Use
@@ -43,6 +42,7 @@ class Features:
         self._project_id = project_id
         self.replica_path = home / "online" / f"{project_id}.db"
         self.replica = Replica(self.replica_path, db, project_id)
+        self._slicers: dict[int, Slicer] = {}
 
     # ---- what is kept
 
@@ -85,7 +85,7 @@ class Features:
                 if tx.insert_new(t.online_uses, row):
                     found = queries.kept_by_use(tx.conn, self._project_id, use.id)
                     assert found is not None
-                    queries.put(tx, found.id, values, seq)
+                    queries.put(tx, {(found.id, key): value for key, value in values.items()}, seq)
                 change.note(use.table, use=use.id, keys=len(values))
             return use.id
         raise Unavailable(f"{use.table} changed all the time; its rows could not be taken over.", hint="Try again.")
@@ -96,25 +96,32 @@ class Features:
 
     def on_rows(self, change: Change, repository: Repository, rows: RowsChange, commit: Commit) -> None:
         """Takes new rows over, in the transaction that commits them (a ``RowsListener`` of the data room)."""
-        kept = queries.kept(change.tx.conn, repository_id=repository.id)
+        kept = queries.kept(change.tx.conn, repository_id=repository.id, slicers=self._slicers)
         if not kept:
             return
         seq = queries.next_seq(change.tx, repository.project_id)
-        removed = set(row_ids(rows.old_rows, repository.key).tolist()) if len(rows.old_rows) else set()
-        for use in kept:
-            self._take_over(change, use, rows, removed, seq)
-            queries.mark(change.tx, use.id, commit.id, commit.generation, seq)
+        self._take_over(change, kept, repository.key, rows, seq)
+        queries.mark(change.tx, [use.id for use in kept], commit.id, commit.generation, seq)
         change.tx.after_commit(self._catch_up)
 
     def _catch_up(self) -> None:
         self.replica.catch_up()
 
-    def _take_over(self, change: Change, use: Kept, rows: RowsChange, removed: set[int], seq: int) -> None:
-        added = use.slicer.rows_of(rows.new_rows)
-        touched = {*added, *(use.slicer.rows_of(rows.old_rows) if removed else {})}
-        before = queries.blobs(change.tx.conn, use.id, list(touched))
-        values = {key: use.slicer.changed(before.get(key), added.get(key, []), removed) for key in touched}
-        queries.put(change.tx, use.id, values, seq)
+    def _take_over(
+        self, change: Change, kept: list[queries.Kept], key: Sequence[str], rows: RowsChange, seq: int
+    ) -> None:
+        new, old = row_ids(rows.new_rows, key), row_ids(rows.old_rows, key) if len(rows.old_rows) else None
+        removed: set[int] = set() if old is None else set(old.tolist())
+        added = {use.id: use.slicer.rows_of(rows.new_rows, new) for use in kept}
+        gone = {use.id: use.slicer.rows_of(rows.old_rows, old) for use in kept} if old is not None else {}
+        touched = {number: list({**found, **gone.get(number, {})}) for number, found in added.items()}
+        before = queries.blobs(change.tx.conn, touched)
+        values: dict[tuple[int, bytes], bytes | None] = {}
+        for use in kept:
+            mine = added[use.id]
+            for name in touched[use.id]:
+                values[use.id, name] = use.slicer.changed(before.get((use.id, name)), mine.get(name, []), removed)
+        queries.put(change.tx, values, seq)
 
     def heads(self) -> list[OnlineHead]:
         """Up to where the online store holds each use."""

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import blake3
 import msgspec
 import numpy as np
 import polars as pl
 
 from noria.base.times import DAY
-from noria.data.rows.encoding import hash_rows
-from noria.data.rows.schema import polars_type
+from noria.data.rows.schema import polars_type, type_name
 from noria.features import kernels
 from noria.features.errors import FeatureInvalid, TooFarBack
 from noria.features.found import Online
@@ -85,23 +85,22 @@ class Slicer:
 
     # ---- writing
 
-    def rows_of(self, frame: pl.DataFrame) -> dict[bytes, list[tuple[Any, ...]]]:
-        """Key -> rows of a frame of the table (hidden columns included), in the form of a slice."""
+    def rows_of(self, frame: pl.DataFrame, ids: Ints | None = None) -> dict[bytes, list[tuple[Any, ...]]]:
+        """Key -> rows of a frame of the table (hidden columns included), in the form of a slice.
+
+        ``ids``: the rows' numbers (``row_ids``), where the caller has them.
+        """
         table = self.table
-        time = pl.col(table.time).dt.epoch("us") if table.time else pl.lit(0, pl.Int64)
-        known = pl.col(table.known).dt.epoch("us") if table.known in frame.columns else time
-        plain = frame.select(
-            *(_physical(pl.col(name), table.columns[name]).alias(f"on{n}") for n, name in enumerate(self.on)),
-            time.alias("__time"),
-            known.fill_null(time).alias("__known"),
-            *(_physical(pl.col(name), table.columns[name]).alias(f"c{n}") for n, name in enumerate(self.columns)),
-        )
-        ids = row_ids(frame, table.key)
+        numbers = (row_ids(frame, table.key) if ids is None else ids).tolist()
+        keys = zip(*(_plain(frame.get_column(name), table.columns[name]) for name in self.on), strict=True)
+        times = _micros(frame, table.time) if table.time else [0] * len(frame)
+        knowns = _micros(frame, table.known) if table.known in frame.columns else times
+        columns = [_plain(frame.get_column(name), table.columns[name]) for name in self.columns]
         found: dict[bytes, list[tuple[Any, ...]]] = {}
-        width = len(self.on)
-        for number, row in zip(ids.tolist(), plain.iter_rows(), strict=True):
-            if row[width] is not None and None not in row[:width]:
-                found.setdefault(encode_key(row[:width]), []).append((number, *row[width:]))
+        for number, key, time, known, *values in zip(numbers, keys, times, knowns, *columns, strict=True):
+            if time is not None and None not in key:
+                row = (number, time, time if known is None else known, *values)
+                found.setdefault(encode_key(key), []).append(row)
         return found
 
     def changed(self, blob: bytes | None, added: Sequence[tuple[Any, ...]], removed: set[int]) -> bytes | None:
@@ -176,7 +175,19 @@ class Slicer:
 def row_ids(frame: pl.DataFrame, key: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """A stable number for each row's key, so that a corrected row replaces the old one."""
     names = list(key) or [c for c in frame.columns if not c.startswith("__")]
-    return hash_rows(frame.select(names))[:, :8].copy().view("<i8").ravel()
+    columns = [_plain(frame.get_column(name), type_name(frame.schema[name], name)) for name in names]
+    digest, encode = blake3.blake3, msgspec.msgpack.Encoder().encode
+    found = b"".join(digest(encode(values)).digest(8) for values in zip(*columns, strict=True))
+    return np.frombuffer(found, "<i8")
+
+
+def _micros(frame: pl.DataFrame, name: str | None) -> list[int | None]:
+    """A column of times as microseconds."""
+    assert name is not None
+    series = frame.get_column(name)
+    if isinstance(series.dtype, pl.Datetime) and series.dtype.time_unit == "us":
+        return series.to_physical().to_list()  # without an expression: those cost more than all the rest here
+    return frame.select(pl.col(name).dt.epoch("us")).to_series().to_list()
 
 
 def encode_key(values: Sequence[Any]) -> bytes:

@@ -79,8 +79,8 @@ class Monitoring:
     def process(self, name: str) -> list[Window]:
         """Brings the truth and the windows of an endpoint up to date; returns the windows that changed."""
         endpoint = self._serving.get(name)
-        late = self._take_truth(endpoint)
-        return self._renew(endpoint, late)
+        self._take_truth(endpoint)
+        return self._renew(endpoint)
 
     def package(self, deployment: Deployment) -> tuple[Package, dict[str, Any]]:
         """(package, reference) of what a deployment serves; read and verified once."""
@@ -108,19 +108,19 @@ class Monitoring:
             asset_kind=AssetKind.LABELS,
         )
 
-    def _take_truth(self, endpoint: Endpoint) -> list[str]:
-        """Labels what came since the last time; returns the entities whose truth is new or has changed.
+    def _take_truth(self, endpoint: Endpoint) -> None:
+        """Labels what came since the last time.
 
         The labels function of the champion is run on all rows of the keys that changed, by the model's own code.
         """
         champion = self.champion(endpoint)
         if champion is None:
-            return []
+            return
         package, _ = self.package(champion)
         spec = LabelSpec.of_value(package.labels)
         found = self._changed(endpoint, spec)
         if found is None:
-            return []
+            return
         tables, seqs = found
         _, code = self._serving.folders(champion)
         made = self._labeller.label(spec, code, tables)
@@ -136,10 +136,6 @@ class Monitoring:
             with self._changes.begin("monitor.truth", self._project_id, SYSTEM) as change:
                 change.note(endpoint.name)
                 self._set_seqs(change, endpoint, seqs)
-            return []
-        return self._data.read(repository, columns=["entity"], after_seq=0 if head is None else head.generation)[
-            "entity"
-        ].to_list()
 
     def _set_seqs(self, change: Change, endpoint: Endpoint, seqs: dict[str, int]) -> None:
         for source, seq in seqs.items():
@@ -192,20 +188,25 @@ class Monitoring:
 
     # ---- windows
 
-    def _renew(self, endpoint: Endpoint, late: list[str]) -> list[Window]:
-        """Computes anew the windows that new rows or new truth have touched."""
+    def _renew(self, endpoint: Endpoint) -> list[Window]:
+        """Computes anew the windows that new rows or new truth have touched.
+
+        What they were computed from is written with them: a crash after truth came in must not leave them behind it.
+        """
         repository = self._data.find(self._project_id, repository_name(endpoint.name))
         head = None if repository is None else self._data.head(repository)
         if repository is None or head is None:
             return []
         with self._db.read() as conn:
             seen = queries.mark(conn, endpoint.id, "windows")
+            seen_truth = queries.mark(conn, endpoint.id, "windows:truth")
+        late, truth_seq = self._late(endpoint, seen_truth)
         touched = self._data.read(repository, head.id, columns=["at", "deployment"], after_seq=seen)
-        if late:
+        if len(late):
             frame = self._data.read(repository, head.id, columns=["at", "deployment", "entity"])
-            found = frame.filter(pl.col("entity").is_in(late)).select("at", "deployment")
+            found = frame.join(late, on="entity", how="semi").select("at", "deployment")
             touched = pl.concat([touched, found])
-        if not len(touched):
+        if not len(touched) and truth_seq == seen_truth:
             return []
         days = touched.select(pl.col("at").dt.truncate("1d"), "deployment").unique().sort("at", "deployment")
         truth = self.truth(endpoint.name)
@@ -215,8 +216,17 @@ class Monitoring:
         with self._changes.begin("monitor.windows", self._project_id, SYSTEM) as change:
             queries.save_windows(change.tx, endpoint.id, made)
             queries.set_mark(change.tx, endpoint.id, "windows", head.generation)
+            queries.set_mark(change.tx, endpoint.id, "windows:truth", truth_seq)
             change.note(endpoint.name, windows=len(made))
         return made
+
+    def _late(self, endpoint: Endpoint, seen: int) -> tuple[pl.DataFrame, int]:
+        """(entities whose truth is new or has changed since generation ``seen``, the generation now)."""
+        repository = self._data.find(self._project_id, f"{endpoint.name}.truth")
+        head = None if repository is None else self._data.head(repository)
+        if repository is None or head is None or head.generation <= seen:
+            return pl.DataFrame(schema={"entity": pl.String}), seen
+        return self._data.read(repository, head.id, columns=["entity"], after_seq=seen), head.generation
 
     def _windows(
         self, endpoint: Endpoint, repository: Repository, commit: str, at: Any, wanted: list[int], truth: pl.DataFrame
@@ -320,9 +330,10 @@ class Monitoring:
         until: int | None = None,
         by: str = "all",
         deployment: int | None = None,
+        metrics: list[str] | None = None,
     ) -> list[Accuracy]:
         """What turned out to be so of what was answered (or of what one deployment scored), by ``month``, ``week``,
-        ``day`` or ``all``.
+        ``day`` or ``all``. ``metrics``: only these, since intervals cost time; default all of the model's.
         """
         frame = self.joined(endpoint, since, until)
         frame = (
@@ -350,7 +361,7 @@ class Monitoring:
                     labelled=int(due["truth"].is_not_null().sum()),
                     due=len(due),
                     positives=float(known["truth"].mean() or 0.0) if len(known) else 0.0,  # type: ignore[arg-type]
-                    metrics=windows.judge_with_intervals(known, list(package.metrics)),
+                    metrics=windows.judge_with_intervals(known, metrics or list(package.metrics)),
                 )
             )
         return sorted(made, key=lambda a: a.start)

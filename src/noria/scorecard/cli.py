@@ -39,7 +39,7 @@ def _show(shell: Shell, score: Score) -> None:
         shell.say(f"{subject.model}{where}, {to_text(score.at)}")
     rows: list[list[Any]] = []
     for section, points in score.sections.items():
-        rows.append([f"[bold]{section.value}[/bold]", "", f"[bold]{points:g}[/bold]", "", ""])
+        rows.append([f"{section.value}", "", f"{points:g}", "", ""])
         rows += [
             [t.id, escape(t.title), f"{t.points:g}", escape(_rests(t)), escape("; ".join(t.missing))]
             for t in score.tests

@@ -25,6 +25,7 @@ log = logging.getLogger("noria.loop")
 LEASE: Final = "scheduler"
 LEASE_MS: Final = 15 * SECOND
 _TURN: Final = 1.0
+_PAUSE: Final = 0.2
 _MINUTE_TURNS: Final = 60
 
 
@@ -94,7 +95,7 @@ class Loop:
         while not self._stopping.wait(LEASE_MS / 3000):
             self._safely(lambda: setattr(self, "_held", self._lease()))
 
-    def _safely(self, what: Callable[[], None]) -> None:
+    def _safely(self, what: Callable[[], Any]) -> None:
         try:
             what()
         except NoriaError as error:
@@ -153,6 +154,8 @@ class Loop:
             if replay:
                 self._set_clock(boundary)
             self.boundary()
+            if self._stopping.is_set():
+                raise Conflict("The server is stopping.", hint="Ask again when it is up.")
             ws.delivery.set_processed(boundary)
             days += 1
         if replay:
@@ -172,7 +175,7 @@ class Loop:
         for endpoint in ws.serving.endpoints():
             self.state["doing"] = f"{endpoint.name}: monitoring"
             ws.delivery.process(endpoint.name)
-        self.settle()
+        self.settle(wait=True)
         if to_datetime(ws.event_clock.event_ms(ws.project.id)).day == 1:
             self._prove()
         self.state["doing"] = ""
@@ -189,12 +192,18 @@ class Loop:
         self._supervisor("flush")
         return self._ws.ingest.take(actor=SYSTEM)
 
-    def settle(self) -> None:
-        """Does all work that is due: trainings, gates, releases that wait for their deployment."""
+    def settle(self, *, wait: bool = False) -> None:
+        """Does all work that is due: trainings, gates, releases that wait for their deployment.
+
+        With ``wait``, jobs that are to be tried again later are waited for.
+        """
         ws = self._ws
         while not self._stopping.is_set():
             self.state["doing"] = "jobs"
             if self._worker.run_one():
+                continue
+            if wait and ws.jobs.open_count():
+                self._stopping.wait(_PAUSE)
                 continue
             if ws.delivery.loading() and self._supervisor("sync") is not None and ws.delivery.begin_loaded():
                 self._supervisor("sync")

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -53,6 +54,8 @@ LEASE_MS: Final = 15 * SECOND
 _LOAD_SECONDS: Final = 120
 _STOP_SECONDS: Final = 15
 _DEATHS_OF_CHANCE: Final = 2
+_YOUNG_SECONDS: Final = 60
+"""Workers that do not live so long are replaced slower and slower."""
 _KEPT: Final = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV"}
 """Variables that a worker sees; everything else may hold a secret."""
 
@@ -111,6 +114,7 @@ class _Worker:
     serving: bool = False
     gone: bool = False
     number: int = 0
+    started: float = field(default_factory=time.monotonic)
 
     async def ask(self, command: Command, timeout: float = 30.0) -> dict[str, Any]:
         """Sends a command and waits for its answer.
@@ -174,6 +178,7 @@ class Supervisor:
         self._workers: list[_Worker] = []
         self._started = 0
         self._deaths = 0
+        self._early_deaths = 0
         self._killed: dict[int, int] = {}
         self._broken: set[int] = set()
         self._sync_lock = asyncio.Lock()
@@ -193,7 +198,10 @@ class Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         if not await asyncio.to_thread(self._take_lease):
             raise Unavailable("Another supervisor serves this workspace.", hint="noria up finds it by itself.")
-        self._socket.unlink(missing_ok=True)
+        for left in self._socket.parent.glob(f"{self._socket.name.partition('-')[0]}-*.sock"):
+            left.unlink(
+                missing_ok=True
+            )  # of supervisors of this workspace that were killed: who has the lease is alone
         control = await asyncio.start_unix_server(self._control, str(self._socket))
         self._socket.chmod(0o600)
         tasks: list[asyncio.Task[None]] = []
@@ -294,11 +302,13 @@ class Supervisor:
                 log.warning("the endpoint worker %s ended with code %s and is replaced", worker.name, code)
                 self._workers.remove(worker)
                 self._deaths += 1
+                young = time.monotonic() - worker.started < _YOUNG_SECONDS
+                self._early_deaths = self._early_deaths + 1 if young else 0
             missing = self._count - len(self._workers)
             if missing <= 0 or self._stopping.is_set():
                 return
             with contextlib.suppress(TimeoutError):
-                pause = min(5.0, 0.05 * 2 ** min(self._deaths, 7))
+                pause = min(5.0, 0.05 * 2 ** min(self._early_deaths, 7))
                 await asyncio.wait_for(self._stopping.wait(), pause)
                 return
             for _ in range(missing):

@@ -131,7 +131,8 @@ class InferenceApp:
         except Exception as error:  # noqa: BLE001 - the border: every error becomes an answer in the one form
             found = _full(error) or from_exception(error)
             status, body = status_of(found), _encode(found.as_dict())
-        await send({"type": "http.response.start", "status": status, "headers": _HEADERS})
+        headers = [*_HEADERS, (b"content-length", b"%d" % len(body))]  # else it is sent in chunks
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Any, receive: Any) -> tuple[int, bytes]:
@@ -285,8 +286,9 @@ def _share(live: Live, ids: list[str]) -> tuple[list[_Job], list[_Job]]:
     routing = live.routing
     answering: dict[int, _Job] = {}
     taken: list[int] = []
+    weighted = [arm for arm in routing.arms if arm.weight > 0]
     for number, key in enumerate(ids):
-        arm = choose(routing.arms, routing.salt, key)
+        arm = choose(weighted, routing.salt, key) if len(weighted) > 1 else weighted[0]
         taken.append(arm.deployment)
         job = answering.setdefault(arm.deployment, _Job(arm, live.arms[arm.deployment], []))
         job.places.append(number)

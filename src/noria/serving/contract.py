@@ -14,6 +14,8 @@ from noria.features.slices import TableMeta
 from noria.serving.errors import RequestInvalid
 
 MOST_ROWS: Final = 10_000
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_UNFIT: Final = (ValueError, OverflowError, TypeError, pl.exceptions.PolarsError)
 _FORM: Final = '{"row": {...}} or {"rows": [{...}]}'
 _MOST_FLOAT32: Final = 3.4028234663852886e38
 _BITS: Final = {
@@ -30,7 +32,7 @@ class Contract:
         self.source = source
         self._features = features
         self._names = list(source.columns)
-        self._schema = {name: polars_type(kind) for name, kind in source.columns.items()}
+        self._types = {name: polars_type(kind) for name, kind in source.columns.items()}
         fields = [(name, _field(kind, nullable=name not in source.key)) for name, kind in source.columns.items()]
         row = msgspec.defstruct("Row", fields, forbid_unknown_fields=True)
         self._request: Any = msgspec.json.Decoder(
@@ -99,20 +101,23 @@ class Contract:
         Raises:
             RequestInvalid: a value lies beyond what its column holds.
         """
-        columns: dict[str, pl.Series] = {}
-        for name, dtype in self._schema.items():
-            values = [getattr(row, name) for row in rows]
+        try:
+            return _frame(rows, self._types)
+        except _UNFIT:
+            raise self._beyond(rows) from None
+
+    def _beyond(self, rows: list[Any]) -> RequestInvalid:
+        """What to say of rows that make no frame: which column it is."""
+        for name, dtype in self._types.items():
             try:
-                if dtype == pl.Datetime:
-                    _check_moments(values)
-                columns[name] = pl.Series(name, values, dtype=dtype, strict=dtype.is_integer())
-            except (ValueError, OverflowError, TypeError, pl.exceptions.PolarsError):
-                raise RequestInvalid(
+                _frame(rows, {name: dtype})
+            except _UNFIT:
+                return RequestInvalid(
                     f"The request does not fit: a value of the column {name!r} lies beyond what it holds.",
                     hint=f"{name} is {self.source.columns[name]}.",
                     details={"column": name},
-                ) from None
-        return pl.DataFrame(columns)
+                )
+        return RequestInvalid("The request does not fit the source.", hint=f"Columns: {', '.join(self._names)}.")
 
     def entity(self, row: Any) -> str:
         """The key of a row, as JSON."""
@@ -127,10 +132,28 @@ class Contract:
         }
 
 
-def _check_moments(values: list[dt.datetime | None]) -> None:
+def _frame(rows: list[Any], types: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Moments go as numbers: of one row, Polars takes longer for one of them than for all the rest."""
+    times = [(place, dtype) for place, dtype in enumerate(types.values()) if isinstance(dtype, pl.Datetime)]
+    values = [[getattr(row, name) for name in types] for row in rows]
+    for place, dtype in times:
+        epoch = _EPOCH if dtype.time_zone else _EPOCH.replace(tzinfo=None)
+        for line in values:
+            if line[place] is not None:
+                line[place] = _micros(line[place], epoch)
+    schema = {name: pl.Int64() if isinstance(dtype, pl.Datetime) else dtype for name, dtype in types.items()}
+    made = pl.DataFrame(values, schema=schema, orient="row")
+    for place, dtype in times:
+        made.replace_column(place, made.to_series(place).cast(pl.Datetime("us", dtype.time_zone)).cast(dtype))
+    return made
+
+
+def _micros(value: dt.datetime, epoch: dt.datetime) -> int:
     """Refuses the first and the last year: in another time zone such a moment has no date that Python can name."""
-    if any(value is not None and not dt.MINYEAR < value.year < dt.MAXYEAR for value in values):
+    if not dt.MINYEAR < value.year < dt.MAXYEAR:
         raise OverflowError
+    since = value - epoch
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _field(kind: str, *, nullable: bool) -> Any:

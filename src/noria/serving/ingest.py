@@ -155,16 +155,15 @@ class Ingest:
         """Removes segments that were taken as a whole and that no worker holds open."""
         with self._db.read() as conn:
             known = queries.taken(conn)
-        gone: list[str] = []
-        for name, end in known.items():
-            path = self._folder / name
-            if not path.exists():
-                gone.append(name)
-                continue
+        there = {path.name: path for path in self._folder.glob("*.seg")}
+        gone = [name for name in known if name not in there]
+        for name, path in sorted(there.items()):
+            end = known.get(name, len(segments.HEADER))  # one without a record was never marked
             handle = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(handle).st_size <= end:
+                # A worker writes the header under its lock: without one, the file is being made just now.
+                if len(segments.HEADER) <= os.fstat(handle).st_size <= end:
                     path.unlink()
                     gone.append(name)
             except BlockingIOError:

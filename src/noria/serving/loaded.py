@@ -97,12 +97,13 @@ class Loaded:
 
     def moments(self, computed: Computed) -> list[int | None]:
         """The moment of each row, microseconds of event time."""
-        return computed.frame[AT].to_physical().to_list()
+        return computed.frame.get_column(AT).cast(pl.Int64).to_list()
 
     def values(self, computed: Computed) -> list[bytes]:
         """The features of each row as JSON, for the capture."""
-        frame = pl.DataFrame([computed.frame.get_column(name) for name in self.package.columns.names])
-        return [_encode(row) for row in frame.iter_rows(named=True)]
+        names = self.package.columns.names
+        columns = [computed.frame.get_column(name).to_list() for name in names]
+        return [_encode(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
     def warm_up(self) -> int:
         """Scores the package's own sample and compares; computes the features of its source rows.

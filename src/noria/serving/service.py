@@ -318,9 +318,14 @@ class Serving:
                 )
 
     def retire(self, change: Change, endpoint: Endpoint, keep: set[int]) -> None:
-        """Retires the deployments of an endpoint that are not among ``keep``, in the transaction of the change."""
+        """Retires the deployments of an endpoint that are not among ``keep``, in the transaction of the change.
+
+        What the routing in force names is kept in any case.
+        """
+        now = self.get(endpoint.name, change.tx)
+        kept = keep | {a.deployment for a in queries.routing(change.tx.conn, now.id, now.revision).arms}
         for found in queries.deployments(change.tx.conn, endpoint.id):
-            if found.id not in keep and found.state in _HELD:
+            if found.id not in kept and found.state in _HELD:
                 queries.move_deployment(change.tx.conn, found.id, DeploymentState.RETIRED, {"ready_at": None})
 
 

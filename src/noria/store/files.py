@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
 from pyfastcdc import FastCDC
@@ -36,6 +36,12 @@ def put_bytes(writer: Writer, data: bytes) -> FileContent:
         for cut in cutter.cut_buf(data)
     ]
     return _put_recipe(writer, parts)
+
+
+def put_small(writer: Writer, contents: Sequence[bytes]) -> list[FileContent]:
+    """Stores files of less than ``SMALL`` bytes each; faster than one by one."""
+    oids = writer.put_all(Kind.CHUNK, contents)
+    return [FileContent(kind=Kind.CHUNK, id=oid, size=len(data)) for oid, data in zip(oids, contents, strict=True)]
 
 
 def put_stream(writer: Writer, file: BinaryIO) -> FileContent:

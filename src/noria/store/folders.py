@@ -20,6 +20,8 @@ from noria.store.records import Entry, EntryKind
 
 INLINE = 64
 _TRIES = 3
+_BATCH_FILES, _BATCH_BYTES = 256, 4 << 20
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 def scan(folder: Path, skip: Callable[[str, bool], bool] | None = None) -> Iterator[tuple[str, os.stat_result]]:
@@ -44,6 +46,60 @@ def scan(folder: Path, skip: Callable[[str, bool], bool] | None = None) -> Itera
                     yield path, item.stat(follow_symlinks=False)
         if empty and prefix:
             yield prefix[:-1], os.stat(place, follow_symlinks=False)  # noqa: PTH116 - scandir gave a string
+
+
+def read_entries(
+    writer: Writer, folder: Path, found: Iterable[tuple[str, os.stat_result]]
+) -> Iterator[tuple[Entry, os.stat_result]]:
+    """Stores many paths of a folder, in the order in which ``scan`` gave them; small files together."""
+    batch: list[tuple[str, os.stat_result, bytes]] = []
+    size = 0
+    for path, seen in found:
+        check_path(path)
+        data = _read_small(f"{folder}/{path}", seen)
+        if data is not None:
+            batch.append((path, seen, data))
+            size += len(data)
+        if data is None or len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
+            yield from _put_small(writer, batch)
+            batch, size = [], 0
+        if data is None:
+            yield read_entry(writer, folder, path)
+    yield from _put_small(writer, batch)
+
+
+def _read_small(place: str, seen: os.stat_result) -> bytes | None:
+    """The bytes of a small file that is still as it was ``seen``; None for whatever needs a closer look."""
+    if not stat.S_ISREG(seen.st_mode) or seen.st_size >= files.SMALL:
+        return None
+    try:
+        descriptor = os.open(place, _READ)
+    except OSError:
+        return None
+    try:
+        data = os.read(descriptor, seen.st_size + 1)
+        now = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    same = (
+        len(data) == now.st_size == seen.st_size
+        and now.st_mtime_ns == seen.st_mtime_ns
+        and now.st_ctime_ns == seen.st_ctime_ns
+        and now.st_ino == seen.st_ino
+    )
+    return data if same else None
+
+
+def _put_small(
+    writer: Writer, batch: list[tuple[str, os.stat_result, bytes]]
+) -> Iterator[tuple[Entry, os.stat_result]]:
+    stored = iter(files.put_small(writer, [data for _, _, data in batch if len(data) > INLINE]))
+    for path, seen, data in batch:
+        executable = bool(seen.st_mode & stat.S_IXUSR)
+        if len(data) <= INLINE:
+            yield Entry(path=path, executable=executable, size=len(data), inline=data), seen
+        else:
+            yield Entry(path=path, executable=executable, size=len(data), content=next(stored)), seen
 
 
 def read_entry(writer: Writer, folder: Path, path: str) -> tuple[Entry, os.stat_result]:
@@ -90,8 +146,8 @@ def _read_file(writer: Writer, place: Path, path: str, found: os.stat_result) ->
 
 def put_folder(writer: Writer, folder: Path, skip: Callable[[str, bool], bool] | None = None) -> Digest:
     """Stores a whole folder and returns the id of its tree."""
-    paths = sorted((path for path, _ in scan(folder, skip)), key=tree.key_of)
-    return tree.build(writer, (read_entry(writer, folder, path)[0] for path in paths))
+    found = sorted(scan(folder, skip), key=lambda item: tree.key_of(item[0]))
+    return tree.build(writer, (entry for entry, _ in read_entries(writer, folder, found)))
 
 
 def put_files(writer: Writer, contents: dict[str, bytes]) -> Digest:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from noria.base.errors import DiskFull
 from noria.store.packs import Located
 from noria.store.records import Kind
 
@@ -17,6 +18,9 @@ CREATE TABLE IF NOT EXISTS objects (
     kind INTEGER NOT NULL, flags INTEGER NOT NULL, PRIMARY KEY (id, pack)
 ) WITHOUT ROWID;
 """
+
+
+_AT_ONCE = 250
 
 
 class PackIndex:
@@ -56,6 +60,17 @@ class PackIndex:
                 for pack, offset, stored, raw, kind, flags in rows
             ]
 
+    def missing(self, oids: Sequence[bytes], ignoring: frozenset[str] = frozenset()) -> set[bytes]:
+        """Which of the objects lie in no pack, or only in those of ``ignoring``; asks for hundreds in one query."""
+        missing = set(oids)
+        for start in range(0, len(oids), _AT_ONCE):
+            some = oids[start : start + _AT_ONCE]
+            query = f"SELECT id, pack FROM objects WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608 - only marks
+            with self._lock:
+                rows = self._db.execute(query, some).fetchall()
+                missing.difference_update(oid for oid, pack in rows if not ignoring or self._name(pack) not in ignoring)
+        return missing
+
     def _name(self, num: int) -> str:
         name = self._names.get(num)
         if name is None:
@@ -75,11 +90,14 @@ class PackIndex:
                 (num,) = self._db.execute("SELECT num FROM packs WHERE name = ?", (pack,)).fetchone()
                 self._db.executemany(
                     "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [(r.id, num, r.offset, r.stored, r.raw, int(r.kind), r.flags) for r in located],
+                    ((r.id, num, r.offset, r.stored, r.raw, int(r.kind), r.flags) for r in located),
                 )
                 self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
+            except BaseException as error:
+                if self._db.in_transaction:  # a full disk ends it by itself
+                    self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error):
+                    raise DiskFull(str(self.path)) from error
                 raise
 
     def remove(self, pack: str) -> None:

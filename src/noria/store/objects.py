@@ -6,7 +6,7 @@ import errno
 import mmap
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import blake3
@@ -72,7 +72,7 @@ class ObjectStore:
 
     def has(self, oid: Digest, *, ignoring: frozenset[str] = frozenset()) -> bool:
         """Whether a pack that is not in ``ignoring`` holds the object (existence only; bytes are checked on read)."""
-        return any(pack not in ignoring for pack, _ in self.index.find(oid.raw))
+        return not self.index.missing([oid.raw], ignoring)
 
     def stored_size(self, oid: Digest) -> int:
         places = self._places(oid)
@@ -196,7 +196,27 @@ class Writer:
         oid = packs.object_id(kind, raw)
         if oid.raw in self._pending or self._store.has(oid, ignoring=self._ignoring):
             self.reused += len(raw)
-            return oid
+        else:
+            self._add(oid, kind, raw)
+        return oid
+
+    def put_all(self, kind: Kind, raws: Sequence[bytes]) -> list[Digest]:
+        """Like ``put`` for many objects of one kind, with one question to the index."""
+        oids = [packs.object_id(kind, raw) for raw in raws]
+        missing = self.missing([oid.raw for oid in oids])
+        for oid, raw in zip(oids, raws, strict=True):
+            if oid.raw in missing:
+                self._add(oid, kind, raw)
+                missing.discard(oid.raw)
+            else:
+                self.reused += len(raw)
+        return oids
+
+    def missing(self, oids: Sequence[bytes]) -> set[bytes]:
+        """Which of these objects would be stored if they were put now."""
+        return {oid for oid in self._store.index.missing(oids, self._ignoring) if oid not in self._pending}
+
+    def _add(self, oid: Digest, kind: Kind, raw: bytes) -> None:
         flags, stored = packs.squeeze(kind, raw, self._compressor)
         if self._offset == 0:
             self._append(packs.header())
@@ -206,7 +226,6 @@ class Writer:
         self.written += len(raw)
         if self._offset >= PACK_TARGET:
             self._finish_pack()
-        return oid
 
     def flush(self) -> list[PackInfo]:
         """Makes everything durable; returns the packs, to be named in the transaction that needs them."""
@@ -217,7 +236,6 @@ class Writer:
 
     def _append(self, data: bytes) -> None:
         self._parts.append(data)
-        self._hash.update(data)
         self._buffered += len(data)
         self._offset += len(data)
         if self._buffered >= _SPILL:
@@ -227,14 +245,16 @@ class Writer:
         if self._path is None:
             self._path = self._store.temporary / f"{secrets.token_hex(8)}.pack"
         self._store.faults.at("store.write")
+        data = b"".join(self._parts)
         try:
             with self._path.open("ab") as file:
-                file.write(b"".join(self._parts))
+                file.write(data)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._path.unlink(missing_ok=True)
                 raise DiskFull(str(self._store.temporary)) from error
             raise
+        self._hash.update(data)  # large pieces: many times faster than one by one
         self._parts, self._buffered = [], 0
 
     def _finish_pack(self) -> None:

@@ -15,8 +15,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import blake3
 import zstandard
@@ -36,12 +35,13 @@ ZSTD: Final = 1
 
 _SAMPLE: Final = 4096
 _SMALL: Final = 96
+_JOINED: Final = 16 << 10
 # Parquet is compressed already, and a fragment that lies raw in its pack can be memory-mapped.
 _NEVER_COMPRESSED: Final = {Kind.FRAGMENT}
+_PREFIX: Final = {kind: bytes((kind,)) for kind in Kind}
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """Where one object lies in one pack."""
 
     id: bytes
@@ -53,7 +53,9 @@ class Located:
 
 
 def object_id(kind: Kind, raw: bytes | memoryview) -> Digest:
-    hasher = blake3.blake3(bytes((kind,)))
+    if len(raw) <= _JOINED:
+        return Digest(blake3.blake3(_PREFIX[kind] + raw).digest())  # copying it costs less than another call
+    hasher = blake3.blake3(_PREFIX[kind])
     hasher.update(raw)
     return Digest(hasher.digest())
 

@@ -139,8 +139,7 @@ class _Cutter:
         self._last = key
         self._size += len(key) + 56
         self._bytes += packed[3]
-        wanted = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % _MODULUS == 0
-        if (wanted and self._size >= _MIN) or self._size >= _MAX:
+        if self._size >= _MIN and (self._size >= _MAX or _is_border(key)):
             return self.finish()
         return None
 
@@ -151,6 +150,10 @@ class _Cutter:
         ref = Ref(self._first, self._last, oid.raw, len(self._rows), self._bytes)
         self._rows, self._size, self._bytes = [], 0, 0
         return ref
+
+
+def _is_border(key: bytes) -> bool:
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % _MODULUS == 0
 
 
 def _ranges(writer: Writer, rows: Iterable[tuple[bytes, Any]]) -> Iterator[Ref]:
@@ -286,7 +289,7 @@ def _pack(entry: Entry) -> list[Any]:
     elif entry.content is not None:
         kind, content = int(entry.content.kind), entry.content.id.raw
     flags = _EXECUTABLE if entry.executable else 0
-    meta = dict(sorted(entry.meta.items()))
+    meta = dict(sorted(entry.meta.items())) if entry.meta else {}
     return [key_of(entry.path), int(entry.kind), flags, entry.size, kind, content, meta]
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -33,12 +33,17 @@ def _metrics_text(metrics: dict[str, float | str]) -> str:
     return ", ".join(shown[:4]) + (f", and {len(shown) - 4} more" if len(shown) > 4 else "")
 
 
+_TOLD: Final = ["pipeline", "step", "sweep", "trial", "collection", "deployment", "gate", "check", "mlflow", "score"]
+"""What is listed unasked: a table that is fed every minute would bury it under its commits."""
+
+
 def _short(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.6g}"
 
 
 @runs.command("list")
-@click.option("--kind", "kinds", multiple=True, help="pipeline, step, sweep, trial, commit ...; several times.")
+@click.option("--kind", "kinds", multiple=True, help="pipeline, step, sweep, trial, commit ...; several times. "
+              "Default: all but commits.")  # fmt: skip
 @click.option("--state", type=_STATES)
 @click.option("--name", help="Name of the asset.")
 @click.option("--parent", metavar="RUN", help="Only the steps of a pipeline, the trials of a sweep.")
@@ -71,7 +76,7 @@ def list_(
     else:
         found = ws.assets.list_runs(
             ws.project.id,
-            kinds=list(kinds) or None,
+            kinds=list(kinds) or (None if name or parent else _TOLD),
             name=name,
             parent_id=None if parent is None else _get(shell, parent).id,
             states=None if state is None else [RunState(state)],

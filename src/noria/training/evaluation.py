@@ -36,6 +36,11 @@ class Evaluation:
     def primary(self) -> str:
         return self._facts["primary"]
 
+    @property
+    def task(self) -> str:
+        """``binary`` or ``regression``."""
+        return self._facts.get("task", "binary")
+
     def __len__(self) -> int:
         return len(self.frame)
 

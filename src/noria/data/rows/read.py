@@ -16,7 +16,7 @@ from noria.data.rows.layout import Fragment, Layout
 from noria.data.rows.schema import KNOWN, SEQ
 from noria.store import Kind, ObjectStore
 
-_CACHED_ROWS = 4_000_000
+_CACHED_BYTES = 256 << 20
 
 
 class TableReader:
@@ -26,7 +26,7 @@ class TableReader:
         self._store = store
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[bytes, tuple[str, ...]], pl.DataFrame] = OrderedDict()
-        self._cached_rows = 0
+        self._cached_bytes = 0
 
     def read(
         self,
@@ -102,10 +102,10 @@ class TableReader:
             if key in self._cache:
                 return
             self._cache[key] = frame
-            self._cached_rows += len(frame)
-            while self._cached_rows > _CACHED_ROWS and len(self._cache) > 1:
+            self._cached_bytes += int(frame.estimated_size())
+            while self._cached_bytes > _CACHED_BYTES and len(self._cache) > 1:
                 _, old = self._cache.popitem(last=False)
-                self._cached_rows -= len(old)
+                self._cached_bytes -= int(old.estimated_size())
 
     def deleted(self, fragment: Fragment) -> BitMap:
         if not fragment.deleted:

@@ -185,9 +185,11 @@ def conform(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
             hint=nearest(unknown[0], missing) if unknown and missing else f"Columns: {', '.join(schema.names)}.",
             details={"missing": missing, "unknown": unknown},
         )
-    casts = [_cast(name, frame.schema[name], dtype) for name, dtype in schema.polars().items()]
+    found, wanted = frame.schema, schema.polars()
+    if found == wanted:
+        return frame if frame.columns == schema.names else frame[schema.names]
     try:
-        return frame.select(casts)
+        return frame.select([_cast(name, found[name], dtype) for name, dtype in wanted.items()])
     except pl.exceptions.PolarsError as error:
         raise Invalid(
             f"A value does not fit its column's type: {str(error).splitlines()[0]:.300}",

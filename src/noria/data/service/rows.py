@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import blake3
+import msgspec
 import polars as pl
 
 from noria.assets import Change
@@ -46,14 +48,14 @@ class _Work:
     run_id: RunId | None
     source: str
     also: Callable[[Change], None] | None
+    sums: dict[str, str]
 
     @property
     def request(self) -> Any:
         """What an idempotency key stands for; only needed with one, since hashing rows costs time."""
         if self.key is None:
             return None
-        sums = {name: hex(sum_hashes(hash_rows(frame))) for name, (_, frame) in self.frames.items()}
-        return {"rows": sums, "mode": self.mode, "branch": self.branch}
+        return {"rows": self.sums, "mode": self.mode, "branch": self.branch}
 
 
 class RowVerbs(ContractVerbs):
@@ -138,6 +140,7 @@ class RowVerbs(ContractVerbs):
             run_id=run_id,
             source=source,
             also=also,
+            sums={} if key is None else {name: _sum(rows) for name, (_, rows) in batches.items()},
         )
         for attempt in range(TRIES):
             try:
@@ -330,6 +333,13 @@ class RowVerbs(ContractVerbs):
             ) from None
         columns = tuple(schemas.Column(name=n, type=schemas.type_name(d, n)) for n, d in types.items())
         return schemas.conform(frame, TableSchema(columns=columns))
+
+
+def _sum(rows: Rows) -> str:
+    """What an idempotency key remembers of rows. Rows of JSON as they came; a frame by its canonical row hashes."""
+    if isinstance(rows, list | tuple):
+        return blake3.blake3(msgspec.json.encode(rows, enc_hook=str)).hexdigest()
+    return hex(sum_hashes(hash_rows(to_frame(rows))))
 
 
 def _check_expected(work: _Work, name: str, head: Commit | None) -> None:

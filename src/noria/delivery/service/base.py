@@ -130,7 +130,7 @@ class DeliveryBase:
         }
         made = queries.add_candidate(change.tx, self._project_id, values)
         payload = {"candidate": made}
-        self._s.jobs.add(change.tx, self._project_id, JOB, payload, unique=f"{JOB}:{model}", max_attempts=3)
+        self._s.jobs.add(change.tx, self._project_id, JOB, payload, unique=f"{JOB}:{model}", max_attempts=10)
         change.note(model, trigger=trigger, candidate=made, **reason)
         change.event("candidate.opened", model, {"candidate": made, "trigger": trigger})
         found = queries.candidate(change.tx.conn, made)

@@ -22,7 +22,7 @@ from noria.delivery.service.base import EVALUATOR, SYSTEM
 from noria.delivery.service.triggers import Triggers
 from noria.jobs.records import Job
 from noria.jobs.work import JobControl
-from noria.registry.records import CHALLENGER, ModelVersion
+from noria.registry.records import CHALLENGER, CHAMPION, ModelVersion
 from noria.serving.records import Deployment
 from noria.training.evaluation import TRUTH, Evaluation
 
@@ -170,8 +170,10 @@ class Candidates(Triggers):
         model = self._s.registry.version(self._project_id, candidate.model, candidate.number)
         evaluation = self._s.training.evaluation(model)
         champion = self._champion_of(candidate)
-        shared = None if champion is None else self._shared_rows(model, champion, evaluation)
         name = None if champion is None else champion.model
+        if model.name == name:  # whoever asked for it: there is nothing to compare it with
+            return self._refuse(candidate, f"nothing new: {name} is the champion")
+        shared = None if champion is None else self._shared_rows(model, champion, evaluation)
         found = gates.judge(definition.spec["options"]["gates"], evaluation, shared, name)
         results = [*candidate.gates, *(g.as_value() for g in found)]
         passed = all(g["passed"] for g in results)
@@ -208,6 +210,19 @@ class Candidates(Triggers):
                 if endpoint is not None:
                     deployment = self._s.serving.deploy(endpoint, model, actor=SYSTEM, tx=change.tx)
                     self._open_rollout(change, candidate, endpoint.id, deployment, champion, endpoint.policy)
+                else:  # there is no traffic to try it on, and nothing that would end its release later
+                    self._s.registry.move_alias(
+                        self._project_id, model.model, CHAMPION, model.number, actor=SYSTEM, tx=change.tx
+                    )
+                    verdict = {"kind": "no_endpoint", "text": "nothing serves this model"}
+                    self._end(change, candidate, CandidateState.PROMOTED, {"verdict": verdict})
+        return self.candidate(candidate.id)
+
+    def _refuse(self, candidate: Candidate, text: str) -> Candidate:
+        refused = GateResult(kind="new", passed=False, text=text).as_value()
+        with self._s.changes.begin("delivery.gated", self._project_id, SYSTEM) as change:
+            change.note(candidate.name, candidate=candidate.id, passed=False)
+            self._end(change, candidate, CandidateState.REFUSED, {"gates": [*candidate.gates, refused]})
         return self.candidate(candidate.id)
 
     def _open_rollout(

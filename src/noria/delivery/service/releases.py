@@ -97,8 +97,8 @@ class Releases(Candidates):
             if found.phase == Phase.LOADING or found.champion is None:
                 continue
             now = self._now()
-            if now <= found.looked:
-                continue
+            if now < found.looked:
+                continue  # the same moment again is a look that a crash cut short
             fresh = self._with_blocks(found, now)
             self._decide(fresh, now)
 
@@ -135,7 +135,7 @@ class Releases(Candidates):
             self._promote(found, deployment, {**numbers, "text": _words(says)})
         elif now - found.started >= parse_duration(policy["longest"]):
             self._give_up(found, {**numbers, "text": f"no verdict in {policy['longest']}: the champion stays"})
-        elif traffic["requests"] >= policy["hold"] and not self._last_step(found):
+        elif traffic["requests"] >= policy["hold"] and not self._last_step(found) and _may_grow(found, says):
             step = 0 if found.phase == Phase.SHADOW else found.step + 1
             self._to(found, Phase.CANARY, step)
 
@@ -208,6 +208,8 @@ class Releases(Candidates):
             self._retire(change, endpoint, {deployment.id, found.champion})
             if found.champion is not None:
                 self._keep_evidence(change, candidate, found, numbers, passed=True)
+            if candidate.trigger not in ("manual", "drill"):
+                self._keep_pipeline(change, candidate, deployment)
             self._s.monitoring.raise_or_close(change, False, endpoint.name, "release", endpoint.name, "")
             before = None if found.champion is None else self._s.serving.deployment(found.champion).model
             change.note(endpoint.name, champion=candidate.name, before=before)
@@ -252,6 +254,23 @@ class Releases(Candidates):
                 version_id=deployment.version_id,
                 details=speed,
             )
+
+    def _keep_pipeline(self, change: Change, candidate: Candidate, deployment: Deployment) -> None:
+        """A whole turn of the loop without a person: trigger, training, gates, canary, champion."""
+        details = {
+            "trigger": candidate.trigger,
+            "stages": ["trigger", "training", "gates", "shadow", "canary", "champion"],
+            "model": candidate.name,
+        }
+        self._s.evidence.record(
+            change,
+            "pipeline",
+            candidate.name,
+            passed=True,
+            evaluator=EVALUATOR,
+            version_id=deployment.version_id,
+            details=details,
+        )
 
     def _speed(self, found: Rollout) -> dict[str, Any]:
         """Latency of both versions on the same days of this release."""
@@ -302,6 +321,11 @@ def _blocks(frame: pl.DataFrame, task: str) -> list[list[float]]:
     days = known.select(day=pl.col("at").dt.truncate("1d").dt.epoch("ms"), difference=pl.Series(second - first))
     grouped = days.group_by("day", maintain_order=True).agg(pl.len().alias("n"), pl.col("difference").mean())
     return [[float(d), float(n), float(m)] for d, n, m in grouped.sort("day").iter_rows()]
+
+
+def _may_grow(found: Rollout, says: Verdict) -> bool:
+    """The first share of traffic is given for requests without errors; a larger one only where truth leans that way."""
+    return found.phase == Phase.SHADOW or (says.days > 0 and says.promote > 1 > says.roll_back)
 
 
 def _broken(traffic: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from noria.base.times import parse_duration
 from noria.delivery import queries
 from noria.delivery.records import Candidate
-from noria.delivery.service.base import SYSTEM, DeliveryBase
+from noria.delivery.service.base import EVALUATOR, SYSTEM, DeliveryBase
 from noria.jobs.cron import next_after, parse_schedule
 from noria.pipelines.records import Definition
 from noria.serving.records import Endpoint
@@ -119,7 +119,11 @@ class Triggers(DeliveryBase):
         package, _ = self._s.monitoring.package(champion)
         until = now - package.after_ms
         found = self._s.monitoring.accuracy(
-            endpoint.name, since=until - parse_duration(when["window"]), until=until, deployment=champion.id
+            endpoint.name,
+            since=until - parse_duration(when["window"]),
+            until=until,
+            deployment=champion.id,
+            metrics=[package.primary],
         )
         if not found or package.primary not in found[0].metrics or found[0].labelled < _LEAST_ROWS:
             return None
@@ -142,6 +146,16 @@ class Triggers(DeliveryBase):
         }
         with self._s.changes.begin("monitor.accuracy", self._project_id, SYSTEM) as change:
             change.note(endpoint.name, worse_by=numbers["worse_by"])
+            details = {**numbers, "estimate": numbers["value"], "model": champion.model}
+            self._s.evidence.record(
+                change,
+                "quality",
+                endpoint.name,
+                passed=not wrong,
+                evaluator=EVALUATOR,
+                version_id=champion.version_id,
+                details=details,
+            )
             text = f"{champion.model}: {package.primary} {value['value']:.4f}, {worse_by:.0%} worse than at its gate."
             self._s.monitoring.raise_or_close(change, wrong, endpoint.name, "accuracy", champion.model, text, numbers)
         return numbers if wrong else None

@@ -98,7 +98,7 @@ def late(landings: pl.LazyFrame) -> pl.LazyFrame:
     trials=8,
     gates=[nr.gate.beats_champion(), nr.gate.slices("origin", roc_auc=0.55)],
     retrain=[nr.when.every("month"), nr.when.drift(0.2), nr.when.worse(by=0.15)],
-    budget=nr.when.budget(runs=3, per="30d", pause="5d"),
+    budget=nr.when.budget(runs=2, per="30d", pause="10d"),
 )
 def delay_model(
     train: nr.Rows, valid: nr.Rows, *, learning_rate: float = 0.05, num_leaves: int = 31, min_child_samples: int = 100

@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,10 @@ class PipelineBase:
     def root(self) -> Path:
         return self._s.source.root if self._s.source is not None else self._s.home.parent
 
+    @cached_property
+    def identifier(self) -> Identifier:
+        return Identifier(self.root)
+
     # ---- graphs
 
     def graph(self, things: Iterable[Any] = ()) -> Graph:
@@ -171,7 +175,7 @@ class PipelineBase:
         base = Manifest({}, ())
         if node.declaration is not None:
             deps = [*node.declaration.deps, *kind.code(node)]
-            base = Identifier(self.root).code(node.thing, deps)
+            base = self.identifier.code(node.thing, deps)
             if node.declaration.version is not None:
                 parts["declared:version"] = node.declaration.version
         ignored = node.declaration.ignore if node.declaration is not None else ()
