@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from noria.base.actor import Actor
+from noria.base.digest import Digest
 from noria.base.errors import Invalid, NotFound
 from noria.data.errors import (
     BranchNotFound,
@@ -20,6 +22,8 @@ from noria.data.errors import (
     WrongRepositoryKind,
 )
 from noria.data.records import Repository, RepositoryKind
+from noria.data.worktree import Worktree
+from noria.store import folders
 from noria.workspace import Workspace, connect
 
 T0 = datetime(2013, 1, 1, tzinfo=UTC)
@@ -366,6 +370,23 @@ def test_a_file_that_changes_without_a_new_size_is_seen(workspace: Workspace, ac
     workspace.data.commit(repo, place, actor=actor)
     (place / "a.txt").write_text("two")
     assert [c.path for c in workspace.data.status(repo, place).changes] == ["a.txt"]
+
+
+def test_an_unchanged_file_that_the_store_has_lost_is_stored_again(workspace: Workspace, tmp_path: Path) -> None:
+    store, place = workspace.store, tmp_path / "photos"
+    place.mkdir()
+    (place / "a.txt").write_text("a" * 100)
+    os.utime(place / "a.txt", (1, 1))  # old enough to be trusted
+    roots: list[Digest] = []
+    for _ in range(2):
+        work = Worktree(tmp_path / "home", 1, place)
+        with store.writer() as writer:
+            roots.append(work.store(store, writer, None, None))
+            (pack,) = writer.flush()
+        work.save(roots[-1])
+        assert folders.read_file(store, roots[0], "a.txt") == b"a" * 100
+        store.drop_pack(pack.id)
+    assert roots[0] == roots[1]
 
 
 # ---- crashes

@@ -47,10 +47,20 @@ def scores(y: Any, lift: float, seed: int = 1) -> Any:
 
 
 def gate(kind: str, **more: Any) -> dict[str, Any]:
-    return {"kind": kind, "metric": None, "by": None, "least": None, "most": None, "confidence": 0.9, "min_rows": 100} | more
+    return {
+        "kind": kind,
+        "metric": None,
+        "by": None,
+        "least": None,
+        "most": None,
+        "confidence": 0.9,
+        "min_rows": 100,
+    } | more
 
 
-def judged(found: Evaluation, *wanted: dict[str, Any], champion: Any = None, name: str | None = None) -> list[GateResult]:
+def judged(
+    found: Evaluation, *wanted: dict[str, Any], champion: Any = None, name: str | None = None
+) -> list[GateResult]:
     return gates.judge(wanted, found, champion, name)
 
 
@@ -177,7 +187,9 @@ def test_a_slice_without_a_value_is_refused_and_small_slices_do_not_count() -> N
     assert not result.passed
     assert "roc_auc nan on shop=c" in result.text
     few = _with(found, shop=["rare"] * 99 + ["often"] * (len(AT) - 99))
-    assert set(one(judged(few, gate("slices", by="shop", metric="roc_auc", least=0.9)), "slices").details["values"]) == {"often"}
+    assert set(
+        one(judged(few, gate("slices", by="shop", metric="roc_auc", least=0.9)), "slices").details["values"]
+    ) == {"often"}
     none = one(judged(found, gate("slices", by="shop", metric="roc_auc", least=0.1, min_rows=10_000)), "slices")
     assert (none.passed, none.text) == (False, "no value of shop has 10000 rows")
 

@@ -97,7 +97,7 @@ def test_nothing_says_nothing_and_one_wild_day_alone_decides_nothing() -> None:
     assert verdict.clip_of([], MARGIN) > MARGIN  # otherwise a bet could lose more than its stake
 
 
-@pytest.mark.parametrize(("limit", "factor"), [(0.002, 1.0), (0.05, 1.0), (0.05, 0.3), (0.5, 1.0)])
+@pytest.mark.parametrize(("limit", "factor"), [(0.002, 1.0), (0.05, 1.0), (0.05, 0.3), (0.5, 1.0), (0.97, 1.0)])
 def test_a_rate_up_to_its_limit_rarely_raises_an_alarm_at_any_look(limit: float, factor: float) -> None:
     """Looked at after each hundred requests."""
     rng = np.random.default_rng(3)
@@ -114,4 +114,6 @@ def test_a_rate_far_above_its_limit_is_seen_and_nothing_is_no_evidence() -> None
     assert too_many(0, 5000, 0.002) < 0.1
     assert too_many(30, 1000, 0.002) > 1000
     assert too_many(1000, 1000, 0.5) > 1000
+    assert too_many(1000, 1000, 0.97) > 1000
+    assert too_many(1000, 1000, 1.5) == 1.0  # where everything fails, nothing is more than that
     assert too_many(600_000, 1_000_000, 0.002) < float("inf")

@@ -24,6 +24,8 @@ import pytest
 from noria.base.actor import Actor
 from noria.base.faults import Faults
 from noria.base.times import DAY
+from noria.delivery.service.base import JOB
+from noria.jobs.work import Worker
 from noria.monitoring.labeller import Labeller
 from noria.pipelines import queries as pipeline_queries
 from noria.serving.records import Arm, Deployment, DeploymentState
@@ -58,7 +60,7 @@ def returned(outcomes: pl.LazyFrame) -> pl.LazyFrame:
 
 @nr.model(features=basket, target=returned, split=nr.split.time(valid="4d", test="6d"), metrics=["log_loss", "roc_auc"],
           gates=[nr.gate.beats_baseline(confidence=0.01)],
-          retrain=[nr.when.every("month")], budget=nr.when.budget(runs=3, per="30d", pause="1d"))
+          budget=nr.when.budget(runs=3, per="30d", pause="1d"))
 def tree(train: nr.Rows, valid: nr.Rows, *, leaves: int = 4):
     return LGBMClassifier(n_estimators=10, num_leaves=leaves, verbose=-1, n_jobs=1).fit(train.X, train.y)
 
@@ -68,13 +70,15 @@ shops = nr.endpoint("shops", model=tree, p99_ms=250,
 """
 
 
-def world(start: datetime = T0, days: int = 24, per_day: int = 50, seed: int = 0, prefix: str = "o") -> dict[str, pl.DataFrame]:
+def world(
+    start: datetime = T0, days: int = 24, per_day: int = 50, seed: int = 0, prefix: str = "o"
+) -> dict[str, pl.DataFrame]:
     """Orders, and what came of them twelve hours later."""
     rng = np.random.default_rng(seed)
     n = days * per_day
     at = [start + timedelta(minutes=int(m)) for m in np.sort(rng.integers(0, days * 24 * 60, n))]
     shop, items, price = rng.choice(["a", "b", "c"], n), rng.integers(1, 9, n), rng.gamma(2, 20, n).round(2)
-    chance = 1 / (1 + np.exp(-(-2 + 0.05 * price + 1.0 * (shop == "a") - 0.2 * items)))
+    chance = np.where((price > 35) ^ (shop == "a"), 0.8, 0.2)  # what a tree learns and a line does not
     orders = pl.DataFrame(
         {"id": [f"{prefix}{i}" for i in range(n)], "at": at, "shop": shop, "n": items, "price": price}
     )
@@ -140,7 +144,9 @@ class KeptLabeller(Labeller):
 
 
 @contextmanager
-def copied(template: Path, root: Path, labeller: Labeller | None = None, faults: Faults | None = None) -> Iterator[Workspace]:
+def copied(
+    template: Path, root: Path, labeller: Labeller | None = None, faults: Faults | None = None
+) -> Iterator[Workspace]:
     """A copy of the template's workspace in ``root`` (made where it is not there yet), opened."""
     if not root.exists():
         shutil.copytree(template, root)
@@ -195,6 +201,23 @@ def serve(ws: Workspace, number: int = 1) -> Deployment:
     return found
 
 
+def settle(ws: Workspace, state: DeploymentState = DeploymentState.READY, error: str = "") -> None:
+    """What the server's loop does until nothing is due; every worker loads what it is told to, or fails to."""
+    worker = Worker(ws.jobs, ws.clock, {JOB: ws.delivery.bring_on})
+    while True:
+        if worker.run_one():
+            continue
+        for found in ws.serving.plan().deployments:
+            if found.state == DeploymentState.STARTING:
+                ws.serving.mark(found.id, state, error)
+        if not ws.delivery.begin_loaded():
+            return
+
+
+def version(ws: Workspace, number: int) -> Any:
+    return ws.registry.version(ws.project.id, "tree", number)
+
+
 Scores = Callable[[np.ndarray[Any, Any], np.random.Generator], np.ndarray[Any, Any]]
 """(truth of the rows, chance) -> their scores."""
 
@@ -224,6 +247,8 @@ class Traffic:
     seed: int = 1
     per_day: int = 80
     latency: int = 900
+    latencies: Mapping[int, int] = field(default_factory=dict[int, int])
+    """Deployment -> another latency."""
     changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Column -> another value in what is captured."""
 
@@ -269,7 +294,7 @@ class Traffic:
                 answered = role != "shadow" and (by_canary == (role == "canary"))
                 model = self.ws.serving.deployment(number).model
                 writer.write(captured(number, model, row | dict(self.changes), float(made[index]), role=role,
-                                      answered=answered, latency=self.latency))  # fmt: skip
+                                      answered=answered, latency=self.latencies.get(number, self.latency)))  # fmt: skip
         writer.close()
 
 
@@ -290,4 +315,3 @@ def captured(
         endpoint=ENDPOINT, revision=1, deployment=deployment, model=model, role=role, answered=answered,
         received=START_MS, latency=latency, commits=[], rows=[made],
     )  # fmt: skip
-

@@ -60,7 +60,12 @@ def test_what_was_captured_is_taken_once_however_often_it_is_asked_for(shop: Wor
     found = rows(shop)
     assert found["id"].to_list() == [f"p-live-{n}" for n in range(7)]
     row = found.row(3, named=True)
-    assert (row["score"], row["model"], row["role"], row["answered"]) == (pytest.approx(0.3), "tree/1", "champion", True)
+    assert (row["score"], row["model"], row["role"], row["answered"]) == (
+        pytest.approx(0.3),
+        "tree/1",
+        "champion",
+        True,
+    )
     assert (row["entity"], row["at"], row["latency"], row["error"]) == ('["live-3"]', ORDERS[3]["at"], 900, "")
     assert '"shop"' in row["features"]
     assert shop.verify(data=True) == []
@@ -225,9 +230,7 @@ def points_of(template: Path, root: Path) -> list[str]:
         return count.seen[before:]
 
 
-def test_a_crash_anywhere_while_rows_land_loses_nothing_and_takes_nothing_twice(
-    template: Path, tmp_path: Path
-) -> None:
+def test_a_crash_anywhere_while_rows_land_loses_nothing_and_takes_nothing_twice(template: Path, tmp_path: Path) -> None:
     """Killed at the transaction that lands and marks, before and after it, and when the file is removed."""
     seen = points_of(template, tmp_path / "count")
     assert "change.data.append" in seen

@@ -292,7 +292,10 @@ def test_one_incident_of_inputs_is_one_alert_that_is_closed_when_it_is_over(shop
     traffic.day({champion.id: fair})
     found = [a for a in shop.monitoring.alerts() if a.kind == "inputs"]  # newest first: another incident
     assert [a.closed for a in found] == [None, START_MS + 5 * DAY]
-    assert [f["what"] for f in found[0].details["failed"]] == ["missing", "missing"]  # price, and big that is made of it
+    assert [f["what"] for f in found[0].details["failed"]] == [
+        "missing",
+        "missing",
+    ]  # price, and big that is made of it
     evidence = shop.evidence.list(shop.project.id, tests=["serving_inputs"])
     assert [e.passed for e in evidence] == [True, False, False, False, True, False]
     assert [e.passed for e in shop.evidence.list(shop.project.id, tests=["numeric"], subject=ENDPOINT)] == [True] * 6

@@ -84,6 +84,7 @@ async def asked(
         sent.append(message)
 
     await app(scope, receive, send)
+    assert dict(sent[0]["headers"])[b"content-length"] == str(len(sent[1]["body"])).encode()
     return sent[0]["status"], json.loads(sent[1]["body"])
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from noria.data.rows.schema import polars_type
 from noria.features.slices import TableMeta
 from noria.serving.contract import MOST_ROWS, Contract
 from noria.serving.errors import RequestInvalid
@@ -65,6 +67,42 @@ def test_several_rows_keep_their_order_and_ids(contract: Contract) -> None:
     rows, ids, single = contract.decode(json.dumps(asked).encode())
     assert (ids, single) == (["a", "b", "c"], False)
     assert contract.frame(rows)["id"].to_list() == ["o0", "o1", "o2"]
+
+
+_UTC_TIMES = st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=st.timezones())
+_OF_KIND: dict[str, st.SearchStrategy[Any]] = {
+    "str": st.text(max_size=5),
+    "bool": st.booleans(),
+    "int8": st.integers(-(2**7), 2**7 - 1),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "uint64": st.integers(0, 2**64),
+    "float32": st.floats(allow_nan=False, allow_infinity=False, width=32) | st.floats(-1, 1),
+    "float64": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53),
+    "date": st.dates(),
+    "time": st.times(),
+    **{f"datetime[{unit}]": st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1)) for unit in ("ms", "us")},
+    **{f"datetime[{unit}, UTC]": _UTC_TIMES for unit in ("ms", "us")},
+    "datetime[us, America/New_York]": _UTC_TIMES,
+    "datetime[ns]": st.datetimes(dt.datetime(1690, 1, 1), dt.datetime(2261, 1, 1)),
+}
+_KINDS = {f"c{number}": kind for number, kind in enumerate(_OF_KIND)}
+_WIDE = Contract(TableMeta(name="wide", key=(), time=None, known=None, columns=_KINDS), {})
+
+
+@given(st.lists(st.fixed_dictionaries({n: st.none() | _OF_KIND[kind] for n, kind in _KINDS.items()}), min_size=1))
+def test_a_frame_holds_what_polars_makes_of_each_column_alone(rows: list[dict[str, Any]]) -> None:
+    made = _WIDE.decode(msgspec.json.encode({"rows": rows}))[0]
+    try:
+        wanted = [
+            pl.Series(name, [getattr(row, name) for row in made], dtype=dtype, strict=dtype.is_integer())
+            for name, dtype in ((name, polars_type(kind)) for name, kind in _KINDS.items())
+        ]
+    except (ValueError, OverflowError, TypeError, pl.exceptions.PolarsError):
+        with pytest.raises(RequestInvalid, match="lies beyond"):
+            _WIDE.frame(made)
+    else:
+        assert _WIDE.frame(made).equals(pl.DataFrame(wanted))
+        assert _WIDE.frame(made).schema == pl.DataFrame(wanted).schema
 
 
 def without(name: str) -> bytes:
@@ -162,3 +200,14 @@ def test_any_json_is_taken_or_refused_in_the_one_way(
 def test_any_bytes_are_refused_in_the_one_way(contract: Contract, sent: bytes) -> None:
     with pytest.raises(RequestInvalid):
         contract.decode(sent)
+
+
+def test_columns_may_have_any_name() -> None:
+    columns = {"flight id": "str", "class": "str", "Größe": "float64"}
+    source = TableMeta(name="flights", key=("flight id",), time=None, known=None, columns=columns)
+    contract = Contract(source, {})
+    row = {"flight id": "x", "class": "Y", "Größe": 1.5}
+    rows, _, _ = contract.decode(msgspec.json.encode({"row": row}))
+    assert contract.frame(rows).to_dicts() == [row]
+    assert contract.entity(rows[0]) == '["x"]'
+    assert msgspec.json.decode(msgspec.json.encode(rows[0])) == row

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from noria.base import names
 from noria.base.digest import Digest
 from noria.base.errors import DiskFull, Invalid
 from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, packs, tree
@@ -270,6 +272,67 @@ def test_sockets_and_unreadable_files_are_named(store: ObjectStore, tmp_path: Pa
         folders.read_entry(writer, tmp_path, "pipe")
 
 
+def test_many_objects_at_once_are_stored_like_one_by_one(store: ObjectStore) -> None:
+    many = [b"%d" % (n % 400) for n in range(600)]  # more than one question to the index, and some twice
+    with store.writer() as writer:
+        early, pending = writer.put(Kind.CHUNK, many[0]), writer.put(Kind.CHUNK, many[1])
+        assert writer.put_all(Kind.CHUNK, many) == [packs.object_id(Kind.CHUNK, raw) for raw in many]
+        (pack,) = writer.flush()
+    assert pack.count == 400
+    assert store.get(early, Kind.CHUNK) == many[0]
+    with store.writer() as writer:
+        assert writer.missing([pending.raw, b"?" * 32]) == {b"?" * 32}
+    with store.writer(ignoring=frozenset({pack.id})) as writer:
+        assert writer.missing([pending.raw]) == {pending.raw}
+        writer.put_all(Kind.CHUNK, many[:2])
+        assert writer.missing([pending.raw]) == set()
+
+
+def test_files_that_change_while_they_are_read_are_read_again(store: ObjectStore, tmp_path: Path) -> None:
+    place = tmp_path / "in"
+    place.mkdir()
+    for name in "abc":
+        (place / name).write_bytes(b"old" * 50)
+
+    def changing() -> Iterator[tuple[str, os.stat_result]]:
+        for path, found in list(folders.scan(place)):
+            if path == "a":
+                (place / path).write_bytes(b"longer" * 50)
+            if path == "b":
+                (place / path).unlink()
+                (place / path).symlink_to("c")
+            yield path, found
+
+    with store.writer() as writer:
+        found = {entry.path: entry for entry, _ in folders.read_entries(writer, place, changing())}
+        writer.flush()
+    assert folders.entry_bytes(store, found["a"]) == b"longer" * 50
+    assert (found["b"].kind, found["b"].target) == (EntryKind.SYMLINK, "c")
+    assert folders.entry_bytes(store, found["c"]) == b"old" * 50
+
+
+def test_a_folder_in_batches_is_the_tree_of_its_files_one_by_one(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_BATCH_FILES", 3)
+    place = tmp_path / "in"
+    place.mkdir()
+    for number in range(20):
+        (place / f"{number:02d}").write_bytes(os.urandom((number % 5) * 20_000))
+    with store.writer() as writer:
+        one_by_one = tree.build(writer, (folders.read_entry(writer, place, f"{n:02d}")[0] for n in range(20)))
+        assert folders.put_folder(writer, place) == one_by_one
+
+
+@given(path=st.text(alphabet=st.sampled_from("aZ9_-. /\\:\n\x7fä.noria"), max_size=12))
+def test_plain_paths_are_accepted_quickly_and_no_others(path: str) -> None:
+    try:
+        accepted = names.check_path(path) == path
+    except Invalid:
+        accepted = False
+    assert accepted == (names._path_fault(path) == "")
+
+
 def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, store: ObjectStore, monkeypatch) -> None:
     with store.writer() as writer:
         kept = writer.put(Kind.BLOB, b"kept")
@@ -293,6 +356,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, store: ObjectSt
 CRASH = """
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from noria.base.faults import CrashAt
 from noria.store import Kind, ObjectStore

@@ -101,11 +101,11 @@ def too_many(count: int, n: int, limit: float) -> float:
 
     Each is a bet on a fixed higher rate, so under any rate up to ``limit`` its expectation never grows.
     """
-    if not n:
+    if not n or limit >= 1:
         return 1.0
     logs: list[float] = []
     for factor in _SURE:
-        rate = min(0.95, limit * factor)
+        rate = min(max(0.95, (1 + limit) / 2), limit * factor)
         logs.append(count * math.log(rate / limit) + (n - count) * math.log((1 - rate) / (1 - limit)))
     top = max(logs)
     return math.exp(min(700.0, top)) * sum(math.exp(log - top) for log in logs) / len(logs)

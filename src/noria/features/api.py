@@ -85,18 +85,18 @@ def history(
     found = table.find(use, spine.frame, moments)
     spans = kernels.windows(found.index, moments, span)
     values = _evaluated(found, {name: e for name, (_, e) in wanted.items() if e is not None}, read)
-    return spine.with_added(
-        [_aggregated(name, how, values.get(name), found.index, spans, moments) for name, (how, _) in wanted.items()]
-    )
+    hows = {name: how for name, (how, _) in wanted.items()}
+    return spine.with_added(_aggregated(hows, values, found.index, spans, moments))
 
 
 def _evaluated(found: Found, wanted: Mapping[str, pl.Expr], read: Sequence[str]) -> dict[str, pl.Series]:
     """The values that are aggregated, in sorted order; all expressions of one call at once."""
+    columns = {name: found.column(name) for name in read}
     plain = {name: e.meta.root_names()[0] for name, e in wanted.items() if e.meta.is_column()}
-    made = {name: found.column(column) for name, column in plain.items()}
+    made = {name: columns[column] for name, column in plain.items()}
     rest = [e.alias(name) for name, e in wanted.items() if name not in plain]
     if rest:
-        frame = pl.DataFrame([found.column(name).alias(name) for name in read])
+        frame = pl.DataFrame([series.alias(name) for name, series in columns.items()])
         for series in frame.select_seq(rest).get_columns():
             # an expression without a column, such as a literal, has one value for all rows
             short = len(series) == 1 and len(frame) != 1
@@ -119,20 +119,36 @@ def _aggregate(name: str, value: Any) -> tuple[str, pl.Expr | None]:
 
 
 def _aggregated(
-    name: str, how: str, values: pl.Series | None, index: kernels.Index, spans: kernels.Windows, at: Ints
-) -> pl.Series:
-    if values is None:
-        ones = np.ones(len(index.order), np.int64)
-        return pl.Series(name, kernels.whole_sums(index, spans, at, ones))
-    present = _present(values)
-    whole = values.dtype == pl.Boolean or values.dtype.is_integer()
-    if how in ("count", "sum", "mean") and (whole or how == "count"):
-        counts = kernels.whole_sums(index, spans, at, present.astype(np.int64))
-        if how == "count":
-            return pl.Series(name, counts)
-        sums = kernels.whole_sums(index, spans, at, _filled(values.cast(pl.Int64), 0))
-        return pl.Series(name, sums) if how == "sum" else _mean(name, sums, counts)
-    return _by_segment(name, how, values, present, index, spans, at)
+    hows: Mapping[str, str], values: Mapping[str, pl.Series], index: kernels.Index, spans: kernels.Windows, at: Ints
+) -> list[pl.Series]:
+    """The aggregates of one call. Whole numbers are added up all in one go, and rows without gaps counted once."""
+    columns: dict[tuple[str, str], Ints] = {}
+    counted: dict[str, tuple[str, str]] = {}
+    for name, how in hows.items():
+        series = values.get(name)
+        if how != "count" and not (how in ("sum", "mean") and series is not None and _is_whole(series)):
+            continue
+        counted[name] = place = (name if series is not None and series.null_count() else "", "count")
+        if place not in columns:
+            columns[place] = (
+                np.ones(len(index.order), np.int64) if series is None else _present(series).astype(np.int64)
+            )
+        if how != "count" and series is not None:
+            columns[name, "sum"] = _filled(series.cast(pl.Int64), 0)
+    sums = dict(zip(columns, kernels.whole_sums(index, spans, at, list(columns.values())), strict=True))
+    made: list[pl.Series] = []
+    for name, how in hows.items():
+        if name not in counted:
+            made.append(_by_segment(name, how, values[name], _present(values[name]), index, spans, at))
+        elif how == "mean":
+            made.append(_mean(name, sums[name, "sum"], sums[counted[name]]))
+        else:
+            made.append(pl.Series(name, sums[counted[name] if how == "count" else (name, "sum")]))
+    return made
+
+
+def _is_whole(values: pl.Series) -> bool:
+    return values.dtype == pl.Boolean or values.dtype.is_integer()
 
 
 def _present(values: pl.Series) -> Any:
@@ -200,15 +216,17 @@ class Spine:
 
     __slots__ = ("_moments", "frame")
 
-    def __init__(self, frame: pl.DataFrame, moments: dict[int, tuple[pl.Expr, Ints]] | None = None) -> None:
+    def __init__(self, frame: pl.DataFrame, moments: dict[int | str, tuple[pl.Expr, Ints]] | None = None) -> None:
         self.frame = frame
         self._moments = {} if moments is None else moments
 
     def moments(self, at: Any) -> Ints:
         """The moment of each row, microseconds; the rows do not change, so each expression is computed once."""
-        found = self._moments.get(id(at))
+        plain = isinstance(at, pl.Expr) and at.meta.is_column()
+        key = at.meta.output_name() if plain else id(at)
+        found = self._moments.get(key)
         if found is None:
-            found = self._moments[id(at)] = (at, _moments(self.frame, at))
+            found = self._moments[key] = (at, _moments(self.frame, at))
         return found[1]
 
     def with_added(self, added: list[pl.Series]) -> pl.LazyFrame:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -56,12 +57,12 @@ class InBulk:
 
 
 class Online:
-    """From slices, which are sorted already. Values stay plain until somebody asks for them."""
+    """From slices, which are sorted already. Values stay as they lie there until somebody asks for them."""
 
     def __init__(
         self,
         index: Index,
-        parts: Sequence[Sequence[Sequence[Any]]],
+        parts: Sequence[Sequence[msgspec.Raw | list[Any]]],
         names: Sequence[str],
         make: Callable[..., pl.Series],
     ) -> None:
@@ -82,8 +83,12 @@ class Online:
         found = self._plain.get(name)
         if found is None:
             number = self._names.index(name)
-            found = self._plain[name] = list(chain.from_iterable(part[number] for part in self._parts))
+            found = self._plain[name] = list(chain.from_iterable(_decoded(part[number]) for part in self._parts))
         return found
+
+
+def _decoded(column: msgspec.Raw | list[Any]) -> list[Any]:
+    return msgspec.msgpack.decode(column) if isinstance(column, msgspec.Raw) else column
 
 
 def with_missing(name: str, values: np.ndarray[Any, Any], present: np.ndarray[Any, Any]) -> pl.Series:

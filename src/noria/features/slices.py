@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import blake3
@@ -22,7 +23,7 @@ from noria.data.rows.schema import polars_type, type_name
 from noria.features import kernels
 from noria.features.errors import FeatureInvalid, TooFarBack
 from noria.features.found import Online
-from noria.features.kernels import Index, Ints
+from noria.features.kernels import Ints
 from noria.features.tables_seen import Use
 
 SLACK_US: Final = 2 * DAY * 1000
@@ -143,29 +144,20 @@ class Slicer:
         for number, (key, blob) in enumerate(zip(keys, blobs, strict=True)):
             if blob is None:
                 continue
-            since, columns = msgspec.msgpack.decode(blob)
+            since, columns = _columns_of.decode(blob)
             if earliest != _NEVER and earliest < since:
                 raise TooFarBack(
                     f"A request asks for a moment of which the recent rows of {self.table.name} are no longer kept.",
                     hint="Rows of the past are scored in bulk: ws.training.score(model, features).",
                 )
-            size = len(columns[0])
+            size, _ = _array(columns[0])
             groups.append(number)
             sizes.append(size)
             parts.append([*columns[1:], *([value] * size for value in key)])
-        times = np.array([v for part in parts for v in part[0]], np.int64)
-        knowns = np.array([v for part in parts for v in part[1]], np.int64)
-        moments = np.unique(times)
+        times = _ints([part[0] for part in parts], sum(sizes))
+        knowns = _ints([part[1] for part in parts], sum(sizes))
         group = np.repeat(np.array(groups, np.int64), sizes)
-        index = Index(
-            order=np.arange(len(times)),
-            groups=group,
-            times=times,
-            knowns=knowns,
-            ranks=group * (len(moments) + 1) + np.searchsorted(moments, times, side="left") + 1,
-            moments=moments,
-            asked=asked,
-        )
+        index = kernels.sorted_index(np.arange(len(times)), group, times, knowns, asked)
         return Online(index, parts, self._names, self._series)
 
     def _series(self, name: str, values: list[Any]) -> pl.Series:
@@ -226,6 +218,35 @@ def _series(values: list[Any], kind: str) -> pl.Series:
     if isinstance(dtype, pl.Date | pl.Time):
         return pl.Series(values, dtype=pl.Int64).cast(pl.Int32 if isinstance(dtype, pl.Date) else pl.Int64).cast(dtype)
     return pl.Series(values, dtype=dtype)
+
+
+_columns_of: Final = msgspec.msgpack.Decoder(tuple[int, list[msgspec.Raw]])
+"""The columns of a slice as they lie in it: most of them nobody asks for."""
+
+
+def _array(column: msgspec.Raw) -> tuple[int, memoryview]:
+    """(length, elements) of a MessagePack array."""
+    data = memoryview(column)
+    head = data[0]
+    if head < 0xDC:
+        return head & 0x0F, data[1:]
+    width = 2 if head == 0xDC else 4
+    return int.from_bytes(data[1 : 1 + width], "big"), data[1 + width :]
+
+
+def _ints(columns: Sequence[msgspec.Raw], size: int) -> Ints:
+    """The integers of several columns, one after another; ``size``: how many they are.
+
+    In MessagePack an integer takes at most nine bytes: a mark, and eight that are the number. Times nearly always
+    take nine, and then the numbers are where they are.
+    """
+    data = b"".join(_array(column)[1] for column in columns)
+    if len(data) == _WIDE.itemsize * size:
+        return np.frombuffer(data, _WIDE)["number"].astype(np.int64)
+    return np.fromiter(chain.from_iterable(msgspec.msgpack.decode(column) for column in columns), np.int64, size)
+
+
+_WIDE: Final = np.dtype([("mark", "u1"), ("number", ">i8")])
 
 
 def _decode(blob: bytes) -> tuple[int, list[tuple[Any, ...]]]:

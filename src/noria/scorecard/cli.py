@@ -29,8 +29,6 @@ def scorecard(shell: Shell, model: str | None, keep: bool) -> None:
 
 
 def _show(shell: Shell, score: Score) -> None:
-    from rich.markup import escape
-
     subject = score.subject
     if subject.model is None:
         shell.say("Nothing serves yet, so there is nothing that evidence could count for: noria deploy MODEL@champion")
@@ -41,7 +39,7 @@ def _show(shell: Shell, score: Score) -> None:
     for section, points in score.sections.items():
         rows.append([f"{section.value}", "", f"{points:g}", "", ""])
         rows += [
-            [t.id, escape(t.title), f"{t.points:g}", escape(_rests(t)), escape("; ".join(t.missing))]
+            [t.id, t.title, f"{t.points:g}", _rests(t), "; ".join(t.missing)]
             for t in score.tests
             if t.section == section
         ]

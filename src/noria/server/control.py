@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from starlette.routing import Route as StarletteRoute
 from noria.http.access import Access, allowed, check_listener
 from noria.http.app import build
 from noria.server import launch
-from noria.server.loop import Loop
+from noria.server.loop import LEASE, Loop
 from noria.server.routes import all_routes, openapi
 from noria.server.supervisor import listen
 from noria.workspace import Workspace
@@ -46,14 +48,22 @@ class Server:
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self.endpoints = ""
+        self._ending = threading.Event()
 
     def run(self, ready: Any) -> None:
         """Serves until SIGTERM or SIGINT, then ends everything that it started. ``ready(self)`` is called once."""
         ws, settings = self._ws, self._settings
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # One that comes while we start counts too; and uvicorn raises it again when it has ended.
+            signal.signal(number, self._end)
+        port = settings.port + 1 if settings.port else 0
         try:
-            port = settings.port + 1 if settings.port else 0
             found = launch.ensure(ws, host=settings.host, port=port, workers=settings.workers, hosts=settings.hosts)
-            self.endpoints = found["url"]
+        except BaseException:
+            self._socket.close()
+            raise  # what runs already belongs to another server
+        self.endpoints = found["url"]
+        try:
             loop = Loop(ws)
             app = self.app(loop)
             config = uvicorn.Config(
@@ -62,13 +72,17 @@ class Server:
             )  # fmt: skip
             loop.start()
             try:
-                server = _Server(config, lambda: ready(self))
+                server = _Server(config, lambda: ready(self), self._ending)
                 server.run(sockets=[self._socket])
             finally:
                 loop.stop()
         finally:
             self._socket.close()
-            launch.stop(ws)
+            if not ws.jobs.held(LEASE):  # another server of this workspace goes on with the same endpoints
+                launch.stop(ws)
+
+    def _end(self, *_: Any) -> None:
+        self._ending.set()
 
     def app(self, loop: Loop | None) -> Any:
         """The ASGI application of the control port."""
@@ -82,11 +96,14 @@ class Server:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Any) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Any, ending: threading.Event) -> None:
         super().__init__(config)
         self._ready = ready
+        self._ending = ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
+        if self._ending.is_set():
+            self.should_exit = True
+        elif self.started:
             self._ready()

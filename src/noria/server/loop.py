@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Final
 
 from noria.base.errors import Conflict, NoriaError
@@ -57,9 +57,10 @@ class Loop:
     def stop(self) -> None:
         """Ends the loop; a training that runs is given up and taken on at the next start."""
         self._stopping.set()
-        self._worker.stop()
         self._asked.put(None)
-        self._thread.join()
+        while self._thread.is_alive():
+            self._worker.stop()  # again: a job may just have been claimed
+            self._thread.join(_PAUSE)
         self._keeper.join()
         self._ws.jobs.release_lease(LEASE)
 
@@ -67,11 +68,14 @@ class Loop:
         """Runs something in the loop's thread and waits for its answer."""
         future: Future[Any] = Future()
         self._asked.put((what, future))
+        while not wait([future], _TURN).done:
+            if not self._thread.is_alive() and not future.done():
+                raise Conflict("The server is stopping.", hint="Ask again when it is up.")
         return future.result()
 
     def _run(self) -> None:
-        self._ws.jobs.free_dead()
-        self._ws.assets.reap()
+        self._safely(self._ws.jobs.free_dead)
+        self._safely(self._ws.assets.reap)
         while not self._stopping.is_set():
             try:
                 item = self._asked.get(timeout=_TURN)
@@ -140,8 +144,8 @@ class Loop:
     def _advance(self, to_ms: int, *, replay: bool) -> int:
         ws = self._ws
         if replay and ws.event_clock.mode(ws.project.id) == "wall":  # a replay begins here, whatever was before
+            ws.delivery.set_processed(to_ms // DAY * DAY)  # first: a crash in between begins the replay once more
             self._set_clock(to_ms)
-            ws.delivery.set_processed(to_ms // DAY * DAY)
             return 0
         done = ws.delivery.processed()
         if done is None:

@@ -33,8 +33,13 @@ class Contract:
         self._features = features
         self._names = list(source.columns)
         self._types = {name: polars_type(kind) for name, kind in source.columns.items()}
-        fields = [(name, _field(kind, nullable=name not in source.key)) for name, kind in source.columns.items()]
-        row = msgspec.defstruct("Row", fields, forbid_unknown_fields=True)
+        # Columns may have names that are no names of attributes, such as "tail number".
+        self._places = {name: f"c{number}" for number, name in enumerate(source.columns)}
+        fields = [
+            (self._places[name], _field(kind, nullable=name not in source.key)) for name, kind in source.columns.items()
+        ]
+        renamed = {place: name for name, place in self._places.items()}
+        row = msgspec.defstruct("Row", fields, rename=renamed, forbid_unknown_fields=True)
         self._request: Any = msgspec.json.Decoder(
             msgspec.defstruct(
                 "Request",
@@ -102,7 +107,7 @@ class Contract:
             RequestInvalid: a value lies beyond what its column holds.
         """
         try:
-            return _frame(rows, self._types)
+            return _frame(rows, self._types, self._places)
         except _UNFIT:
             raise self._beyond(rows) from None
 
@@ -110,7 +115,7 @@ class Contract:
         """What to say of rows that make no frame: which column it is."""
         for name, dtype in self._types.items():
             try:
-                _frame(rows, {name: dtype})
+                _frame(rows, {name: dtype}, self._places)
             except _UNFIT:
                 return RequestInvalid(
                     f"The request does not fit: a value of the column {name!r} lies beyond what it holds.",
@@ -121,7 +126,7 @@ class Contract:
 
     def entity(self, row: Any) -> str:
         """The key of a row, as JSON."""
-        return msgspec.json.encode([getattr(row, name) for name in self.source.key]).decode()
+        return msgspec.json.encode([getattr(row, self._places[name]) for name in self.source.key]).decode()
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -132,10 +137,11 @@ class Contract:
         }
 
 
-def _frame(rows: list[Any], types: dict[str, pl.DataType]) -> pl.DataFrame:
+def _frame(rows: list[Any], types: dict[str, pl.DataType], places: dict[str, str]) -> pl.DataFrame:
     """Moments go as numbers: of one row, Polars takes longer for one of them than for all the rest."""
     times = [(place, dtype) for place, dtype in enumerate(types.values()) if isinstance(dtype, pl.Datetime)]
-    values = [[getattr(row, name) for name in types] for row in rows]
+    attributes = [places[name] for name in types]
+    values = [[getattr(row, name) for name in attributes] for row in rows]
     for place, dtype in times:
         epoch = _EPOCH if dtype.time_zone else _EPOCH.replace(tzinfo=None)
         for line in values:

@@ -41,13 +41,11 @@ def _show(shell: Shell, trail: Trail) -> None:
 
 
 def _lines(table: list[list[str]], nodes: Sequence[Node], indent: str, *, top: bool = False) -> None:
-    from rich.markup import escape
-
     for number, node in enumerate(nodes):
         last = number == len(nodes) - 1
         branch = "" if top else "└─ " if last else "├─ "
         label = f"{indent}{branch}{node.kind} {node.name if node.name != node.kind else ''}".rstrip()
-        table.append([escape(label), escape(_id(node.id)), escape(_facts(node.facts))])
+        table.append([label, _id(node.id), _facts(node.facts)])
         _lines(table, node.children, indent if top else indent + ("   " if last else "│  "))
 
 

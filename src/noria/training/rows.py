@@ -49,10 +49,12 @@ class Columns:
     levels: dict[str, list[str]]
     codes: dict[str, dict[str, int]] = field(init=False, compare=False, repr=False)
     """Level -> its number, for each text."""
+    dtypes: dict[str, pl.DataType] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         found = {name: {level: n for n, level in enumerate(levels)} for name, levels in self.levels.items()}
         object.__setattr__(self, "codes", found)
+        object.__setattr__(self, "dtypes", {name: polars_type(kind) for name, kind in self.types.items()})
 
     @property
     def names(self) -> list[str]:
@@ -107,12 +109,13 @@ def conform(frame: pl.DataFrame, columns: Columns) -> pl.DataFrame:
     Raises:
         ColumnUnfit: a column is missing.
     """
-    missing = [name for name in columns.types if name not in frame.columns]
+    there = set(frame.columns)
+    missing = [name for name in columns.types if name not in there]
     if missing:
         raise ColumnUnfit(f"The features {', '.join(missing)} are missing.", details={"missing": missing})
     made: list[pl.Series] = []
-    for name, kind in columns.types.items():
-        series, dtype = frame.get_column(name), polars_type(kind)
+    for name, dtype in columns.dtypes.items():
+        series = frame.get_column(name)
         made.append(series if series.dtype == dtype else series.cast(dtype))
     return pl.DataFrame(made)
 

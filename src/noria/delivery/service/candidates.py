@@ -173,8 +173,11 @@ class Candidates(Triggers):
         name = None if champion is None else champion.model
         if model.name == name:  # whoever asked for it: there is nothing to compare it with
             return self._refuse(candidate, f"nothing new: {name} is the champion")
-        shared = None if champion is None else self._shared_rows(model, champion, evaluation)
-        found = gates.judge(definition.spec["options"]["gates"], evaluation, shared, name)
+        wanted = definition.spec["options"]["gates"]
+        shared = None
+        if champion is not None and any(g["kind"] == "beats_champion" for g in wanted):
+            shared = self._shared_rows(model, champion, evaluation)
+        found = gates.judge(wanted, evaluation, shared, name)
         results = [*candidate.gates, *(g.as_value() for g in found)]
         passed = all(g["passed"] for g in results)
         endpoint = self._s.serving.get(candidate.endpoint) if candidate.endpoint else None

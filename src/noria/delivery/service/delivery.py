@@ -136,4 +136,8 @@ class Delivery(Releases):
 
     def promotions(self) -> list[Candidate]:
         """Candidates that became champion in place of another one."""
-        return [c for c in self.candidates() if c.state == "promoted" and c.verdict.get("kind") not in ("first", "no_endpoint")]
+        return [
+            c
+            for c in self.candidates()
+            if c.state == "promoted" and c.verdict.get("kind") not in ("first", "no_endpoint")
+        ]

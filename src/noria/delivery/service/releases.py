@@ -331,10 +331,10 @@ def _may_grow(found: Rollout, says: Verdict) -> bool:
 def _broken(traffic: dict[str, Any]) -> str:
     tried = traffic["scored"] + traffic["errors"]
     limit = max(ERROR_RATE, 1.5 * traffic["champion_errors"])  # what breaks both is not the candidate's fault
-    if verdict.too_many(traffic["errors"], tried, min(0.5, limit)) >= _SURE:
+    if verdict.too_many(traffic["errors"], tried, limit) >= _SURE:
         return f"{traffic['errors']} errors in {tried} requests"
     limit = max(SLOW_RATE, 1.5 * traffic["champion_slow"])
-    if verdict.too_many(traffic["slow"], traffic["answered"], min(0.5, limit)) >= _SURE:
+    if verdict.too_many(traffic["slow"], traffic["answered"], limit) >= _SURE:
         return f"{traffic['slow']} of {traffic['answered']} answers above the promised latency"
     return ""
 

@@ -51,6 +51,7 @@ class Triggers(DeliveryBase):
                 change.note(model, candidate=found.id)
                 return found
             given = params if params is not None else self._params(model)
+            queries.set_trigger_mark(change.tx, self._project_id, model, "rows", self._labelled(model))
             return self._begin(change, model, trigger="manual", reason={"actor": actor.name}, params=given)
 
     def _params(self, model: str) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+"""Slices read back as they were written, wherever their moments lie."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noria.features.slices import Slicer, TableMeta, encode_key
+from noria.features.tables_seen import Use
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+COLUMNS = {"k": "str", "time": "datetime[us, UTC]", "known": "datetime[us, UTC]", "v": "int64"}
+TABLE = TableMeta(name="t", key=("k", "time"), time="time", known="known", columns=COLUMNS)
+USE = Use(table="t", kind="history", on=(("k", "k"),), columns=("v",), span_us=1 << 60)
+
+# around the epoch a number takes fewer bytes than elsewhere
+moments = st.sampled_from([0, 1, -1, -33, 200, 70_000, 1 << 32, -(1 << 32), 1_359_000_000_000_000]) | st.integers(
+    -(1 << 50), 1 << 51
+)
+parts = st.dictionaries(
+    st.sampled_from("abc"),
+    st.lists(st.tuples(moments, st.integers(0, 5), st.none() | st.integers(-300, 300)), min_size=1, max_size=40),
+)
+
+
+@given(parts)
+def test_rows_of_several_keys_are_read_one_after_another(rows: dict[str, list[tuple[int, int, int | None]]]) -> None:
+    slicer = Slicer(USE, TABLE)
+    blobs = [
+        slicer.changed(None, [(n, time, time + late, v) for n, (time, late, v) in enumerate(found)], set())
+        for found in rows.values()
+    ]
+    asked = np.arange(len(rows))
+    found = slicer.found([(key,) for key in rows], blobs, asked, np.full(len(rows), 1 << 52))
+    wanted = [
+        (number, time, time + late, v)
+        for number, part in enumerate(rows.values())
+        for time, late, v in sorted(part, key=lambda row: (row[0], row[0] + row[1]))
+    ]
+    index = found.index
+    assert list(zip(index.groups, index.times, index.knowns, found.column("v"), strict=True)) == wanted
+    assert found.column("k").to_list() == [list(rows)[number] for number, *_ in wanted]
+    assert index.moments.tolist() == sorted({time for _, time, _, _ in wanted})
+
+
+def test_a_frame_becomes_slices_that_hold_its_rows() -> None:
+    times = [EPOCH + timedelta(seconds=n) for n in (5, 1, 3)]
+    frame = pl.DataFrame({"k": ["a", "b", "a"], "time": times, "known": times, "v": [1, 2, None]})
+    frame = frame.with_columns(pl.col(pl.Datetime).cast(pl.Datetime("us", "UTC")))
+    slicer = Slicer(USE, TABLE)
+    blobs = {key: slicer.changed(None, rows, set()) for key, rows in slicer.rows_of(frame).items()}
+    found = slicer.found([("a",), ("z",)], [blobs[encode_key(["a"])], None], np.array([0, 1]), np.array([10**9] * 2))
+    assert found.index.times.tolist() == [3_000_000, 5_000_000]
+    assert found.column("v").to_list() == [None, 1]

@@ -1,0 +1,310 @@
+"""The loop in this process, with a stand-in for the supervisor: event time, its days, and what comes of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from looped_shop import (
+    ENDPOINT,
+    ME,
+    START_MS,
+    KeptLabeller,
+    Traffic,
+    copied,
+    declare,
+    deployed,
+    good,
+    level,
+    move_clock,
+    serve,
+    world,
+)
+
+from noria import workspace as workspaces
+from noria.assets.errors import ClockBackwards
+from noria.base.errors import Conflict
+from noria.base.times import DAY, HOUR, to_datetime, to_text
+from noria.delivery.records import CandidateState
+from noria.server.loop import LEASE, Loop, NoScheduler
+from noria.serving.records import DeploymentState
+from noria.testing import ManualClock
+from noria.workspace import Workspace
+
+WAIT = 60
+
+
+class LoadingLoop(Loop):
+    """Its workers load everything that they are told to."""
+
+    def _supervisor(self, op: str) -> dict[str, Any] | None:
+        ws = self._ws
+        if op == "sync":
+            for found in ws.serving.plan().deployments:
+                if found.state == DeploymentState.STARTING:
+                    ws.serving.mark(found.id, DeploymentState.READY)
+        return {"routed": {n: r.number for n, r in ws.serving.plan().routings.items()}}
+
+
+@pytest.fixture
+def loop(shop: Workspace) -> Iterator[LoadingLoop]:
+    """Not started: its verbs are called by the test."""
+    made = LoadingLoop(shop)
+    yield made
+    shop.jobs.release_lease(LEASE)
+
+
+def until(what: Callable[[], Any], text: str) -> Any:
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{text}: not in {WAIT} s")
+
+
+def tell(ws: Workspace, day: int, count: int = 30) -> None:
+    """Orders and their outcomes of a day of the replay."""
+    for name, frame in world(to_datetime(START_MS + day * DAY), 1, count, day, f"l{day}-").items():
+        ws.data.append(ws.data.get(ws.project.id, name), frame, actor=ME)
+
+
+# ---- event time
+
+
+def test_event_time_moves_over_days_once_and_never_back(shop: Workspace, loop: LoadingLoop) -> None:
+    assert loop.advance(START_MS) == {"watermark": to_text(START_MS), "days": 0}
+    seen: list[int] = []
+    boundary = loop.boundary
+
+    def count() -> None:
+        seen.append(shop.event_clock.event_ms(shop.project.id))
+        boundary()
+
+    loop.boundary = count  # type: ignore[method-assign]
+    to = START_MS + 3 * DAY + 5 * HOUR
+    assert loop.advance(to) == {"watermark": to_text(to), "days": 3}
+    assert seen == [START_MS + n * DAY for n in (1, 2, 3)]  # each day is processed at its end
+    assert loop.advance(to) == {"watermark": to_text(to), "days": 0}
+    assert loop.advance(to + HOUR)["days"] == 0
+    with pytest.raises(ClockBackwards):
+        loop.advance(to)
+    with pytest.raises(ClockBackwards):
+        loop.advance(START_MS)
+    assert shop.event_clock.event_ms(shop.project.id) == to + HOUR
+    assert shop.delivery.processed() == START_MS + 3 * DAY
+    assert len(seen) == 3
+
+
+def test_a_replay_begins_where_it_is_put_first(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "new").mkdir()
+    with workspaces.init(tmp_path / "new", clock=clock, environment={}) as ws:
+        loop = LoadingLoop(ws)
+        assert ws.event_clock.mode(ws.project.id) == "wall"
+        assert loop.advance(START_MS + HOUR)["days"] == 0
+        assert ws.event_clock.mode(ws.project.id) == "replay"
+        assert ws.delivery.processed() == START_MS
+        assert loop.advance(START_MS + 2 * DAY)["days"] == 2
+
+
+def test_with_the_wall_clock_the_days_of_a_long_sleep_are_processed_together(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    (tmp_path / "new").mkdir()
+    with workspaces.init(tmp_path / "new", clock=clock, environment={}) as ws:
+        loop = LoadingLoop(ws)
+        days: list[int] = []
+        loop.boundary = lambda: days.append(ws.event_clock.event_ms(ws.project.id))  # type: ignore[method-assign]
+        loop._turn()
+        assert (days, ws.delivery.processed()) == ([], clock.now_ms() // DAY * DAY)
+        clock.tick(30 * DAY + HOUR)
+        loop._held = True  # the lease ran out long ago; the keeper would have renewed it
+        for _ in range(60):
+            loop._turn()
+        assert days == [clock.now_ms()]
+        assert ws.delivery.processed() == clock.now_ms() // DAY * DAY
+        assert ws.event_clock.mode(ws.project.id) == "wall"
+
+
+def test_a_day_that_could_not_be_processed_is_processed_again(
+    shop: Workspace, loop: LoadingLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = serve(shop)
+    loop.advance(START_MS)
+    Traffic(shop).capture(*_a_day(), {champion.id: level})
+    whole = shop.monitoring.process
+    monkeypatch.setattr(shop.monitoring, "process", lambda name: (_ for _ in ()).throw(Conflict("the disk is full")))
+    with pytest.raises(Conflict, match="disk"):
+        loop.advance(START_MS + 2 * DAY)
+    assert shop.delivery.processed() == START_MS
+    assert shop.monitoring.windows(ENDPOINT) == []
+    monkeypatch.setattr(shop.monitoring, "process", whole)
+    assert loop.advance(START_MS + 2 * DAY)["days"] == 2
+    assert [w.n for w in shop.monitoring.windows(ENDPOINT)] == [80]
+
+
+def _a_day() -> tuple[Any, Any]:
+    frames = world(to_datetime(START_MS), 1, 80, 4, "x")
+    return frames["orders"], frames["outcomes"]["back"].to_numpy()
+
+
+def test_only_one_loop_works_on_a_workspace(shop: Workspace, loop: LoadingLoop) -> None:
+    loop.advance(START_MS)
+    with copied(shop.home.parent, shop.home.parent) as same:
+        other = LoadingLoop(same)
+        with pytest.raises(NoScheduler):
+            other.advance(START_MS + DAY)
+        other._turn()  # it waits
+        assert other.state["turns"] == 0
+        shop.jobs.release_lease(LEASE)
+        assert other.advance(START_MS + DAY)["days"] == 1
+        same.jobs.release_lease(LEASE)
+
+
+# ---- what comes of a day
+
+
+def test_a_training_that_a_trigger_starts_runs_to_its_end_within_the_day(shop: Workspace, loop: LoadingLoop) -> None:
+    champion = serve(shop)
+    budget = {"runs": 9, "per": "30d", "pause": "0s"}
+    declare(shop, retrain=[{"kind": "new_rows", "value": 60, "schedule": "", "window": "7d"}], budget=budget)
+    loop.advance(START_MS)
+    for day in range(4):
+        tell(shop, day)
+    assert loop.advance(START_MS + DAY)["days"] == 1  # the count begins
+    assert shop.delivery.candidates() == []
+    for day in range(4, 7):
+        tell(shop, day)
+    assert loop.advance(START_MS + 2 * DAY)["days"] == 1
+    (candidate,) = shop.delivery.candidates()
+    assert (candidate.state, candidate.number, candidate.opened) == (CandidateState.RELEASING, 4, START_MS + 2 * DAY)
+    (rollout,) = shop.delivery.open_rollouts(ENDPOINT)
+    assert rollout.phase.value == "shadow"
+    roles = {a.deployment: a.role for a in shop.serving.status(ENDPOINT).routing.arms}
+    assert roles == {champion.id: "champion", rollout.deployment: "shadow"}
+    assert shop.jobs.open_count() == 0
+
+
+def test_captures_of_the_day_are_taken_and_a_release_goes_on_with_it(shop: Workspace, loop: LoadingLoop) -> None:
+    champion = serve(shop)
+    loop.advance(START_MS)
+    shop.delivery.release(shop.registry.version(shop.project.id, "tree", 2), actor=ME)
+    loop.settle()
+    (rollout,) = shop.delivery.open_rollouts(ENDPOINT)
+    Traffic(shop).capture(*_a_day(), {champion.id: level, rollout.deployment: good})
+    loop.advance(START_MS + DAY)
+    assert {w.deployment: w.n for w in shop.monitoring.windows(ENDPOINT)} == {champion.id: 80, rollout.deployment: 80}
+    (rollout,) = shop.delivery.open_rollouts(ENDPOINT)
+    assert (rollout.phase.value, rollout.step) == ("canary", 0)
+
+
+def test_once_a_month_an_answer_is_traced_and_a_failure_of_that_stops_nothing(
+    shop: Workspace, loop: LoadingLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(shop)
+    proved: list[str] = []
+
+    def prove(name: str, **_: Any) -> None:
+        proved.append(f"{name} {to_text(shop.event_clock.event_ms(shop.project.id))}")
+        raise Conflict("no predictions yet")
+
+    monkeypatch.setattr(shop.trace, "prove", prove)
+    loop.advance(START_MS)
+    assert loop.advance(START_MS + 40 * DAY)["days"] == 40
+    assert proved == [f"{ENDPOINT} 2013-02-01T00:00:00Z", f"{ENDPOINT} 2013-03-01T00:00:00Z"]
+
+
+# ---- life
+
+
+def test_others_ask_it_and_get_its_answer_or_its_error(shop: Workspace) -> None:
+    loop = LoadingLoop(shop)
+    loop.start()
+    try:
+        assert loop.call(lambda: threading.current_thread().name) == "loop"
+        with pytest.raises(Conflict, match="no such thing"):
+            loop.call(lambda: (_ for _ in ()).throw(Conflict("no such thing")))
+        assert loop.call(lambda: 7) == 7
+    finally:
+        loop.stop()
+    assert not shop.jobs.held(LEASE)
+    with pytest.raises(Conflict, match="stopping"):
+        loop.call(lambda: 8)
+
+
+def test_turns_do_what_is_due_and_errors_do_not_end_it(shop: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    serve(shop)
+    loop = LoadingLoop(shop)
+    failures = iter([RuntimeError("a bug"), Conflict("in the way")])
+    whole = shop.deliveries.run_due
+
+    def run_due(handlers: Any) -> Any:
+        error = next(failures, None)
+        if error is not None:
+            raise error
+        return whole(handlers)
+
+    shop.deliveries.run_due = run_due  # type: ignore[method-assign]
+    made = shop.delivery.release(shop.registry.version(shop.project.id, "tree", 2), actor=ME)
+    loop.start()
+    try:
+        until(lambda: shop.delivery.open_rollouts(ENDPOINT), "the release begins")
+        until(lambda: shop.delivery.open_rollouts(ENDPOINT)[0].phase.value == "shadow", "it is loaded")
+    finally:
+        loop.stop()
+    assert shop.delivery.candidate(made.id).state == CandidateState.RELEASING
+    assert "a bug" in caplog.text
+    assert "in the way" in caplog.text
+
+
+SLOW = """
+    import os, pathlib, time
+    trap = pathlib.Path({trap!r})
+    (trap.parent / f"training-{{os.getpid()}}").touch()
+    while trap.exists():
+        time.sleep(0.02)
+    return"""
+
+
+def slow_code(ws: Workspace, trap: Path) -> None:
+    """From now on a training waits while ``trap`` exists; applied as an edited project."""
+    (module,) = ws.home.parent.glob("looped_*.py")
+    text = module.read_text()
+    module.write_text(text.replace("\n    return LGBM", SLOW.format(trap=str(trap)) + " LGBM"))
+    ws.delivery.apply(actor=ME)
+
+
+def test_stopping_gives_a_training_up_and_the_next_loop_takes_it_on(
+    template: Path, tmp_path: Path, labeller: KeptLabeller
+) -> None:
+    trap = tmp_path / "trap"
+    trap.touch()
+    with copied(template, tmp_path / "shop", labeller) as ws:
+        serve(ws)
+        slow_code(ws, trap)
+        candidate = ws.delivery.train("tree", actor=ME, params={"leaves": 7})
+        loop = LoadingLoop(ws)
+        loop.start()
+        until(lambda: list(tmp_path.glob("training-*")), "the training begins")
+        loop.stop()
+        assert ws.delivery.candidate(candidate.id).state == CandidateState.TRAINING
+        (job,) = ws.jobs.list(ws.project.id)
+        assert job.state.value == "waiting"
+        assert ws.delivery.candidate(candidate.id).error is None
+    trap.unlink()
+    with copied(template, tmp_path / "shop", labeller) as ws:
+        loop = LoadingLoop(ws)
+        loop.start()
+        try:
+            until(lambda: ws.delivery.candidate(candidate.id).state != CandidateState.TRAINING, "it is trained")
+            until(lambda: ws.jobs.open_count() == 0, "it is judged")
+        finally:
+            loop.stop()
+        assert ws.delivery.candidate(candidate.id).number == 4
+        assert deployed is not None
+        assert move_clock is not None
