@@ -13,8 +13,9 @@ import uvicorn
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
+from noria.base.errors import NoriaError
 from noria.http.access import Access, allowed, check_listener
-from noria.http.app import build
+from noria.http.app import build, error_response
 from noria.server import launch
 from noria.server.loop import LEASE, Loop
 from noria.server.routes import all_routes, openapi
@@ -72,7 +73,7 @@ class Server:
             )  # fmt: skip
             loop.start()
             try:
-                server = _Server(config, lambda: ready(self), self._ending)
+                server = _Server(config, lambda: ready(self), self._ending, loop.halt)
                 server.run(sockets=[self._socket])
             finally:
                 loop.stop()
@@ -89,17 +90,22 @@ class Server:
         routes = all_routes(self._ws, loop, self.endpoints)
         text = openapi(routes)
 
-        async def spec(_: Request) -> Response:
+        async def spec(request: Request) -> Response:
+            try:
+                self._access.caller(dict(request.headers))
+            except NoriaError as error:
+                return error_response(error)
             return Response(text, media_type="application/json")
 
         return build(routes, self._access, [StarletteRoute("/openapi.json", spec)])
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Any, ending: threading.Event) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Any, ending: threading.Event, halt: Any) -> None:
         super().__init__(config)
         self._ready = ready
         self._ending = ending
+        self._halt = halt
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -107,3 +113,7 @@ class _Server(uvicorn.Server):
             self.should_exit = True
         elif self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._halt()  # first: a request may wait for what the loop is at
+        await super().shutdown(sockets)

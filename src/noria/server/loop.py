@@ -54,10 +54,15 @@ class Loop:
         self._thread.start()
         self._keeper.start()
 
+    def halt(self) -> None:
+        """Asks the loop to end, and what runs to give up; whoever waits for it hears that soon."""
+        self._stopping.set()
+        self._worker.stop()
+        self._asked.put(None)
+
     def stop(self) -> None:
         """Ends the loop; a training that runs is given up and taken on at the next start."""
-        self._stopping.set()
-        self._asked.put(None)
+        self.halt()
         while self._thread.is_alive():
             self._worker.stop()  # again: a job may just have been claimed
             self._thread.join(_PAUSE)

@@ -141,6 +141,9 @@ class Candidates(Triggers):
             if child.poll() is None:
                 child.terminate()
                 child.wait()
+            for pipe in (child.stdout, child.stderr):
+                if pipe is not None:
+                    pipe.close()
         try:
             answer = json.loads(out.splitlines()[-1])
         except (IndexError, ValueError):

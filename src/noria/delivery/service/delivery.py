@@ -13,7 +13,7 @@ from noria.delivery.service.releases import Releases
 from noria.pipelines.records import Definition
 from noria.registry.records import CHAMPION
 from noria.serving import link
-from noria.serving.records import Deployment, DeploymentState, Endpoint
+from noria.serving.records import Deployment, Endpoint
 
 STALE_DAYS = 120
 """A model whose training data ended this long ago raises an alert."""
@@ -81,17 +81,13 @@ class Delivery(Releases):
         Raises:
             NothingBefore: there was none, or it was retired.
         """
-        routing = self._s.serving.status(endpoint.name).routing
-        for earlier in self._s.serving.history(endpoint.name, limit=10_000):
-            if earlier.champion is None or earlier.champion == routing.champion:
-                continue
-            found = self._s.serving.deployment(earlier.champion)
-            if found.state == DeploymentState.READY:
-                return found
-            break
-        raise NothingBefore(
-            f"{endpoint.name!r} has no earlier champion that is still loaded.", hint=f"noria deploy {endpoint.model}/N"
-        )
+        found = self.way_back(endpoint)
+        if found is None:
+            raise NothingBefore(
+                f"{endpoint.name!r} has no earlier champion that is still loaded.",
+                hint=f"noria deploy {endpoint.model}/N",
+            )
+        return found
 
     def rollback(self, endpoint_name: str, *, actor: Actor, drill: bool = False) -> tuple[str, str]:
         """Gives all traffic back to the champion before, in one transaction; returns (from, to)."""

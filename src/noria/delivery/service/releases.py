@@ -178,13 +178,14 @@ class Releases(Candidates):
         """Back to the champion alone, in one transaction."""
         endpoint = self._endpoint(found)
         candidate = self.candidate(found.candidate_id)
+        back = self.way_back(endpoint)
         with self._s.changes.begin("delivery.stop", self._project_id, actor) as change:
             if not queries.set_rollout(change.tx, found, {"phase": Phase.DONE.value}):
                 return
             self._end(change, candidate, to, {"verdict": numbers})
             if found.champion is not None and found.phase != Phase.LOADING:
                 self._route_champion(change, endpoint, found.champion, f"{candidate.name}: {to.value}")
-            self._retire(change, endpoint, {found.champion})
+            self._retire(change, endpoint, {found.champion, None if back is None else back.id})
             if found.champion is not None and found.phase != Phase.LOADING:
                 self._keep_evidence(change, candidate, found, numbers, passed=False)
             if to == CandidateState.THROWN_OUT:
@@ -214,6 +215,15 @@ class Releases(Candidates):
             before = None if found.champion is None else self._s.serving.deployment(found.champion).model
             change.note(endpoint.name, champion=candidate.name, before=before)
             change.event("champion.changed", endpoint.name, {"model": candidate.name, "before": before})
+
+    def way_back(self, endpoint: Endpoint) -> Deployment | None:
+        """The champion before the one of now, if it is still loaded."""
+        routing = self._s.serving.status(endpoint.name).routing
+        for earlier in self._s.serving.history(endpoint.name, limit=10_000):
+            if earlier.champion is not None and earlier.champion != routing.champion:
+                found = self._s.serving.deployment(earlier.champion)
+                return found if found.state == DeploymentState.READY else None
+        return None
 
     def _route_champion(self, change: Change, endpoint: Endpoint, deployment: int, reason: str) -> None:
         arms = [Arm(deployment=deployment, role="champion", weight=1.0)]
