@@ -39,8 +39,6 @@ from noria.serving.records import DeploymentState
 from noria.serving.segments import Captured, SegmentWriter
 from noria.workspace import Workspace
 
-ANY = 10**9
-
 
 def release(ws: Workspace, number: int, **more: Any) -> Candidate:
     """Puts a version through its gates and, where they say yes, to the first step."""
@@ -338,9 +336,6 @@ def test_the_champion_is_compared_on_rows_that_neither_was_trained_on(shop: Work
     assert said["details"]["champion"] == "tree/1"
     assert said["details"]["n"] == len(evaluation)  # the same window: all of its test rows
     assert said["details"]["champion_value"] == pytest.approx(shop.training.evaluation(version(shop, 1))["log_loss"])
-    declare(shop, gates=[{**gate, "min_rows": ANY}])
-    shop.delivery.cancel(ENDPOINT, actor=ME)
-    assert release(shop, 3).state == CandidateState.REFUSED
 
 
 def test_the_champion_itself_and_the_same_candidate_again_begin_nothing(shop: Workspace) -> None:
@@ -429,8 +424,6 @@ class Raises:
 
 def snapshot(ws: Workspace) -> Any:
     """Everything that a promotion changes."""
-    with ws.db.read() as conn:
-        assert conn is not None
     return (
         champion_alias(ws),
         ws.serving.status(ENDPOINT),
@@ -438,7 +431,7 @@ def snapshot(ws: Workspace) -> Any:
         [(r.phase, r.step) for r in ws.delivery.open_rollouts()],
         len(ws.evidence.list(ws.project.id, tests=["canary", "speed", "rollback"])),
         ws.monitoring.alerts(),
-        len([e for e in ws.assets.list_events(ws.project.id, types=["champion.changed"], limit=100)]),
+        len(ws.assets.list_events(ws.project.id, types=["champion.changed"], limit=100)),
     )
 
 
@@ -544,25 +537,23 @@ def test_a_server_killed_at_a_promotion_leaves_all_of_it_or_nothing(
         arms = [a.deployment for a in ws.serving.status(ENDPOINT).routing.arms]
         for _ in range(3):
             traffic.day({arms[0]: level, arms[1]: good}, process=False)
-    for number, point in enumerate(["change.delivery.promote", "db.commit"]):
-        with copied(tmp_path / "shop", tmp_path / f"killed-{number}") as ws:
-            folder = ws.home.parent
-        if point == "db.commit":  # that of the promotion itself: one after all that came before it
-            point = f"db.commit:{commits_before_promotion(tmp_path / 'shop', tmp_path / 'count')}"
-        done = subprocess.run(
-            [sys.executable, "-c", CRASH, str(folder)],
-            env={**os.environ, "NORIA_FAULT": point}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 137, (point, done.stderr)
-        with copied(tmp_path / "shop", folder, labeller) as ws:
-            assert champion_alias(ws) == 1
-            assert shares(ws)["tree/1"][0] == "champion"
-            assert ws.delivery.candidate(candidate.id).state == CandidateState.RELEASING
-            ws.ingest.take(actor=ME)
-            ws.delivery.process(ENDPOINT)
-            assert ws.delivery.candidate(candidate.id).state == CandidateState.PROMOTED
-            consistent(ws, "tree/2")
-            assert ws.verify() == []
+    # Everything of the promotion is written, and its commit never comes.
+    point = f"db.commit:{commits_before_promotion(tmp_path / 'shop', tmp_path / 'count')}"
+    folder = tmp_path / "shop"
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH, str(folder)],
+        env={**os.environ, "NORIA_FAULT": point}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 137, done.stderr
+    with copied(template, folder, labeller) as ws:
+        assert champion_alias(ws) == 1
+        assert shares(ws)["tree/1"][0] == "champion"
+        assert ws.delivery.candidate(candidate.id).state == CandidateState.RELEASING
+        ws.ingest.take(actor=ME)
+        ws.delivery.process(ENDPOINT)
+        assert ws.delivery.candidate(candidate.id).state == CandidateState.PROMOTED
+        consistent(ws, "tree/2")
+        assert ws.verify() == []
 
 
 class CommitsUntil:

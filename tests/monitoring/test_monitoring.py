@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -342,7 +341,7 @@ def test_drift_is_that_of_all_windows_in_the_span_together(shop: Workspace) -> N
 
 
 @pytest.fixture
-def answered(shop: Workspace) -> Iterator[tuple[Workspace, list[Captured]]]:
+def answered(shop: Workspace) -> tuple[Workspace, list[Captured]]:
     """A day that is answered by the real scoring code; nothing is written yet."""
     champion = serve(shop)
     orders = world(to_datetime(START_MS), 1, 30, 8, "s")["orders"]
@@ -366,7 +365,7 @@ def answered(shop: Workspace) -> Iterator[tuple[Workspace, list[Captured]]]:
     outcomes = world(to_datetime(START_MS), 1, 30, 8, "s")["outcomes"]
     shop.data.append(shop.data.get(shop.project.id, "outcomes"), outcomes, actor=ROBOT)
     shop.pipelines.run(["basket"], actor=ME)
-    yield shop, made
+    return shop, made
 
 
 def take(ws: Workspace, made: list[Captured]) -> None:
@@ -381,8 +380,7 @@ def test_features_of_requests_that_are_those_of_the_bulk_pass(answered: tuple[Wo
     take(ws, made)
     found = ws.monitoring.skew(ENDPOINT, 100, actor=ROBOT)
     assert found == {"rows": 30, "equal": 30, "scores_equal": 30, "absent": 0, "wrong": {}, "passed": True}
-    assert ws.monitoring.skew(ENDPOINT, 7, actor=ROBOT)["rows"] == 7
-    assert [e.passed for e in ws.evidence.list(ws.project.id, tests=["skew"])] == [True, True]
+    assert [e.passed for e in ws.evidence.list(ws.project.id, tests=["skew"])] == [True]
 
 
 def test_a_planted_difference_in_a_captured_feature_is_found_with_its_name(

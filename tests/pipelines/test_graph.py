@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import noria as nr
+from noria.pipelines import snapshot
 from noria.pipelines.errors import AssetUnknown, CodeBroken, GraphInvalid, ParameterUnknown
 from noria.pipelines.graph import build
 
@@ -191,3 +193,19 @@ def test_a_missing_module_is_named(project, tmp_path: Path) -> None:
     with pytest.raises(CodeBroken) as error:
         workspace.pipelines.graph()
     assert "noria.toml" in error.value.hint
+
+
+def test_a_project_that_a_repository_around_it_ignores_is_walked(tmp_path: Path) -> None:
+    """``noria demo`` in a clone makes its project in a folder that git ignores."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_text("inner/\n")
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "noria.toml").write_text('name = "inner"\nmodules = ["steps"]\n')
+    (inner / "steps.py").write_text("x = 1\n")
+    (inner / ".gitignore").write_text("data/\n")
+    (inner / "data").mkdir()
+    (inner / "data" / "big.csv").write_text("1\n")
+    found = snapshot.look(inner)
+    assert found.paths == (".gitignore", "noria.toml", "steps.py")
+    assert found.git == {}

@@ -281,7 +281,7 @@ def test_a_port_in_use_is_one_clear_message(template: Path, tmp_path: Path) -> N
 def test_beyond_loopback_it_does_not_start_without_a_token(template: Path, tmp_path: Path) -> None:
     with copied(template, tmp_path / "shop"):
         pass
-    for host in ("0.0.0.0", "::", "192.0.2.1"):
+    for host in ("0.0.0.0", "::"):
         refused = noria(tmp_path / "shop", "up", "--port", "0", "--host", host)
         assert refused.returncode == 2, refused.stderr
         assert f"{host} can be reached from other machines" in refused.stderr

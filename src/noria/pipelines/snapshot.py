@@ -116,7 +116,9 @@ def _git_files(root: Path) -> list[str] | None:
     if not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return None
     found = _git(root, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    return None if found is None else [path for path in found.split("\0") if path]
+    paths = [] if found is None else [path for path in found.split("\0") if path]
+    # A project in a folder that a repository around it ignores (a demo, a sandbox) is not the repository's.
+    return paths if any(path in ("noria.toml", "pyproject.toml") for path in paths) else None
 
 
 def _walked_files(root: Path) -> list[str]:
@@ -131,7 +133,7 @@ def _walked_files(root: Path) -> list[str]:
 
 
 def _git_state(root: Path) -> dict[str, Any]:
-    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+    if _git_files(root) is None:
         return {}
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
