@@ -135,7 +135,7 @@ _CONTRACT = _need(
 _SERVED = _need("serving_inputs", "the daily check of served rows against the contract", sound=_rows, periodic=True)
 _CI = _need(
     "ci",
-    "tests of the project's code, run by noria ci on the code of this version",
+    "tests of the project's code, run on the code of this version (noria cannot record them yet)",
     sound=_filled("tests", "it ran no tests"),
 )
 

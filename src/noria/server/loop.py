@@ -169,6 +169,10 @@ class Loop:
             days += 1
         if replay:
             self._set_clock(to_ms)
+            if self._ws.jobs.open_count() or self._ws.delivery.loading():
+                self.settle(
+                    wait=True
+                )  # what was asked for since is done at this moment of event time, not at some later
         return days
 
     def _set_clock(self, to_ms: int) -> None:
