@@ -68,7 +68,7 @@ def test_the_loop_turns(undisturbed: dict[str, Any], places: Path) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.xfail(
     strict=False,
-    reason="nothing is lost and the demo ends, but figures of the drill's canary differ: not found yet",
+    reason="nothing is lost and the demo ends, but points of the scorecard differ (it counts evidence): not mended yet",
 )
 def test_five_kills_change_nothing(undisturbed: dict[str, Any], places: Path) -> None:
     """The demo, its commands, or its server are killed at random points; the summary is the same to the byte."""
