@@ -66,7 +66,7 @@ def tree(train: nr.Rows, valid: nr.Rows, *, leaves: int = 4):
 
 
 shops = nr.endpoint("shops", model=tree, p99_ms=250,
-                    release=nr.release.canary([0.2, 0.5, 1.0], shadow=True, margin=0.005, hold=60, longest="20d"))
+                    release=nr.release.canary([0.2, 0.5, 1.0], shadow=True, alpha=0.2, margin=0.005, hold=60, longest="12d"))
 """
 
 
