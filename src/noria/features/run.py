@@ -13,7 +13,7 @@ import polars as pl
 
 from noria.features.errors import FeatureInvalid, FeatureLeaks, FeatureSkewed
 from noria.features.function import AT, FeatureFunction, FeatureSpec, OnlineTable, columns_of, whole_tables
-from noria.features.slices import Slicer, TableMeta
+from noria.features.slices import Slicer, TableMeta, TableRows
 from noria.features.tables_seen import WholeTable
 from noria.pipelines.execute import TABLE, Output, Task
 from noria.pipelines.task import InputSpec
@@ -170,7 +170,7 @@ class _Built:
             if chosen is None or _temporal(self._frame, names)
             else self._frame.join(chosen.cast({n: self._frame.schema[n] for n in names}), on=names, how="semi")
         )
-        rows = slicer.rows_of(frame)
+        rows = slicer.rows_of(TableRows(frame, slicer.table.key))
         return [slicer.changed(None, rows[key], set()) if key in rows else None for key in keys]
 
 

@@ -19,7 +19,7 @@ from noria.features import tables as t
 from noria.features.function import FeatureFunction, FeatureSpec, OnlineTable
 from noria.features.online import Reader, Replica
 from noria.features.records import OnlineHead
-from noria.features.slices import Slicer, row_ids
+from noria.features.slices import Slicer, TableRows
 from noria.features.tables_seen import Use
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class Features:
 
     def _build(self, slicer: Slicer, repository: Repository, commit: CommitId) -> dict[bytes, bytes | None]:
         frame = self._data.read(repository, commit, hidden=True)
-        return {key: slicer.changed(None, rows, set()) for key, rows in slicer.rows_of(frame).items()}
+        found = slicer.rows_of(TableRows(frame, slicer.table.key))
+        return {key: slicer.changed(None, rows, set()) for key, rows in found.items()}
 
     def on_rows(self, change: Change, repository: Repository, rows: RowsChange, commit: Commit) -> None:
         """Takes new rows over, in the transaction that commits them (a ``RowsListener`` of the data room)."""
@@ -110,10 +111,10 @@ class Features:
     def _take_over(
         self, change: Change, kept: list[queries.Kept], key: Sequence[str], rows: RowsChange, seq: int
     ) -> None:
-        new, old = row_ids(rows.new_rows, key), row_ids(rows.old_rows, key) if len(rows.old_rows) else None
-        removed: set[int] = set() if old is None else set(old.tolist())
-        added = {use.id: use.slicer.rows_of(rows.new_rows, new) for use in kept}
-        gone = {use.id: use.slicer.rows_of(rows.old_rows, old) for use in kept} if old is not None else {}
+        new, old = TableRows(rows.new_rows, key), TableRows(rows.old_rows, key)
+        removed = set(old.ids) if len(rows.old_rows) else set[int]()
+        added = {use.id: use.slicer.rows_of(new) for use in kept}
+        gone = {use.id: use.slicer.rows_of(old) for use in kept} if removed else {}
         touched = {number: list({**found, **gone.get(number, {})}) for number, found in added.items()}
         before = queries.blobs(change.tx.conn, touched)
         values: dict[tuple[int, bytes], bytes | None] = {}

@@ -8,9 +8,12 @@ days. For ``asof`` the newest row before ``since`` is kept too.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 import blake3
@@ -86,43 +89,51 @@ class Slicer:
 
     # ---- writing
 
-    def rows_of(self, frame: pl.DataFrame, ids: Ints | None = None) -> dict[bytes, list[tuple[Any, ...]]]:
-        """Key -> rows of a frame of the table (hidden columns included), in the form of a slice.
-
-        ``ids``: the rows' numbers (``row_ids``), where the caller has them.
-        """
+    def rows_of(self, rows: TableRows) -> dict[bytes, list[tuple[Any, ...]]]:
+        """Key -> rows of the table, in the form of a slice and sorted as in one."""
         table = self.table
-        numbers = (row_ids(frame, table.key) if ids is None else ids).tolist()
-        keys = zip(*(_plain(frame.get_column(name), table.columns[name]) for name in self.on), strict=True)
-        times = _micros(frame, table.time) if table.time else [0] * len(frame)
-        knowns = _micros(frame, table.known) if table.known in frame.columns else times
-        columns = [_plain(frame.get_column(name), table.columns[name]) for name in self.columns]
-        found: dict[bytes, list[tuple[Any, ...]]] = {}
-        for number, key, time, known, *values in zip(numbers, keys, times, knowns, *columns, strict=True):
+        keys = zip(*(rows.plain(name, table.columns[name]) for name in self.on), strict=True)
+        times = rows.micros(table.time) if table.time else [0] * len(rows.frame)
+        knowns = rows.micros(table.known) if table.known in rows.frame.columns else times
+        columns = [rows.plain(name, table.columns[name]) for name in self.columns]
+        grouped: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+        for key, number, time, known, *values in zip(keys, rows.ids, times, knowns, *columns, strict=True):
             if time is not None and None not in key:
                 row = (number, time, time if known is None else known, *values)
-                found.setdefault(encode_key(key), []).append(row)
-        return found
+                grouped.setdefault(key, []).append(row)
+        for found in grouped.values():
+            found.sort(key=_MOMENTS)
+        return {encode_key(key): found for key, found in grouped.items()}
 
     def changed(self, blob: bytes | None, added: Sequence[tuple[Any, ...]], removed: set[int]) -> bytes | None:
-        """The slice with rows put in and taken out; None where nothing is left."""
-        since, rows = _decode(blob) if blob is not None else (-(1 << 62), [])
-        rows = [row for row in rows if row[0] not in removed]
-        rows += added
-        if not rows:
+        """The slice with rows put in (sorted, as ``rows_of`` gives them) and taken out; None where nothing is left."""
+        since, columns = msgspec.msgpack.decode(blob) if blob is not None else (-(1 << 62), [])
+        if columns and removed and not removed.isdisjoint(columns[0]):
+            columns = _columns_of_rows([row for row in zip(*columns, strict=True) if row[0] not in removed])
+        if added:
+            columns = _with_added(columns, added)
+        if not columns:
             return None
-        rows.sort(key=lambda row: (row[1], row[2]))
         if self.table.time is not None:
-            since = max(since, rows[-1][1] - self._keep)
-            rows = self._trimmed(rows, since)
-        return msgspec.msgpack.encode([since, [list(column) for column in zip(*rows, strict=True)]])
+            since = max(since, columns[1][-1] - self._keep)
+            columns = self._trimmed(columns, since)
+            if not columns[0]:
+                return None
+        return msgspec.msgpack.encode([since, columns])
 
-    def _trimmed(self, rows: list[tuple[Any, ...]], since: int) -> list[tuple[Any, ...]]:
+    def _trimmed(self, columns: list[list[Any]], since: int) -> list[list[Any]]:
+        """Without the rows that no request after ``since`` can need: some at the front, since they are sorted."""
+        _, times, knowns, *_ = columns
         if self.use.kind == "history":
-            return [row for row in rows if row[1] > since - (self.use.span_us or 0)]
-        old = [row for row in rows if row[1] <= since and row[2] <= since]
-        new = [row for row in rows if row[1] > since or row[2] > since]
-        return [*old[-1:], *new]
+            first = bisect_right(times, since - (self.use.span_us or 0))
+            return [column[first:] for column in columns] if first else columns
+        before = bisect_right(times, since)
+        old = [place for place in range(before) if knowns[place] <= since]
+        if len(old) <= 1:
+            return columns
+        gone = set(old[:-1])
+        kept = [place for place in range(len(times)) if place not in gone]
+        return [[column[place] for place in kept] for column in columns]
 
     # ---- reading
 
@@ -164,22 +175,62 @@ class Slicer:
         return _series(values, self._types[name]).alias(name)
 
 
-def row_ids(frame: pl.DataFrame, key: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """A stable number for each row's key, so that a corrected row replaces the old one."""
-    names = list(key) or [c for c in frame.columns if not c.startswith("__")]
-    columns = [_plain(frame.get_column(name), type_name(frame.schema[name], name)) for name in names]
-    digest, encode = blake3.blake3, msgspec.msgpack.Encoder().encode
-    found = b"".join(digest(encode(values)).digest(8) for values in zip(*columns, strict=True))
-    return np.frombuffer(found, "<i8")
+class TableRows:
+    """Rows of a table as plain values: each column is turned into them once, however many uses ask for it."""
+
+    def __init__(self, frame: pl.DataFrame, key: Sequence[str]) -> None:
+        self.frame = frame
+        self._key = key
+        self._plain: dict[tuple[str, str], list[Any]] = {}
+        self._micros: dict[str, list[int | None]] = {}
+
+    @cached_property
+    def ids(self) -> list[int]:
+        """A stable number for each row's key, so that a corrected row replaces the old one."""
+        frame = self.frame
+        names = list(self._key) or [c for c in frame.columns if not c.startswith("__")]
+        columns = [self.plain(name, type_name(frame.schema[name], name)) for name in names]
+        digest, encode = blake3.blake3, msgspec.msgpack.Encoder().encode
+        found = b"".join(digest(encode(values)).digest(8) for values in zip(*columns, strict=True))
+        return np.frombuffer(found, "<i8").tolist()
+
+    def plain(self, name: str, kind: str) -> list[Any]:
+        """The values of a column as they lie in the store."""
+        found = self._plain.get((name, kind))
+        if found is None:
+            found = self._plain[name, kind] = _plain(self.frame.get_column(name), kind)
+        return found
+
+    def micros(self, name: str | None) -> list[int | None]:
+        """A column of times as microseconds."""
+        assert name is not None
+        found = self._micros.get(name)
+        if found is None:
+            series = self.frame.get_column(name)
+            if isinstance(series.dtype, pl.Datetime) and series.dtype.time_unit == "us":
+                found = series.cast(pl.Int64).to_list()  # without an expression: those cost more than all the rest here
+            else:
+                found = self.frame.select(pl.col(name).dt.epoch("us")).to_series().to_list()
+            self._micros[name] = found
+        return found
 
 
-def _micros(frame: pl.DataFrame, name: str | None) -> list[int | None]:
-    """A column of times as microseconds."""
-    assert name is not None
-    series = frame.get_column(name)
-    if isinstance(series.dtype, pl.Datetime) and series.dtype.time_unit == "us":
-        return series.to_physical().to_list()  # without an expression: those cost more than all the rest here
-    return frame.select(pl.col(name).dt.epoch("us")).to_series().to_list()
+_MOMENTS: Final = itemgetter(1, 2)
+
+
+def _with_added(columns: list[list[Any]], added: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Columns of a slice with rows put in, sorted by event time and known-since time. Both are sorted already."""
+    if not columns:
+        return _columns_of_rows(added)
+    if _MOMENTS(added[0]) >= (columns[1][-1], columns[2][-1]):  # the newest rows, nearly always
+        for column, values in zip(columns, zip(*added, strict=True), strict=True):
+            column.extend(values)
+        return columns
+    return _columns_of_rows(sorted([*zip(*columns, strict=True), *added], key=_MOMENTS))
+
+
+def _columns_of_rows(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def encode_key(values: Sequence[Any]) -> bytes:
@@ -247,8 +298,3 @@ def _ints(columns: Sequence[msgspec.Raw], size: int) -> Ints:
 
 
 _WIDE: Final = np.dtype([("mark", "u1"), ("number", ">i8")])
-
-
-def _decode(blob: bytes) -> tuple[int, list[tuple[Any, ...]]]:
-    since, columns = msgspec.msgpack.decode(blob)
-    return since, list(zip(*columns, strict=True))
