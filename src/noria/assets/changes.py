@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from noria.assets import queries
 from noria.assets import tables as t
@@ -122,7 +122,7 @@ class Changes:
             change = Change(open_tx, project_id, actor, event_ms, self._subscriptions)
             asked = str(canonical.digest([verb, request])) if key is not None else ""
             if key is not None:
-                change.earlier = self._earlier(open_tx, project_id, key, verb, asked)
+                change.earlier = self._earlier(open_tx, project_id, key, asked)
             yield change
             if change.earlier is not None:
                 return
@@ -132,18 +132,31 @@ class Changes:
                 row = {"project_id": project_id, "key": key, "verb": verb, "request": asked}
                 open_tx.insert(t.idempotency, {**row, "answer": change.stored_answer, "created_at": open_tx.now_ms})
 
-    def _earlier(self, tx: Tx, project_id: ProjectId, key: str, verb: str, asked: str) -> Any:
+    def earlier(self, project_id: ProjectId, key: str, verb: str, request: Any) -> Any:
+        """The stored answer of a request that was made before, else None; for a look before any work is done.
+
+        Raises:
+            KeyReused: the key was used for another request.
+        """
+        with self._db.read() as conn:
+            return _found(conn, project_id, key, str(canonical.digest([verb, request])))
+
+    def _earlier(self, tx: Tx, project_id: ProjectId, key: str, asked: str) -> Any:
         tx.lock(f"key:{project_id}:{key}")
-        where = (t.idempotency.c.project_id == project_id, t.idempotency.c.key == key)
-        row = tx.execute(select(t.idempotency).where(*where)).one_or_none()
-        if row is None:
-            return None
-        if row.request != asked:
-            raise KeyReused(
-                f"The idempotency key {key!r} was used for another request ({row.verb}).",
-                hint="Use a new key for a new request.",
-            )
-        return row.answer
+        return _found(tx.conn, project_id, key, asked)
+
+
+def _found(conn: Connection, project_id: ProjectId, key: str, asked: str) -> Any:
+    where = (t.idempotency.c.project_id == project_id, t.idempotency.c.key == key)
+    row = conn.execute(select(t.idempotency).where(*where)).one_or_none()
+    if row is None:
+        return None
+    if row.request != asked:
+        raise KeyReused(
+            f"The idempotency key {key!r} was used for another request ({row.verb}).",
+            hint="Use a new key for a new request.",
+        )
+    return row.answer
 
 
 def _append_audit(tx: Tx, project_id: ProjectId, actor: str, verb: str, subject: str, detail: dict[str, Any]) -> None:

@@ -271,8 +271,12 @@ class Assets:
             deleted_at=None,
         )
 
-    def record_run(self, tx: Tx, project_id: ProjectId, *, kind: str, name: str, actor: Actor) -> RunId:
+    def record_run(
+        self, tx: Tx, project_id: ProjectId, *, kind: str, name: str, actor: Actor, event_ms: int | None = None
+    ) -> RunId:
         """A run that is over as soon as it is written down, such as a commit: one row, one statement."""
+        if event_ms is None:
+            event_ms = self._event_clock.event_ms_in(tx, project_id)
         run_id = RunId(self._ids.next(tx.now_ms))
         values: dict[str, Any] = {
             "id": run_id,
@@ -283,7 +287,7 @@ class Assets:
             "actor": actor.name,
             "started_at": tx.now_ms,
             "ended_at": tx.now_ms,
-            "event_ms": self._event_clock.event_ms_in(tx, project_id),
+            "event_ms": event_ms,
             "cost": {},
             "fence": 1,
         }

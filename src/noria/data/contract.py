@@ -21,6 +21,7 @@ A contract is a plain value (JSON in the database, TOML in a file):
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -55,10 +56,20 @@ class TableContract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     fresh: str | None = None
 
 
-class Contract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Contract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, dict=True):
     columns: dict[str, ColumnContract]
     rules: dict[str, str] = {}
     table: TableContract = msgspec.field(default_factory=TableContract)
+
+    @cached_property
+    def row_rules(self) -> dict[str, tuple[str, pl.Expr, str]]:
+        """Rule -> (column, expression that is true for good rows, what it says in words)."""
+        return _row_rules(self)
+
+    @cached_property
+    def whole(self) -> pl.Expr:
+        """True where every row keeps every rule."""
+        return pl.all_horizontal([expression for _, expression, _ in self.row_rules.values()]).all()
 
 
 class Finding(msgspec.Struct):
@@ -167,8 +178,8 @@ def _check_columns(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
 
 
 def _check_rows(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
-    rules = row_rules(contract)
-    if not rules or not len(frame):
+    rules = contract.row_rules
+    if not rules or not len(frame) or frame.select(contract.whole).item():
         return []
     names = {f"rule_{number}": rule for number, rule in enumerate(rules)}
     good = frame.select(**{label: rules[rule][1] for label, rule in names.items()})
@@ -186,8 +197,7 @@ def _check_rows(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
     return findings
 
 
-def row_rules(contract: Contract) -> dict[str, tuple[str, pl.Expr, str]]:
-    """Rule -> (column, expression that is true for good rows, what it says in words)."""
+def _row_rules(contract: Contract) -> dict[str, tuple[str, pl.Expr, str]]:
     rules: dict[str, tuple[str, pl.Expr, str]] = {}
     for name, c in contract.columns.items():
         column, dtype = pl.col(name), polars_type(c.type)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from noria.assets import tables as at
 from noria.base.digest import Digest
@@ -12,6 +12,18 @@ from noria.data.records import Branch, Commit, Quarantined, Repository, Reposito
 
 _REPOSITORIES = select(t.repositories, at.assets.c.name).join(at.assets, at.assets.c.id == t.repositories.c.asset_id)
 _COMMITS = select(t.commits, at.versions.c.digest).join(at.versions, at.versions.c.id == t.commits.c.version_id)
+_NAMED = _REPOSITORIES.where(at.assets.c.project_id == bindparam("project_id"), at.assets.c.name == bindparam("name"))
+_COMMIT = _COMMITS.where(t.commits.c.id == bindparam("id"))
+_BRANCH = select(t.branches).where(
+    t.branches.c.repository_id == bindparam("repository_id"), t.branches.c.name == bindparam("name")
+)
+_HEAD = (
+    select(t.branches.c.head, t.commits, at.versions.c.digest)
+    .select_from(t.branches)
+    .outerjoin(t.commits, t.commits.c.id == t.branches.c.head)
+    .outerjoin(at.versions, at.versions.c.id == t.commits.c.version_id)
+    .where(t.branches.c.repository_id == bindparam("repository_id"), t.branches.c.name == bindparam("branch"))
+)
 _QUARANTINE = (
     select(t.quarantine, at.assets.c.name)
     .join(t.repositories, t.repositories.c.id == t.quarantine.c.repository_id)
@@ -20,8 +32,7 @@ _QUARANTINE = (
 
 
 def repository(conn: Connection, project_id: ProjectId, name: str) -> Repository | None:
-    where = (at.assets.c.project_id == project_id, at.assets.c.name == name)
-    row = conn.execute(_REPOSITORIES.where(*where)).one_or_none()
+    row = conn.execute(_NAMED, {"project_id": project_id, "name": name}).one_or_none()
     return None if row is None else _repository(row)
 
 
@@ -51,9 +62,14 @@ def _repository(row: Row[Any]) -> Repository:
 
 
 def branch(conn: Connection, repository_id: int, name: str) -> Branch | None:
-    where = (t.branches.c.repository_id == repository_id, t.branches.c.name == name)
-    row = conn.execute(select(t.branches).where(*where)).one_or_none()
+    row = conn.execute(_BRANCH, {"repository_id": repository_id, "name": name}).one_or_none()
     return None if row is None else _branch(row)
+
+
+def head(conn: Connection, repository_id: int, name: str) -> tuple[bool, Commit | None]:
+    """(whether there is such a branch, the commit at its head)."""
+    row = conn.execute(_HEAD, {"repository_id": repository_id, "branch": name}).one_or_none()
+    return row is not None, None if row is None or row.head is None else _commit(row)
 
 
 def branches(conn: Connection, repository_id: int) -> list[Branch]:
@@ -76,7 +92,7 @@ def move_branch(
 
 
 def commit(conn: Connection, commit_id: CommitId) -> Commit | None:
-    row = conn.execute(_COMMITS.where(t.commits.c.id == commit_id)).one_or_none()
+    row = conn.execute(_COMMIT, {"id": commit_id}).one_or_none()
     return None if row is None else _commit(row)
 
 
@@ -132,6 +148,26 @@ def _commit(row: Row[Any]) -> Commit:
         stats=row.stats,
         meta=row.meta,
     )
+
+
+def commit_row(commit: Commit) -> dict[str, Any]:
+    """The columns of a commit; its digest stands with its version."""
+    return {
+        "id": commit.id,
+        "repository_id": commit.repository_id,
+        "version_id": commit.version_id,
+        "layout": str(commit.layout),
+        "generation": commit.generation,
+        "parents": list(commit.parents),
+        "author": commit.author,
+        "message": commit.message,
+        "at": commit.at,
+        "event_ms": commit.event_ms,
+        "run_id": commit.run_id,
+        "contract": commit.contract,
+        "stats": commit.stats,
+        "meta": commit.meta,
+    }
 
 
 def tag(conn: Connection, repository_id: int, name: str) -> CommitId | None:

@@ -28,6 +28,12 @@ CREATE TABLE IF NOT EXISTS state (seq INTEGER NOT NULL);
 """
 
 
+Slice = tuple[int, bytes, bytes | None]
+"""Number of the use, key, slice."""
+OnlineUse = tuple[int, str, int, str | None]
+"""Number, id, repository, and the commit up to which its slices go."""
+
+
 class Replica:
     """The writing side of one project: one per process; processes take turns by SQLite's lock."""
 
@@ -40,23 +46,34 @@ class Replica:
 
     def catch_up(self) -> int:
         """Takes over what was committed since; returns the number of changed rows."""
+        with self._writing() as own:
+            seq = _seq(own)
+            with self._db.read() as conn:
+                rows, uses = queries.changes(conn, self._project_id, seq)
+            newest = max([seq, *(row[3] for row in rows), *(use[4] for use in uses)])
+            _put(own, [row[:3] for row in rows], [use[:4] for use in uses], newest)
+            return len(rows)
+
+    def take(self, seq: int, rows: list[Slice], uses: list[OnlineUse]) -> None:
+        """Takes over one change that was just committed, if it is the next one here; else everything since."""
+        with self._writing() as own:
+            here = _seq(own)
+            if here == seq - 1:
+                _put(own, rows, uses, seq)
+        if here < seq - 1:
+            self.catch_up()
+
+    @contextmanager
+    def _writing(self) -> Generator[sqlite3.Connection]:
         with self._lock:
             own = self._open()
             own.execute("BEGIN IMMEDIATE")
             try:
-                (seq,) = own.execute("SELECT max(seq) FROM state").fetchone()
-                with self._db.read() as conn:
-                    rows, uses = queries.changes(conn, self._project_id, seq or 0)
-                own.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", [row[:3] for row in rows])
-                own.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?)", [use[:4] for use in uses])
-                newest = max([seq or 0, *(row[3] for row in rows), *(use[4] for use in uses)])
-                own.execute("DELETE FROM state")
-                own.execute("INSERT INTO state VALUES (?)", (newest,))
+                yield own
                 own.execute("COMMIT")
             except BaseException:
                 own.execute("ROLLBACK")
                 raise
-            return len(rows)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -73,6 +90,19 @@ class Replica:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+def _seq(own: sqlite3.Connection) -> int:
+    """The number of the last change that a replica holds."""
+    (seq,) = own.execute("SELECT max(seq) FROM state").fetchone()
+    return seq or 0
+
+
+def _put(own: sqlite3.Connection, rows: list[Slice], uses: list[OnlineUse], seq: int) -> None:
+    own.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", rows)
+    own.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?)", uses)
+    own.execute("DELETE FROM state")
+    own.execute("INSERT INTO state VALUES (?)", (seq,))
 
 
 class Reader:

@@ -89,7 +89,7 @@ def mark(tx: Tx, uses: list[int], commit: CommitId, generation: int, seq: int) -
 
 def changes(
     conn: Connection, project_id: ProjectId, after: int
-) -> tuple[list[tuple[int, bytes, bytes | None, int]], list[tuple[Any, ...]]]:
+) -> tuple[list[tuple[int, bytes, bytes | None, int]], list[tuple[int, str, int, str | None, int]]]:
     """(rows changed after a change number, uses changed after it); each project counts by itself."""
     c, u = t.online_rows.c, t.online_uses.c
     mine = select(u.id).where(u.project_id == project_id)
@@ -97,4 +97,6 @@ def changes(
     rows = conn.execute(changed.order_by(c.seq)).all()
     found = select(u.id, u.use_id, u.repository_id, u.commit_id, u.seq)
     uses = conn.execute(found.where(u.project_id == project_id, u.seq > after)).all()
-    return [(r[0], bytes(r[1]), None if r[2] is None else bytes(r[2]), r[3]) for r in rows], [tuple(u) for u in uses]
+    return [(r[0], bytes(r[1]), None if r[2] is None else bytes(r[2]), r[3]) for r in rows], [
+        (u[0], u[1], u[2], u[3], u[4]) for u in uses
+    ]

@@ -101,18 +101,18 @@ class Features:
         if not kept:
             return
         seq = queries.next_seq(change.tx, repository.project_id)
-        self._take_over(change, kept, repository.key, rows, seq)
+        values = self._take_over(change, kept, repository.key, rows, seq)
         queries.mark(change.tx, [use.id for use in kept], commit.id, commit.generation, seq)
-        change.tx.after_commit(self._catch_up)
-
-    def _catch_up(self) -> None:
-        self.replica.catch_up()
+        slices = [(use, key, value) for (use, key), value in values.items()]
+        uses = [(use.id, use.slicer.use.id, repository.id, str(commit.id)) for use in kept]
+        change.tx.after_commit(lambda: self.replica.take(seq, slices, uses))
 
     def _take_over(
         self, change: Change, kept: list[queries.Kept], key: Sequence[str], rows: RowsChange, seq: int
-    ) -> None:
-        new, old = TableRows(rows.new_rows, key), TableRows(rows.old_rows, key)
-        removed = set(old.ids) if len(rows.old_rows) else set[int]()
+    ) -> dict[tuple[int, bytes], bytes | None]:
+        gone_rows = rows.old_rows if rows.replaced is None else self._data.reader.read(rows.replaced, hidden=True)
+        new, old = TableRows(rows.new_rows, key), TableRows(gone_rows, key)
+        removed = set(old.ids) if len(gone_rows) else set[int]()
         added = {use.id: use.slicer.rows_of(new) for use in kept}
         gone = {use.id: use.slicer.rows_of(old) for use in kept} if removed else {}
         touched = {number: list({**found, **gone.get(number, {})}) for number, found in added.items()}
@@ -123,6 +123,7 @@ class Features:
             for name in touched[use.id]:
                 values[use.id, name] = use.slicer.changed(before.get((use.id, name)), mine.get(name, []), removed)
         queries.put(change.tx, values, seq)
+        return values
 
     def heads(self) -> list[OnlineHead]:
         """Up to where the online store holds each use."""

@@ -115,7 +115,7 @@ def time_range(frame: pl.DataFrame, column: str | None) -> tuple[int | None, int
     dtype = frame.schema[column]
     if not isinstance(dtype, pl.Datetime):
         dtype = pl.Datetime("us")
-    times = frame[column].cast(pl.Datetime("us", dtype.time_zone)).to_physical()
+    times = frame[column].cast(pl.Datetime("us", dtype.time_zone)).cast(pl.Int64)
     first, last = times.min(), times.max()
     return (None, None) if first is None else (_int(first), _int(last))
 

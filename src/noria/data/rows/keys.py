@@ -87,4 +87,4 @@ class KeyIndex:
 
 def hash_keys(rows: pl.DataFrame, key: Sequence[str]) -> Hashes:
     """Hashes of the key columns; good in this process only, never stored."""
-    return rows.select(key).hash_rows(seed=7).to_numpy()
+    return rows[list(key)].hash_rows(seed=7).to_numpy()

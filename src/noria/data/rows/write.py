@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from noria.base.digest import Digest
@@ -38,6 +39,7 @@ class RowsChange:
 
     Attributes:
         layout, layout_id: the new layout and its object.
+        replaced: the layout of the whole table that was overwritten; None for a change of some rows.
         added, updated, deleted, unchanged: rows.
         new_rows: the added and updated rows, with hidden columns.
         old_rows: the rows that were updated or deleted, as they were, with hidden columns.
@@ -47,6 +49,7 @@ class RowsChange:
     layout_id: Digest
     new_rows: pl.DataFrame
     old_rows: pl.DataFrame
+    replaced: Layout | None = None
     added: int = 0
     updated: int = 0
     deleted: int = 0
@@ -65,9 +68,16 @@ class TableWriter:
         self._keys = KeyIndex(reader)
 
     def replace(
-        self, writer: Writer, schema: TableSchema, rows: pl.DataFrame, *, seq: int, known_us: int
+        self,
+        writer: Writer,
+        schema: TableSchema,
+        rows: pl.DataFrame,
+        *,
+        seq: int,
+        known_us: int,
+        base: Layout | None = None,
     ) -> RowsChange:
-        """A table that consists of exactly these rows."""
+        """A table that consists of exactly these rows; ``base``: what it was before."""
         frame = _prepared(schema, rows, seq, known_us)
         check_keys(schema, frame)
         edit = Edit(self.reader, writer, schema, [])
@@ -78,6 +88,7 @@ class TableWriter:
             layout_id=writer.put(Kind.TABLE, encode_layout(layout)),
             new_rows=frame,
             old_rows=frame.clear(),
+            replaced=base,
             added=len(frame),
         )
 
@@ -156,10 +167,12 @@ class TableWriter:
 
 def _prepared(schema: TableSchema, rows: pl.DataFrame, seq: int, known_us: int) -> pl.DataFrame:
     """The rows in the schema's form, with the hidden columns."""
-    hidden = [pl.lit(seq, pl.Int64).alias(SEQ)]
+    made, size = conform(rows, schema), len(rows)
+    hidden = [pl.Series(SEQ, np.full(size, seq, np.int64))]
     if schema.hides_known:
-        hidden.insert(0, pl.lit(known_us, pl.Int64).cast(pl.Datetime("us", "UTC")).alias(KNOWN))
-    return conform(rows, schema).with_columns(hidden)
+        known = pl.Series(KNOWN, np.full(size, known_us, np.int64))
+        hidden.insert(0, known.cast(pl.Datetime("us", "UTC")))
+    return made.hstack(hidden)
 
 
 def check_keys(schema: TableSchema, frame: pl.DataFrame) -> None:
@@ -167,10 +180,9 @@ def check_keys(schema: TableSchema, frame: pl.DataFrame) -> None:
     if not schema.key or not len(frame):
         return
     key = list(schema.key)
-    nulls, different = frame.select(
-        pl.sum_horizontal(pl.col(key).null_count()).alias("nulls"), pl.struct(key).n_unique().alias("different")
-    ).row(0)
-    if not nulls and different == len(frame):
+    nulls = sum(frame.get_column(name).null_count() for name in key)
+    different = frame.get_column(key[0]) if len(key) == 1 else frame.select(pl.struct(key)).to_series()
+    if not nulls and different.n_unique() == len(frame):
         return
     empty = frame.filter(pl.any_horizontal(pl.col(key).is_null()))
     if len(empty):
@@ -189,7 +201,9 @@ def check_keys(schema: TableSchema, frame: pl.DataFrame) -> None:
 
 
 def _total(schema: TableSchema, frame: pl.DataFrame, first: int) -> int:
-    content = frame.drop(SEQ)
+    if not len(frame):
+        return 0
+    content = frame[[name for name in frame.columns if name != SEQ]]  # drop() would build a query
     return sum_hashes(hash_rows(content) if schema.key else hash_ordered(content, first))
 
 

@@ -196,12 +196,12 @@ class DataBase:
     def head(self, repository: Repository, branch: str = MAIN, tx: Tx | None = None) -> Commit | None:
         """The newest commit of a branch; None while it is empty."""
         with self._db.read(tx) as conn:
-            found = queries.branch(conn, repository.id, branch)
-            if found is None:
+            there, found = queries.head(conn, repository.id, branch)
+            if not there:
                 known = (b.name for b in queries.branches(conn, repository.id))
                 hint = nearest(branch, known) or f"noria data log {repository.name}"
                 raise BranchNotFound(f"{repository.name} has no branch {branch!r}.", hint=hint)
-            return None if found.head is None else queries.commit(conn, found.head)
+            return found
 
     def resolve(self, repository: Repository, ref: str = MAIN) -> Commit:
         """A commit by branch, tag, id or the beginning of an id; ``~n`` goes back, ``@time`` looks back.
@@ -294,11 +294,11 @@ class DataBase:
         message: str,
         stats: dict[str, int],
         meta: dict[str, Any],
+        event_ms: int,
         change: RowsChange | None = None,
     ) -> Landing:
         """Writes the commit object. The caller flushes the writer, then lands."""
         at = self._s.clock.now_ms()
-        event_ms = self._s.event_clock.event_ms(repository.project_id)
         generation = 1 if head is None else head.generation + 1
         value = {
             "repository": repository.name,
@@ -336,9 +336,6 @@ class DataBase:
     def _land(self, change: Change, landing: Landing, run_id: RunId | None) -> Commit | None:
         """Writes the rows of a commit and moves the head; None where the head moved in between."""
         repository, tx = landing.repository, change.tx
-        moved = queries.branch(tx.conn, repository.id, landing.branch)
-        if moved is None or moved.head != landing.head:
-            return None
         version = self._s.assets.add_version(
             tx,
             repository.asset_id,
@@ -347,31 +344,31 @@ class DataBase:
             layout=landing.layout,
             size=landing.size,
             rows=landing.rows,
+            name=repository.name,
         )
         run = self._run(change, landing, version, run_id)
-        values = {
-            "id": landing.id,
-            "repository_id": repository.id,
-            "version_id": version.id,
-            "layout": str(landing.layout),
-            "generation": landing.generation,
-            "parents": [] if landing.head is None else [landing.head],
-            "author": change.actor.name,
-            "message": landing.message,
-            "at": landing.at,
-            "event_ms": landing.event_ms,
-            "run_id": run,
-            "contract": repository.contract,
-            "stats": landing.stats,
-            "meta": landing.meta,
-        }
-        tx.insert(t.commits, values)
+        commit = Commit(
+            id=landing.id,
+            repository_id=repository.id,
+            version_id=version.id,
+            digest=landing.digest,
+            layout=landing.layout,
+            generation=landing.generation,
+            parents=() if landing.head is None else (landing.head,),
+            author=change.actor.name,
+            message=landing.message,
+            at=landing.at,
+            event_ms=landing.event_ms,
+            run_id=run,
+            contract=repository.contract,
+            stats=landing.stats,
+            meta=landing.meta,
+        )
+        tx.insert(t.commits, queries.commit_row(commit))
         self._s.faults.at("data.head")
         if not queries.move_branch(tx.conn, repository.id, landing.branch, landing.head, landing.id, tx.now_ms):
             return None
         self._s.assets.set_current(tx, repository.asset_id, version.id)
-        commit = queries.commit(tx.conn, landing.id)
-        assert commit is not None
         self._announce(change, landing, commit)
         return commit
 
@@ -381,7 +378,9 @@ class DataBase:
         if run_id is None:
             full = f"{name}@{landing.branch}"
             project_id = landing.repository.project_id
-            run_id = self._s.assets.record_run(tx, project_id, kind="commit", name=full, actor=change.actor)
+            run_id = self._s.assets.record_run(
+                tx, project_id, kind="commit", name=full, actor=change.actor, event_ms=change.event_ms
+            )
         self._s.assets.link(tx, run_id, version.id, Direction.OUT, name)
         return run_id
 

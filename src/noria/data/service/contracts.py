@@ -72,13 +72,12 @@ class ContractVerbs(DataBase):
         return cached
 
     def _keep_contract(
-        self, repository: Repository, branch: str, frame: pl.DataFrame, actor: Actor, source: str
+        self, repository: Repository, branch: str, frame: pl.DataFrame, actor: Actor, source: str, event_ms: int
     ) -> None:
         """Refuses a batch that does not keep the contract, and sets it aside with the findings."""
         if repository.contract is None:
             return
         contract = self._parsed(repository.id, repository.contract)
-        event_ms = self._s.event_clock.event_ms(repository.project_id)
         findings = contracts.check(contract, frame, time=repository.time, event_ms=event_ms)
         if findings:
             number = self._set_aside(repository, branch, frame, findings, actor, source)

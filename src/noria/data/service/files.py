@@ -119,6 +119,7 @@ class FileVerbs(RowVerbs):
             message=message,
             stats=stats,
             meta=meta or {},
+            event_ms=self._s.event_clock.event_ms(repository.project_id),
         )
         packs = [*writer_packs, *writer.flush()]
         request = {"tree": root.hex, "branch": branch}

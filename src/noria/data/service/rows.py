@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import blake3
 import msgspec
@@ -15,11 +15,12 @@ import polars as pl
 from noria.assets import Change
 from noria.assets.records import Content
 from noria.base.actor import Actor
+from noria.base.digest import Digest
 from noria.base.errors import Invalid
 from noria.base.ids import ProjectId, RunId
 from noria.base.names import nearest
 from noria.data import queries
-from noria.data.errors import HeadMoved
+from noria.data.errors import HeadMoved, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.rows import RowsChange, TableSchema
 from noria.data.rows import schema as schemas
@@ -28,16 +29,20 @@ from noria.data.service.base import TRIES, Landing, LostRaceError
 from noria.data.service.contracts import ContractVerbs
 from noria.store import Writer
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+VERB = "data.append"
 Rows: TypeAlias = "pl.DataFrame | Sequence[Mapping[str, Any]] | Any"
 """A Polars, pandas or Arrow table, or a list of dictionaries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    """One call of ``append_many``, checked and turned into frames."""
+    """One call of ``append_many``."""
 
     project_id: ProjectId
-    frames: dict[str, tuple[Repository, pl.DataFrame]]
+    batches: Mapping[str, tuple[Repository, Rows]]
     actor: Actor
     branch: str
     message: str
@@ -48,14 +53,8 @@ class _Work:
     run_id: RunId | None
     source: str
     also: Callable[[Change], None] | None
-    sums: dict[str, str]
-
-    @property
-    def request(self) -> Any:
-        """What an idempotency key stands for; only needed with one, since hashing rows costs time."""
-        if self.key is None:
-            return None
-        return {"rows": self.sums, "mode": self.mode, "branch": self.branch}
+    request: Any
+    """What an idempotency key stands for; only made with one, since hashing rows costs time."""
 
 
 class RowVerbs(ContractVerbs):
@@ -127,9 +126,7 @@ class RowVerbs(ContractVerbs):
             raise Invalid(f"{mode!r} is not a way to write rows.", hint="append, insert, overwrite or delete")
         work = _Work(
             project_id=project_id,
-            frames={
-                name: (repository, self._frame(repository, rows, mode)) for name, (repository, rows) in batches.items()
-            },
+            batches=batches,
             actor=actor,
             branch=branch,
             message=message,
@@ -140,8 +137,11 @@ class RowVerbs(ContractVerbs):
             run_id=run_id,
             source=source,
             also=also,
-            sums={} if key is None else {name: _sum(rows) for name, (_, rows) in batches.items()},
+            request=None if key is None else _request(batches, mode, branch),
         )
+        for repository, _ in batches.values():
+            if repository.kind != RepositoryKind.TABLE:
+                raise WrongRepositoryKind(repository.name, repository.kind.value, RepositoryKind.TABLE.value)
         for attempt in range(TRIES):
             try:
                 with self._alone(work):
@@ -154,49 +154,77 @@ class RowVerbs(ContractVerbs):
     def _alone(self, work: _Work) -> Generator[None]:
         """One writer of this process at a time in each repository; other processes are met by compare-and-swap."""
         with ExitStack() as stack:
-            for repository_id in sorted(repository.id for repository, _ in work.frames.values()):
+            for repository_id in sorted(repository.id for repository, _ in work.batches.values()):
                 stack.enter_context(self._locks[repository_id])
             yield
 
     def _try(self, work: _Work) -> dict[str, Commit]:
+        if work.key is not None:  # before anything is checked: a retry gets its answer, whatever has changed since
+            earlier = self._s.changes.earlier(work.project_id, work.key, VERB, work.request)
+            if earlier is not None:
+                with self._db.read() as conn:
+                    return _answered(conn, earlier)
         landings: dict[str, Landing] = {}
         same: dict[str, Commit] = {}
+        heads = self._heads(work)
+        event_ms = self._s.event_clock.event_ms(work.project_id)
+        frames = {name: self._frame(repository, rows, work.mode, heads[name])
+                  for name, (repository, rows) in work.batches.items()}  # fmt: skip
         with self._s.sessions.writer() as writer:
-            for name, (repository, frame) in work.frames.items():
-                head = self.head(repository, work.branch)
-                _check_expected(work, name, head)
+            for name, (repository, _) in work.batches.items():
+                head, frame = heads[name], frames[name]
                 if work.mode != "delete":
-                    self._keep_contract(repository, work.branch, frame, work.actor, work.source)
-                change = self._change(writer, repository, head, frame, work.mode)
-                if head is not None and (change.nothing or change.layout.digest == head.digest):
+                    self._keep_contract(repository, work.branch, frame, work.actor, work.source, event_ms)
+                change = self._change(writer, repository, head, frame, work.mode, event_ms)
+                digest = change.layout.digest
+                if head is not None and (change.nothing or digest == head.digest):
                     same[name] = head
                 else:
-                    landings[name] = self._landing(writer, work, repository, head, change)
-            if not landings:
+                    landings[name] = self._landing(writer, work, repository, head, change, digest, event_ms)
+            if not landings and work.key is None:
                 return same
             packs = writer.flush()
-            with self._s.changes.begin(
-                "data.append", work.project_id, work.actor, key=work.key, request=work.request
-            ) as change:
+            with self._s.changes.begin(VERB, work.project_id, work.actor, key=work.key, request=work.request) as change:
                 if change.earlier is not None:
-                    ids = change.earlier["commits"]
-                    found = {c.id: c for c in queries.commits_by_ids(change.tx.conn, list(ids.values()))}
-                    return {name: found[commit_id] for name, commit_id in ids.items()}
+                    return _answered(change.tx.conn, change.earlier)
                 self._s.sessions.seal(change.tx, packs)
                 done = self._land_all(change, landings, same, work.run_id)
-                if work.also is not None:
+                if landings and work.also is not None:
                     work.also(change)
                 return done
 
+    def _heads(self, work: _Work) -> dict[str, Commit | None]:
+        """The heads of all tables, of one moment.
+
+        Raises:
+            HeadMoved: a branch is not where the caller expects it.
+        """
+        with self._db.read() as conn:
+            found = {name: queries.head(conn, repository.id, work.branch)
+                     for name, (repository, _) in work.batches.items()}  # fmt: skip
+        for name, (there, head) in found.items():
+            if not there:
+                self.head(work.batches[name][0], work.branch)  # says which branches there are
+            if work.expected is not None and work.expected != (None if head is None else head.id):
+                raise HeadMoved(name, work.branch, work.expected, None if head is None else head.id)
+        return {name: head for name, (_, head) in found.items()}
+
     def _landing(
-        self, writer: Writer, work: _Work, repository: Repository, head: Commit | None, change: RowsChange
+        self,
+        writer: Writer,
+        work: _Work,
+        repository: Repository,
+        head: Commit | None,
+        change: RowsChange,
+        digest: Digest,
+        event_ms: int,
     ) -> Landing:
         return self._prepare(
             writer,
             repository,
             work.branch,
             head,
-            digest=change.layout.digest,
+            digest=digest,
             content=Content.TABLE,
             layout=change.layout_id,
             size=change.layout.size,
@@ -205,6 +233,7 @@ class RowVerbs(ContractVerbs):
             message=work.message,
             stats=_stats(change),
             meta=work.meta,
+            event_ms=event_ms,
             change=change,
         )
 
@@ -218,19 +247,25 @@ class RowVerbs(ContractVerbs):
                 raise LostRaceError
             done[name] = commit
             self._kept(change, landing.repository, landing.change.added if landing.change is not None else 0)
-        change.note(", ".join(landings), rows={name: landing.stats for name, landing in landings.items()})
+        change.note(", ".join(landings or same), rows={name: landing.stats for name, landing in landings.items()})
         change.answer({"commits": {name: commit.id for name, commit in done.items()}})
         return done
 
     def _change(
-        self, writer: Writer, repository: Repository, head: Commit | None, frame: pl.DataFrame, mode: str
+        self,
+        writer: Writer,
+        repository: Repository,
+        head: Commit | None,
+        frame: pl.DataFrame,
+        mode: str,
+        event_ms: int,
     ) -> RowsChange:
         seq = 1 if head is None else head.generation + 1
-        known_us = self._s.event_clock.event_ms(repository.project_id) * 1000
-        if head is None or mode == "overwrite":
+        known_us = event_ms * 1000
+        base = None if head is None else self.layout(head)
+        if base is None or mode == "overwrite":
             schema = self._schema(repository, frame)
-            return self.writer.replace(writer, schema, frame, seq=seq, known_us=known_us)
-        base = self.layout(head)
+            return self.writer.replace(writer, schema, frame, seq=seq, known_us=known_us, base=base)
         if mode == "delete":
             return self.writer.delete(writer, base, frame)
         return self.writer.append(writer, base, frame, seq=seq, known_us=known_us, keep=mode == "insert")
@@ -286,10 +321,9 @@ class RowVerbs(ContractVerbs):
     def _schema(self, repository: Repository, frame: pl.DataFrame) -> TableSchema:
         return schemas.infer(frame, key=repository.key, time=repository.time, known=repository.known)
 
-    def _frame(self, repository: Repository, rows: Rows, mode: str) -> pl.DataFrame:
-        self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
+    def _frame(self, repository: Repository, rows: Rows, mode: str, head: Commit | None) -> pl.DataFrame:
         if isinstance(rows, list | tuple):
-            return self._from_dicts(repository, rows, mode)
+            return self._from_dicts(repository, rows, mode, head)
         return self._with_zones(repository, to_frame(rows))
 
     @staticmethod
@@ -303,9 +337,9 @@ class RowVerbs(ContractVerbs):
                 casts.append(column.cast(pl.Datetime("us", "UTC")))
         return frame.with_columns(casts) if casts else frame
 
-    def _from_dicts(self, repository: Repository, rows: Sequence[Any], mode: str) -> pl.DataFrame:
+    def _from_dicts(self, repository: Repository, rows: Sequence[Any], mode: str, head: Commit | None) -> pl.DataFrame:
         """Rows of JSON. Texts become times where the table has times; every row names every column."""
-        schema = self.schema(repository)
+        schema = None if head is None else self.layout(head).schema
         if schema is None:
             contract = self.contract(repository)
             if contract is None:
@@ -342,10 +376,15 @@ def _sum(rows: Rows) -> str:
     return hex(sum_hashes(hash_rows(to_frame(rows))))
 
 
-def _check_expected(work: _Work, name: str, head: Commit | None) -> None:
-    found = None if head is None else head.id
-    if work.expected is not None and found != work.expected:
-        raise HeadMoved(name, work.branch, work.expected, found)
+def _request(batches: Mapping[str, tuple[Repository, Rows]], mode: str, branch: str) -> dict[str, Any]:
+    return {"rows": {name: _sum(rows) for name, (_, rows) in batches.items()}, "mode": mode, "branch": branch}
+
+
+def _answered(conn: Connection, earlier: Any) -> dict[str, Commit]:
+    """The commits that a repeated request made the first time."""
+    ids = earlier["commits"]
+    found = {c.id: c for c in queries.commits_by_ids(conn, list(ids.values()))}
+    return {name: found[commit_id] for name, commit_id in ids.items()}
 
 
 def to_frame(rows: Any) -> pl.DataFrame:
