@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
-_PAIRS: Final = 4_000_000
+_PAIRS: Final = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +44,29 @@ class Index:
 
 
 def index(
-    spine: pl.DataFrame, table: pl.DataFrame, on: Sequence[tuple[str, str]], time: str | None, known: str | None
+    spine: pl.DataFrame,
+    table: pl.DataFrame,
+    on: Sequence[tuple[str, str]],
+    time: str | None,
+    known: str | None,
+    between: tuple[int, int] | None = None,
 ) -> Index:
     """Groups and sorts the rows of a table whose key occurs in the spine.
 
     Args:
         on: (column of the spine, column of the table) pairs.
+        between: event times (microseconds) outside of which no row can be asked for, so that few moments need not
+            sort the whole table.
     """
     left = [a for a, _ in on]
     keys = spine.select(left).unique().with_row_index("__group")
     asked = spine.select(left).join(keys, on=left, how="left", maintain_order="left")["__group"]
     wanted = [_micros(time).alias("__time"), _micros(known or time).alias("__known")]
+    rows = table.select([*(pl.col(b).alias(a) for a, b in on), *wanted]).with_row_index("__row")
+    if between is not None:
+        rows = rows.filter(pl.col("__time").is_between(*between))
     rows = (
-        table.select([*(pl.col(b).alias(a) for a, b in on), *wanted])
-        .with_row_index("__row")
-        .join(keys, on=left, how="inner")
+        rows.join(keys, on=left, how="inner")
         .drop_nulls("__time")
         .select(
             pl.col("__group").cast(pl.Int64),
@@ -118,6 +126,14 @@ def last_known(found: Index, at: Ints, tolerance_us: int | None = None) -> Ints:
 
 
 _NEVER: Final = np.iinfo(np.int64).min
+
+
+def reach(at: Ints, span_us: int | None) -> tuple[int, int] | None:
+    """The event times that look-ups at these moments can see: None where there is no bound or no moment."""
+    moments = at[at != _NEVER]
+    if span_us is None or not len(moments):
+        return None
+    return int(moments.min()) - span_us, int(moments.max())
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ class _Built:
             if chosen is None or _temporal(self._frame, names)
             else self._frame.join(chosen.cast({n: self._frame.schema[n] for n in names}), on=names, how="semi")
         )
-        rows = slicer.rows_of(TableRows(frame, slicer.table.key))
+        rows = slicer.rows_of(TableRows(slicer.recent(frame), slicer.table.key))
         return [slicer.changed(None, rows[key], set()) if key in rows else None for key in keys]
 
 

@@ -91,7 +91,7 @@ class Features:
         raise Unavailable(f"{use.table} changed all the time; its rows could not be taken over.", hint="Try again.")
 
     def _build(self, slicer: Slicer, repository: Repository, commit: CommitId) -> dict[bytes, bytes | None]:
-        frame = self._data.read(repository, commit, hidden=True)
+        frame = slicer.recent(self._data.read(repository, commit, hidden=True))
         found = slicer.rows_of(TableRows(frame, slicer.table.key))
         return {key: slicer.changed(None, rows, set()) for key, rows in found.items()}
 

@@ -89,6 +89,14 @@ class Slicer:
 
     # ---- writing
 
+    def recent(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a whole table that its slices would hold, and few more."""
+        time = self.table.time
+        if self.use.kind != "history" or time is None:
+            return frame
+        kept = pl.duration(microseconds=self._keep + (self.use.span_us or 0))
+        return frame.filter(pl.col(time) > pl.col(time).max().over(self.on) - kept)
+
     def rows_of(self, rows: TableRows) -> dict[bytes, list[tuple[Any, ...]]]:
         """Key -> rows of the table, in the form of a slice and sorted as in one."""
         table = self.table

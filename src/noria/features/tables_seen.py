@@ -94,7 +94,8 @@ class WholeTable:
     def find(self, use: Use, spine: pl.DataFrame, at: Ints) -> Found:
         self.uses.setdefault(use.id, use)
         known = self.known if self.known in self.frame.columns else None  # a unit test's frame may have none
-        return InBulk(kernels.index(spine, self.frame, use.on, self.time, known), self.frame)
+        between = None if self.time is None else kernels.reach(at, use.span_us)
+        return InBulk(kernels.index(spine, self.frame, use.on, self.time, known, between), self.frame)
 
     def visible(self) -> pl.DataFrame:
         """The frame without noria's hidden columns."""
