@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from noria.delivery.service import Delivery
     from noria.features.service import Features
     from noria.monitoring.service import Monitoring
+    from noria.pipelines.executors import SideWorker
     from noria.pipelines.kinds import StepKind
     from noria.pipelines.service import Pipelines
     from noria.registry import Registry
@@ -202,6 +203,7 @@ class Workspace:
                 source=self.source,
                 kinds=StepKinds(self._step_kinds()),
                 environment=self.environment,
+                worker=self.side_worker,
                 secret=self.environment.get,
             )
         )
@@ -258,6 +260,19 @@ class Workspace:
         return Ingest(self.db, self.project.id, self.data, self.event_clock, self.serving.capture_folder)
 
     @cached_property
+    def side_worker(self) -> SideWorker:
+        from noria.pipelines.executors import SideWorker
+
+        return SideWorker(self.environment)
+
+    def rest(self) -> None:
+        """Lets go of processes that nobody has needed for long; a server calls it now and then."""
+        if "delivery" in self.__dict__:
+            self.delivery.rest()
+        if "side_worker" in self.__dict__:
+            self.side_worker.rest()
+
+    @cached_property
     def monitoring(self) -> Monitoring:
         from noria.monitoring.labeller import Labeller
         from noria.monitoring.service import Monitoring
@@ -273,13 +288,14 @@ class Workspace:
             self.training,
             self.pipelines,
             self.ingest,
-            Labeller(dict(self.environment)),
+            Labeller(self.side_worker),
         )
 
     @cached_property
     def delivery(self) -> Delivery:
         from noria.delivery.service import Delivery
         from noria.delivery.service import Services as DeliveryServices
+        from noria.delivery.trainer import Trainer
 
         return Delivery(
             DeliveryServices(
@@ -298,7 +314,7 @@ class Workspace:
                 training=self.training,
                 serving=self.serving,
                 monitoring=self.monitoring,
-                environment=self.environment,
+                trainer=Trainer(self.environment),
             )
         )
 
@@ -335,7 +351,7 @@ class Workspace:
             self.tracking,
             self.serving,
             self.training,
-            self.environment,
+            self.side_worker,
         )
 
     @cached_property
@@ -370,8 +386,10 @@ class Workspace:
     # ---- life
 
     def close(self) -> None:
-        if "monitoring" in self.__dict__:
-            self.monitoring.close()
+        if "delivery" in self.__dict__:
+            self.delivery.close()
+        if "side_worker" in self.__dict__:
+            self.side_worker.close()
         if "features" in self.__dict__:
             self.features.replica.close()
         if "sessions" in self.__dict__:

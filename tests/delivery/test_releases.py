@@ -14,7 +14,6 @@ from looped_shop import (
     ENDPOINT,
     ME,
     START_MS,
-    KeptLabeller,
     Scores,
     Traffic,
     copied,
@@ -34,6 +33,7 @@ from noria.delivery.errors import NothingBefore, ReleaseOpen
 from noria.delivery.records import Candidate, CandidateState, Phase, Rollout
 from noria.delivery.service.base import JOB
 from noria.jobs.work import Worker
+from noria.monitoring.labeller import Labeller
 from noria.registry.records import CHALLENGER, CHAMPION
 from noria.serving.records import DeploymentState
 from noria.serving.segments import Captured, SegmentWriter
@@ -439,7 +439,7 @@ def snapshot(ws: Workspace) -> Any:
     ("verb", "how"), [("delivery.promote", good), ("delivery.stop", poor), ("delivery.step", good)]
 )
 def test_every_move_of_a_release_is_one_transaction(
-    template: Path, tmp_path: Path, labeller: KeptLabeller, verb: str, how: Scores
+    template: Path, tmp_path: Path, labeller: Labeller, verb: str, how: Scores
 ) -> None:
     """Interrupted after everything was written and before it is committed; and the day is processed once more."""
     faults = Raises()
@@ -497,7 +497,7 @@ def test_a_promotion_that_fails_in_the_middle_leaves_nothing_behind(
     consistent(shop, "tree/2")
 
 
-def test_a_rollback_is_one_transaction(template: Path, tmp_path: Path, labeller: KeptLabeller) -> None:
+def test_a_rollback_is_one_transaction(template: Path, tmp_path: Path, labeller: Labeller) -> None:
     faults = Raises()
     with copied(template, tmp_path / "shop", labeller, faults) as ws:
         release(ws, 1)
@@ -522,7 +522,7 @@ with connect(sys.argv[1]) as ws:
 
 
 def test_a_server_killed_at_a_promotion_leaves_all_of_it_or_nothing(
-    template: Path, tmp_path: Path, labeller: KeptLabeller
+    template: Path, tmp_path: Path, labeller: Labeller
 ) -> None:
     with copied(template, tmp_path / "shop", labeller) as ws:
         serve(ws, 1)
@@ -585,7 +585,7 @@ def history(ws: Workspace, candidate: Candidate) -> Any:
 
 
 def test_a_release_goes_on_where_it_was_when_everything_is_started_anew_each_day(
-    template: Path, tmp_path: Path, labeller: KeptLabeller
+    template: Path, tmp_path: Path, labeller: Labeller
 ) -> None:
     scores: dict[str, Scores] = {"tree/1": level, "tree/2": good}
     with copied(template, tmp_path / "whole", labeller) as ws:

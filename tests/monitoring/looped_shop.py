@@ -28,6 +28,7 @@ from noria.delivery.service.base import JOB
 from noria.jobs.work import Worker
 from noria.monitoring.labeller import Labeller
 from noria.pipelines import queries as pipeline_queries
+from noria.pipelines.executors import SideWorker
 from noria.serving.records import Arm, Deployment, DeploymentState
 from noria.serving.segments import Captured, CapturedRow, SegmentWriter
 from noria.workspace import Workspace, connect, init
@@ -120,27 +121,18 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def labeller() -> Iterator[KeptLabeller]:
-    kept = KeptLabeller(dict(os.environ))
-    yield kept
-    kept.end()
+def labeller() -> Iterator[Labeller]:
+    """One warm worker for all workspaces of a test session."""
+    worker = SideWorker(os.environ)
+    yield Labeller(worker)
+    worker.close()
 
 
 @pytest.fixture
-def shop(template: Path, tmp_path: Path, labeller: KeptLabeller) -> Iterator[Workspace]:
+def shop(template: Path, tmp_path: Path, labeller: Labeller) -> Iterator[Workspace]:
     """A copy of the trained project; nothing serves yet."""
     with copied(template, tmp_path / "shop", labeller) as ws:
         yield ws
-
-
-class KeptLabeller(Labeller):
-    """One warm worker for all workspaces of a test session."""
-
-    def close(self) -> None:
-        return
-
-    def end(self) -> None:
-        super().close()
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from looped_shop import (
     ME,
     ROBOT,
     START_MS,
-    KeptLabeller,
     Traffic,
     captured,
     copied,
@@ -37,6 +36,7 @@ from noria.base.errors import NotFound
 from noria.base.times import DAY, to_datetime
 from noria.monitoring import windows
 from noria.monitoring.errors import TruthFailed
+from noria.monitoring.labeller import Labeller
 from noria.monitoring.records import Window
 from noria.serving.loaded import Loaded
 from noria.serving.records import Arm
@@ -133,7 +133,7 @@ class Raises:
 
 @pytest.mark.parametrize("point", ["change.data.append", "change.monitor.windows"])
 def test_a_crash_between_truth_and_windows_leaves_no_window_behind(
-    template: Path, tmp_path: Path, labeller: KeptLabeller, point: str
+    template: Path, tmp_path: Path, labeller: Labeller, point: str
 ) -> None:
     faults = Raises()
     with copied(template, tmp_path / "shop", labeller, faults) as ws:

@@ -54,7 +54,7 @@ class Replica:
             _put(own, [row[:3] for row in rows], [use[:4] for use in uses], newest)
             return len(rows)
 
-    def take(self, seq: int, rows: list[Slice], uses: list[OnlineUse]) -> None:
+    def take(self, seq: int, rows: Sequence[Slice], uses: Sequence[OnlineUse]) -> None:
         """Takes over one change that was just committed, if it is the next one here; else everything since."""
         with self._writing() as own:
             here = _seq(own)
@@ -98,7 +98,7 @@ def _seq(own: sqlite3.Connection) -> int:
     return seq or 0
 
 
-def _put(own: sqlite3.Connection, rows: list[Slice], uses: list[OnlineUse], seq: int) -> None:
+def _put(own: sqlite3.Connection, rows: Sequence[Slice], uses: list[OnlineUse], seq: int) -> None:
     own.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", rows)
     own.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?)", uses)
     own.execute("DELETE FROM state")

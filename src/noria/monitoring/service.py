@@ -71,9 +71,6 @@ class Monitoring:
         self._labeller = labeller
         self._packages: dict[int, tuple[Package, dict[str, Any]]] = {}
 
-    def close(self) -> None:
-        self._labeller.close()
-
     # ---- what runs when event time has moved on
 
     def process(self, name: str) -> list[Window]:

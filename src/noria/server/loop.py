@@ -129,6 +129,7 @@ class Loop:
             return
         self.state["turns"] += 1
         self._ws.deliveries.run_due({})
+        self._ws.rest()
         self.settle()
         ws = self._ws
         if ws.event_clock.mode(ws.project.id) == "wall" and self.state["turns"] % _MINUTE_TURNS == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from noria.base.ids import CommitId
 from noria.data import Data
 from noria.data.records import Commit, Repository
 from noria.pipelines.execute import MODEL, TABLE
-from noria.pipelines.executors import ProcessExecutor
-from noria.pipelines.executors.protocol import Done, Lost
+from noria.pipelines.executors import SideWorker, TaskFailed
 from noria.pipelines.task import InputSpec, TaskSpec
 from noria.serving import Serving
 from noria.serving.records import Deployment
@@ -31,14 +30,12 @@ _MINUTES = 10
 class Replayer:
     """Computes predictions again. Nothing of the user's is loaded in this process."""
 
-    def __init__(
-        self, assets: Assets, data: Data, serving: Serving, training: Training, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, assets: Assets, data: Data, serving: Serving, training: Training, worker: SideWorker) -> None:
         self._assets = assets
         self._data = data
         self._serving = serving
         self._training = training
-        self._environment = environment
+        self._worker = worker
 
     def replay(self, predictions: Sequence[Captured], *, rows: int = 0) -> list[Replay]:
         """The predictions, computed again in bulk from the tables at their captured commits.
@@ -51,26 +48,25 @@ class Replayer:
         """
         rounds = _rounds(predictions)
         found: dict[int, Replay] = {}
-        executor = ProcessExecutor(1, environment=dict(self._environment))
-        try:
-            with tempfile.TemporaryDirectory(prefix="noria-trace-") as folder:
-                for number, places in enumerate(rounds):
-                    part = [predictions[n] for n in places]
-                    out = Path(folder) / str(number)
-                    out.mkdir()
-                    done = self._round(executor, part, rows, out)
-                    found.update(zip(places, done, strict=True))
-        finally:
-            executor.close()
+        with tempfile.TemporaryDirectory(prefix="noria-trace-") as folder:
+            for number, places in enumerate(rounds):
+                part = [predictions[n] for n in places]
+                out = Path(folder) / str(number)
+                out.mkdir()
+                found.update(zip(places, self._round(part, rows, out), strict=True))
         return [found[n] for n in range(len(predictions))]
 
-    def _round(self, executor: ProcessExecutor, part: list[Captured], rows: int, out: Path) -> list[Replay]:
+    def _round(self, part: list[Captured], rows: int, out: Path) -> list[Replay]:
         deployment = self._serving.deployment(part[0].deployment)
         package = self._training.package(self._assets.version(deployment.version_id))
         commits = self._commits(part[0].commits)
         spec = self._task(deployment, package, commits, part, rows, out)
-        executor.submit(spec)
-        answers = json.loads((out / _finished(executor, spec.attempt)).read_bytes())
+        try:
+            done = self._worker.run(spec)
+        except TaskFailed as error:
+            text = f"The prediction could not be computed again: {error.message}"
+            raise ReplayFailed(text, hint=error.hint) from None
+        answers = json.loads((out / done.outputs[0].path).read_bytes())
         by_table = {repository.name: commit.id for repository, commit in commits}
         return [_replay(p, package, answer, by_table) for p, answer in zip(part, answers, strict=True)]
 
@@ -123,23 +119,6 @@ def _rounds(predictions: Sequence[Captured]) -> list[list[int]]:
         turns[p.deployment, p.commits, p.entity] += 1
         groups[p.deployment, p.commits, turn].append(number)
     return list(groups.values())
-
-
-def _finished(executor: ProcessExecutor, attempt: str) -> str:
-    """Waits for a task; the name of its output's file."""
-    while True:
-        for event in executor.poll(1.0):
-            if event.attempt != attempt:
-                continue
-            if isinstance(event, Lost):
-                raise ReplayFailed(f"The prediction could not be computed again: {event.reason}.")
-            if isinstance(event, Done):
-                error = event.result.error
-                if error is not None:
-                    raise ReplayFailed(
-                        f"The prediction could not be computed again: {error['message']}", hint=error.get("hint", "")
-                    )
-                return event.result.outputs[0].path
 
 
 def _replay(prediction: Captured, package: Package, answer: dict[str, Any], commits: dict[str, CommitId]) -> Replay:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from noria.base.ids import CommitId, ProjectId, RunId, VersionId
 from noria.base.names import nearest
 from noria.data import Data
 from noria.db import Database
+from noria.pipelines.executors import SideWorker
 from noria.registry import Registry
 from noria.registry.records import ModelVersion
 from noria.serving import Serving
@@ -51,7 +51,7 @@ class Trace:
         tracking: Tracking,
         serving: Serving,
         training: Training,
-        environment: Mapping[str, str],
+        worker: SideWorker,
     ) -> None:
         self._db = db
         self._project_id = project_id
@@ -64,7 +64,7 @@ class Trace:
         self._tracking = tracking
         self._serving = serving
         self.predictions = Predictions(project_id, data)
-        self._replayer = Replayer(assets, data, serving, training, environment)
+        self._replayer = Replayer(assets, data, serving, training, worker)
 
     # ---- following
 

@@ -1,26 +1,32 @@
-"""``python -m noria.worker.train '<json>'``: one training from a code snapshot, started by a server's trigger.
+"""``python -m noria.worker.train``: trainings from one code snapshot, asked for by a server's triggers.
 
-The server itself never imports a project's code (decision 14). The last line of output says what came of it, as JSON.
+The server itself never imports a project's code (decision 14). Each line of the standard input asks for a training,
+each line of the output says what came of one, as JSON. Workers stay warm from one training to the next.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
 from noria.base.actor import Actor
 from noria.base.errors import NoriaError
+from noria.pipelines.executors import Executor, ProcessExecutor
 from noria.worker.__main__ import die_with_parent
 from noria.workspace import connect
 
 
-def train(asked: dict[str, Any]) -> dict[str, Any]:
+def train(asked: dict[str, Any], workers: Executor) -> dict[str, Any]:
     """Trains a model with its checks; returns the number of its version, and how each check went."""
     actor = Actor(name=f"trigger:{asked['trigger']}", automatic=asked["trigger"] not in ("manual", "drill"))
     with connect(asked["url"], project=asked["project"], root=asked["root"]) as ws:
-        name = asked["model"]
-        done = ws.pipelines.run([name], asked["params"], actor=actor, trigger=asked["trigger"], check=False)
+        name, inline = asked["model"], ws.source is not None and ws.source.executor == "inline"
+        executor = None if inline else workers
+        done = ws.pipelines.run(
+            [name], asked["params"], actor=actor, trigger=asked["trigger"], check=False, executor=executor
+        )
         result = done.steps[name]
         if result.action not in ("made", "reused"):
             first = next((s.error for s in done.steps.values() if s.error), None)
@@ -41,11 +47,17 @@ def train(asked: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     die_with_parent()
-    try:
-        answer = train(json.loads(sys.argv[1]))
-    except NoriaError as error:
-        answer = error.as_dict()
-    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+    out = os.fdopen(os.dup(1), "wb")  # the protocol; what the project's code prints goes elsewhere
+    os.dup2(2, 1)
+    workers = ProcessExecutor()
+    while line := sys.stdin.buffer.readline():
+        try:
+            answer = train(json.loads(line), workers)
+        except NoriaError as error:
+            answer = error.as_dict()
+        out.write(json.dumps(answer).encode() + b"\n")
+        out.flush()
+    workers.close()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import Any
 
 import polars as pl
@@ -122,38 +119,7 @@ class Candidates(Triggers):
             "params": candidate.params,
             "trigger": candidate.trigger,
         }
-        child = subprocess.Popen(
-            [sys.executable, "-m", "noria.worker.train", json.dumps(asked)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(self._s.environment),
-        )
-        try:
-            while True:
-                try:
-                    out, log = child.communicate(timeout=0.5)
-                    break
-                except subprocess.TimeoutExpired:
-                    if control.lost.is_set():
-                        raise Conflict("The training was taken over by another server.") from None
-        finally:
-            if child.poll() is None:
-                child.terminate()
-                child.wait()
-            for pipe in (child.stdout, child.stderr):
-                if pipe is not None:
-                    pipe.close()
-        try:
-            answer = json.loads(out.splitlines()[-1])
-        except (IndexError, ValueError):
-            text = log.decode(errors="replace").strip().splitlines()
-            last = text[-1] if text else ""
-            raise TrainingFailed(f"The training of {candidate.model} died with {child.returncode}: {last}") from None
-        if "error" in answer:
-            error = answer["error"]
-            raise TrainingFailed(error["message"], hint=error["hint"], details=error["details"])
-        return answer
+        return self._s.trainer.train(asked, control.lost.is_set)
 
     def _champion_number(self, candidate: Candidate) -> int | None:
         champion = self._champion_of(candidate)

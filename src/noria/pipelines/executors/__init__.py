@@ -5,6 +5,7 @@ from __future__ import annotations
 from noria.pipelines.executors.inline import InlineExecutor
 from noria.pipelines.executors.process import ProcessExecutor
 from noria.pipelines.executors.protocol import Capabilities, Done, Executor, Logged, Lost, Started
+from noria.pipelines.executors.side import SideWorker, TaskFailed
 
 __all__ = [
     "Capabilities",
@@ -14,5 +15,7 @@ __all__ = [
     "Logged",
     "Lost",
     "ProcessExecutor",
+    "SideWorker",
     "Started",
+    "TaskFailed",
 ]

@@ -25,6 +25,7 @@ from noria.pipelines import graph as graphs
 from noria.pipelines import queries, snapshot
 from noria.pipelines.declare.assets import Secret, Source
 from noria.pipelines.errors import CodeBroken
+from noria.pipelines.executors import SideWorker
 from noria.pipelines.graph import Graph, Node
 from noria.pipelines.identity import Identifier, Manifest, libs
 from noria.pipelines.identity.values import OpaqueError, describe
@@ -62,6 +63,7 @@ class Services:
     source: ProjectFile | None
     kinds: StepKinds
     environment: Mapping[str, str]
+    worker: SideWorker
     secret: Callable[[str], str | None]
 
 

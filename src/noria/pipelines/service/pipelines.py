@@ -18,8 +18,7 @@ from noria.pipelines import queries
 from noria.pipelines.declare.policies import Inert
 from noria.pipelines.errors import ComputeFailed, PipelineFailed
 from noria.pipelines.execute import TABLE, Output, read_output
-from noria.pipelines.executors import Executor, InlineExecutor, ProcessExecutor
-from noria.pipelines.executors.protocol import Done, Lost
+from noria.pipelines.executors import Executor, InlineExecutor, ProcessExecutor, TaskFailed
 from noria.pipelines.graph import Graph, Node
 from noria.pipelines.records import Definition, PipelineRun, StepResult
 from noria.pipelines.service.base import CodeVersions, entry_in_process
@@ -141,26 +140,17 @@ class Pipelines(Driver):
         Raises:
             ComputeFailed: the runner failed, or its process died.
         """
-        executor = ProcessExecutor(workers=1, environment=dict(self._s.environment))
         folder = Path(tempfile.mkdtemp(prefix="noria-compute-"))
         try:
             specs = [self.values.spec(slot, version, files=True) for slot, version in inputs.items()]
-            task = TaskSpec(attempt=name, asset=name, kind="compute", runner=runner, inputs=specs, spec=spec)
+            task = TaskSpec(attempt="", asset=name, kind="compute", runner=runner, inputs=specs, spec=spec)
             task.out = str(folder)
-            executor.submit(task)
-            while True:
-                for event in executor.poll(1.0):
-                    if isinstance(event, Lost):
-                        raise ComputeFailed(f"{name} could not be computed: {event.reason}.")
-                    if isinstance(event, Done) and not event.result.ok:
-                        error = event.result.error or {}
-                        raise ComputeFailed(
-                            f"{name} could not be computed: {error.get('message', '?')}", hint=error.get("hint", "")
-                        )
-                    if isinstance(event, Done):
-                        return [_held(read_output(o, folder)) for o in event.result.outputs]
+            try:
+                done = self._s.worker.run(task)
+            except TaskFailed as error:
+                raise ComputeFailed(f"{name} could not be computed: {error.message}", hint=error.hint) from None
+            return [_held(read_output(o, folder)) for o in done.outputs]
         finally:
-            executor.close()
             shutil.rmtree(folder, ignore_errors=True)
 
     # ---- values of assets
