@@ -28,6 +28,7 @@ from looped_shop import (
     poor,
     routed,
     serve,
+    version,
     world,
 )
 from sklearn.metrics import log_loss, roc_auc_score
@@ -410,3 +411,26 @@ def test_a_sample_is_random_but_the_same_for_the_same_seed(answered: tuple[Works
     first, again, other = (ws.monitoring.sample(ENDPOINT, 10, seed=s)["id"].to_list() for s in (1, 1, 2))
     assert first == again != other
     assert len(ws.monitoring.sample(ENDPOINT, 100)) == 29
+
+
+# ---- against another version
+
+
+def test_another_version_is_judged_on_what_was_asked(answered: tuple[Workspace, list[Captured]]) -> None:
+    ws, made = answered
+    take(ws, made)
+    ws.monitoring.process(ENDPOINT)
+    truth = joined(ws).select("id", "back")
+    (same,) = ws.monitoring.compare(ENDPOINT, version(ws, 1))
+    assert (same.n, same.labelled) == (30, 30)
+    assert same.metrics["answered"] == same.metrics["against"]
+    by_hand = joined(ws)
+    assert same.metrics["answered"]["log_loss"] == pytest.approx(log_loss(by_hand["back"], by_hand["score"]))
+    (other,) = ws.monitoring.compare(ENDPOINT, version(ws, 2))
+    assert other.metrics["answered"] == same.metrics["answered"]
+    assert other.metrics["against"] != same.metrics["against"]
+    assert other.positives == pytest.approx(truth["back"].mean())
+    before = ws.monitoring.truth(ENDPOINT).filter(~pl.col("entity").is_in([m.rows[0].entity for m in made]))
+    share = before["truth"].mean()
+    assert other.metrics["constant"]["log_loss"] == pytest.approx(log_loss(truth["back"], [share] * 30))
+    assert ws.monitoring.compare(ENDPOINT, version(ws, 2), since=START_MS + 5 * DAY) == []

@@ -67,8 +67,9 @@ def _show(shell: Shell, found: dict[str, Any], *, keep: bool) -> None:
         shell.say(f"  {test}: {missing}")
     shell.say("  ... noria scorecard shows all 28 tests")
     shell.say()
-    for back in found["rollbacks"]:
-        shell.say(f"rollback drill: {back['from']} -> {back['to']}")
+    for number, back in enumerate(found["rollbacks"]):
+        took = f" in {here['rollback_ms'][number]} ms" if number < len(here["rollback_ms"]) else ""
+        shell.say(f"rollback drill: {back['from']} -> {back['to']}{took}")
     shell.say(f"It took {found['seconds']['total']:.0f} s.")
     shell.say()
     if keep:

@@ -39,11 +39,11 @@ class Replay:
         self._drill = drill
         self._screen = screen
         live = world.flights.with_columns(__at=data.prediction_time())
-        self._flights = _by_hour(live, "__at", start, end)
+        self._flights = Pieces(live, "__at", "1h")
         # A landing or an observation of the hour before counts from the full hour on.
-        self._landings = _by_hour(world.landings, "published_at", start, end + HOUR)
-        self._weather = _by_hour(world.weather, "published_at", start, end + HOUR)
-        self._schedule = _by_day(live, start, end)
+        self._landings = Pieces(world.landings, "published_at", "1h")
+        self._weather = Pieces(world.weather, "published_at", "1h")
+        self._schedule = Pieces(live, "__at", "1d")
         self.predictions = 0
         self._drilled = False
 
@@ -86,17 +86,17 @@ class Replay:
     def _publish(self, at: datetime, *, first: bool) -> None:
         """What is known at ``at``; at midnight the day's schedule too. One transaction."""
         batches: dict[str, list[dict[str, Any]]] = {}
-        for name, frames in (("landings", self._landings), ("weather", self._weather)):
-            if at in frames:
-                batches[name] = data.as_rows(frames[at])
-        if first and at in self._schedule:
-            batches["flights"] = data.as_rows(self._schedule[at])
+        for name, pieces in (("landings", self._landings), ("weather", self._weather)):
+            if (found := pieces.of(at)) is not None:
+                batches[name] = data.as_rows(found)
+        if first and (found := self._schedule.of(at)) is not None and at < self._end:
+            batches["flights"] = data.as_rows(found)
         if batches:
             self._machine.post("/v1/rows", {"repositories": batches}, key=f"tick-{_text(at)}")
 
     def _predict(self, at: datetime, *, single: bool) -> None:
         """Every flight of the hour through the endpoint: one of them by itself, the others as a batch."""
-        found = self._flights.get(at)
+        found = self._flights.of(at)
         if found is None:
             return
         rows = data.as_rows(found)
@@ -139,21 +139,23 @@ class Replay:
 _OPEN: Final = ("training", "gating", "releasing")
 
 
-def _by_hour(frame: pl.DataFrame, column: str, start: datetime, end: datetime) -> dict[datetime, pl.DataFrame]:
-    """Rows by the hour in which ``column`` lies; the helper column is dropped."""
-    part = frame.filter(pl.col(column).is_between(start, end, closed="left"))
-    keyed = part.with_columns(__hour=pl.col(column).dt.truncate("1h"))
-    return {hour: _without(rows) for (hour,), rows in keyed.group_by("__hour", maintain_order=True)}  # type: ignore[misc]
+class Pieces:
+    """The rows of each hour, or day, of a table: slices of one sorted frame."""
 
+    def __init__(self, frame: pl.DataFrame, column: str, every: str) -> None:
+        self._frame = frame.sort(column, maintain_order=True)
+        starts = self._frame.select(pl.col(column).dt.truncate(every)).to_series().rle().struct.unnest()
+        ends = starts["len"].cum_sum()
+        spans = zip(starts["value"], (ends - starts["len"]).to_list(), starts["len"].to_list(), strict=True)
+        self._spans = {start: (offset, size) for start, offset, size in spans}
 
-def _by_day(frame: pl.DataFrame, start: datetime, end: datetime) -> dict[datetime, pl.DataFrame]:
-    part = frame.filter(pl.col("__at").is_between(start, end, closed="left"))
-    keyed = part.with_columns(__day=pl.col("__at").dt.truncate("1d"))
-    return {day: _without(rows) for (day,), rows in keyed.group_by("__day", maintain_order=True)}  # type: ignore[misc]
-
-
-def _without(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select([name for name in rows.columns if not name.startswith("__")])
+    def of(self, start: datetime) -> pl.DataFrame | None:
+        """The rows of the piece that begins then, without helper columns; None where there are none."""
+        span = self._spans.get(start)
+        if span is None:
+            return None
+        rows = self._frame.slice(*span)
+        return rows.select([name for name in rows.columns if not name.startswith("__")])
 
 
 def _text(at: datetime) -> str:

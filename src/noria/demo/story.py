@@ -49,6 +49,7 @@ class Story:
     machine: Machine = field(init=False)
     world: data.World = field(init=False)
     took: dict[str, float] = field(default_factory=dict[str, float])
+    _recomputed: int = 0
 
     def __post_init__(self) -> None:
         self.machine = Machine(self.folder)
@@ -64,7 +65,9 @@ class Story:
             with self._timed(title):
                 stage()
         with self._timed("Reading the records"):
-            found = summary.build(self.machine, self.plan.start, self.plan.end, ENDPOINT, MODEL, self.plan.recomputed)
+            found = summary.build(
+                self.machine, self.plan.start, self.plan.end, ENDPOINT, MODEL, self._asked(), self._recomputed
+            )
         found["seconds"] = {"total": round(time.monotonic() - started, 1), "stages": self.took}
         return found
 
@@ -171,6 +174,7 @@ class Story:
     def _recompute(self) -> None:
         self.machine.noria("run", "trip", "late")
         found = self.machine.noria("monitor", "skew", ENDPOINT, "--rows", str(self.plan.recomputed), accept=(0, 1))
+        self._recomputed = min(found["equal"], found["scores_equal"])
         self.screen.say(
             f"{found['equal']:,} of {found['rows']:,} with equal features, {found['scores_equal']:,} scores"
         )
@@ -180,6 +184,11 @@ class Story:
     def _trace(self) -> None:
         """One prediction back to its rows, one commit forward to what it touched; the score is kept as a version."""
         self.machine.noria("scorecard", MODEL, "--keep")
+
+    def _asked(self) -> list[str]:
+        """The flights that the endpoint was asked for."""
+        at = data.prediction_time()
+        return self.world.flights.filter((at >= self.plan.start) & (at < self.plan.end))["flight_id"].to_list()
 
     def _candidates(self) -> list[dict[str, Any]]:
         return self.machine.get(f"/v1/candidates?model={MODEL}")["items"]

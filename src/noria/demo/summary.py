@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import random
 from datetime import datetime
 from typing import Any, Final
 
-import polars as pl
-
 from noria.demo.machine import Machine
-from noria.training import metrics as m
-from noria.workspace import connect
 
 _KEPT: Final = ("kind", "promote", "roll_back", "mean", "days", "rows", "text")
 """What of a canary's verdict is the same in every run; counts of slow answers are not."""
 
 
+_SIDES: Final = {"with_loop": "answered", "without_loop": "against", "constant": "constant"}
+
+
 def build(
-    machine: Machine, start: datetime, end: datetime, endpoint: str, model: str, recomputed: int
+    machine: Machine, start: datetime, end: datetime, endpoint: str, model: str, asked: list[str], recomputed: int
 ) -> dict[str, Any]:
-    """The summary as one object; ``here`` holds what differs from one workspace to another."""
-    trace, commands = _trace(machine, endpoint)
+    """The summary as one object; ``here`` holds what differs from one workspace to another.
+
+    Args:
+        asked: the flights that the endpoint was asked for. recomputed: how many answers were computed again and equal.
+    """
+    trace, commands = _trace(machine, endpoint, asked)
     score, following = _scorecard(machine, model)
     candidates = [_candidate(c) for c in machine.get(f"/v1/candidates?model={model}")["items"]]
-    months, served, distinct = _months(machine, start, end, endpoint, model)
+    months = _months(machine, start, end, endpoint, candidates)
+    served = sum(month["n"] for month in months)
     return {
         "months": months,
         "candidates": candidates,
@@ -30,7 +35,7 @@ def build(
         "rollbacks": _rollbacks(machine),
         "refused_batches": len(machine.get("/v1/quarantine")["items"]),
         "predictions_served": served,
-        "lost_predictions": distinct - served,
+        "lost_predictions": len(asked) - served,
         "recomputed": recomputed,
         "trace": trace,
         "scorecard": score,
@@ -40,16 +45,17 @@ def build(
             "workspace": str(machine.folder),
             "commands": commands,
             "next": following,
+            "rollback_ms": [e["payload"]["ms"] for e in _drills(machine, "endpoint.rolled_back")],
         },
     }
 
 
-def _trace(machine: Machine, endpoint: str) -> tuple[dict[str, Any], list[str]]:
+def _trace(machine: Machine, endpoint: str, asked: list[str]) -> tuple[dict[str, Any], list[str]]:
     """One prediction back to the rows, and one commit of landings forward to what it touched; names only, no ids."""
-    with connect(machine.folder) as ws:
-        thing = ws.monitoring.sample(endpoint, 1, seed=7)["id"][0]
-        repository = ws.data.get(ws.project.id, "landings")
-        first = ws.data.log(repository, limit=100_000)[-1].id
+    thing = random.Random(7).choice(asked)  # noqa: S311 - the same one in every run, chosen by nobody
+    newest = machine.get("/v1/data/landings/log?limit=1")["items"][0]
+    oldest = f"main~{newest['generation'] - 1}"
+    first = machine.get(f"/v1/data/landings/log?limit=1&ref={oldest}")["items"][0]["id"]
     back = machine.get(f"/v1/trace?thing={endpoint}/{thing}&rows=1")["backward"]
     forth = machine.get(f"/v1/trace?thing={first}&rows=0")["forward"]
     found = {
@@ -105,59 +111,39 @@ def _gate(found: dict[str, Any]) -> dict[str, Any]:
     return {k: details[k] for k in ("gain", "low", "high", "chance", "n", "days", "values") if k in details}
 
 
+def _drills(machine: Machine, kind: str) -> list[dict[str, Any]]:
+    events = machine.get(f"/v1/events?types={kind}&limit=1000")["items"]
+    return [e for e in events if e["payload"].get("drill")]
+
+
 def _rollbacks(machine: Machine) -> list[dict[str, Any]]:
-    events = machine.get("/v1/events?types=champion.changed&limit=1000")["items"]
     return [
         {"from": e["payload"]["before"], "to": e["payload"]["model"], "drill": True}
-        for e in events
-        if e["payload"].get("drill")
+        for e in _drills(machine, "champion.changed")
     ]
 
 
 def _months(
-    machine: Machine, start: datetime, end: datetime, endpoint: str, model: str
-) -> tuple[list[dict[str, Any]], int, int]:
-    """(each month with the loop, without it and of a constant; answered predictions; flights that were asked for).
+    machine: Machine, start: datetime, end: datetime, endpoint: str, candidates: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Each month with the loop, without it and of a constant.
 
-    Without the loop: the first champion scores the whole year in bulk. The constant is the share of late flights
-    among those that it learned from.
+    Without the loop: the first champion answers the whole year. The constant is the share of late flights among those
+    before the first answer.
     """
-    with connect(machine.folder) as ws:
-        joined = ws.monitoring.joined(endpoint).filter(pl.col("answered"))
-        first = ws.registry.version(ws.project.id, model, 1)
-        champion = next(c for c in ws.delivery.candidates(model=model) if c.state == "promoted")
-        assert champion.number is not None
-        first = ws.registry.version(ws.project.id, model, champion.number)
-        package = ws.training.package_of(first)
-        features = ws.pipelines.current(package.features.name)
-        scores = ws.training.score(ws.training.version_of(first), features)
-        key = list(package.features.spine.key)
-        entities = ws.monitoring.entities(scores.select(key))
-        without = scores.select(without="score").with_columns(pl.Series("entity", entities, dtype=pl.String))
-        truth = ws.monitoring.truth(endpoint)
-        before = scores.select("_at").with_columns(pl.Series("entity", entities, dtype=pl.String))
-        early = before.filter(pl.col("_at") < start).join(truth, on="entity", how="inner")
-        asked = scores.filter(pl.col("_at").is_between(start, end, closed="left"))
-    constant = early["truth"].mean()
-    rows = joined.filter(pl.col("truth").is_not_null()).join(without, on="entity", how="inner", maintain_order="left")
-    made: list[dict[str, Any]] = []
-    totals = joined.group_by(pl.col("at").dt.strftime("%Y-%m").alias("month")).len()
-    sizes = dict(totals.iter_rows())
-    for (month,), part in rows.group_by(pl.col("at").dt.strftime("%Y-%m").alias("month"), maintain_order=True):
-        y = part["truth"].to_numpy()
-        made.append(
-            {
-                "month": month,
-                "n": sizes[month],
-                "labelled": len(part),
-                "late": round(float(y.mean()), 4),
-                "with_loop": _scores(y, part["score"].to_numpy()),
-                "without_loop": _scores(y, part["without"].to_numpy()),
-                "constant": _scores(y, y * 0 + constant),
-            }
-        )
-    return sorted(made, key=lambda x: x["month"]), joined["id"].n_unique(), len(asked)
-
-
-def _scores(y: Any, p: Any) -> dict[str, float]:
-    return {name: round(m.METRICS[name].score(y, p), 4) for name in ("log_loss", "roc_auc")}
+    first = next(c["model"] for c in candidates if c["state"] == "promoted")
+    span = f"since={start:%Y-%m-%dT%H:%M:%SZ}&until={end:%Y-%m-%dT%H:%M:%SZ}"
+    found = machine.get(f"/v1/monitor/{endpoint}/compare?against={first}&by=month&{span}")["items"]
+    return [
+        {
+            "month": month["start"][:7],
+            "n": month["n"],
+            "labelled": month["labelled"],
+            "late": round(month["positives"], 4),
+            **{
+                name: {metric: round(value, 4) for metric, value in month["metrics"][side].items()}
+                for name, side in _SIDES.items()
+            },
+        }
+        for month in found
+    ]

@@ -98,7 +98,7 @@ def _seq(own: sqlite3.Connection) -> int:
     return seq or 0
 
 
-def _put(own: sqlite3.Connection, rows: Sequence[Slice], uses: list[OnlineUse], seq: int) -> None:
+def _put(own: sqlite3.Connection, rows: Sequence[Slice], uses: Sequence[OnlineUse], seq: int) -> None:
     own.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", rows)
     own.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?, ?, ?)", uses)
     own.execute("DELETE FROM state")

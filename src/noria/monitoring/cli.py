@@ -82,6 +82,35 @@ def _interval(found: dict[str, float | None]) -> str:
 
 @monitor.command()
 @click.argument("endpoint")
+@click.argument("model")
+@click.option("--by", type=_SPANS, default="month", help="How to divide event time.")
+@click.option("--since", metavar="TIME")
+@click.option("--until", metavar="TIME")
+@click.pass_obj
+def compare(shell: Shell, endpoint: str, model: str, by: str, since: str | None, until: str | None) -> None:
+    """Show what MODEL (name/3, name@alias) would have answered to the same requests, beside what was answered."""
+    ws = shell.ws
+    ws.serving.get(endpoint)
+    first, last = w.span(since, until)
+    other = ws.registry.resolve(ws.project.id, model)
+    with shell.progress(f"{other.name} scores what was asked"):
+        found = [w.compared_out(c) for c in ws.monitoring.compare(endpoint, other, by=by, since=first, until=last)]
+    pairs = [(side, name) for side, values in (found[0].metrics if found else {}).items() for name in values]
+
+    def human() -> None:
+        columns = ["from", "answered", "truth", "positive", *(f"{name} {side}" for side, name in pairs)]
+        rows = [
+            [c.start[:10], c.n, c.labelled, f"{c.positives:.1%}",
+             *(_number(c.metrics.get(side, {}).get(name)) for side, name in pairs)]
+            for c in found
+        ]  # fmt: skip
+        shell.table(columns, rows, right=columns[1:])
+
+    shell.emit([_plain(c) for c in found], human)
+
+
+@monitor.command()
+@click.argument("endpoint")
 @click.option("--since", metavar="TIME")
 @click.option("--until", metavar="TIME")
 @click.option("--deployment", type=int, help="Another deployment than the champion's.")

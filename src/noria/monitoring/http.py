@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from noria.base.errors import Invalid
+from noria.base.ids import ProjectId
 from noria.http import Call, Route
 from noria.monitoring import wire as w
 from noria.monitoring.service import Monitoring
+from noria.registry import Registry
 from noria.serving.service import Serving
 
 _SPANS = ("all", "month", "week", "day")
@@ -14,9 +16,11 @@ _SPANS = ("all", "month", "week", "day")
 class MonitoringRoutes:
     """Handlers of the room; each is one verb."""
 
-    def __init__(self, monitoring: Monitoring, serving: Serving) -> None:
+    def __init__(self, monitoring: Monitoring, serving: Serving, registry: Registry, project_id: ProjectId) -> None:
         self._monitoring = monitoring
         self._serving = serving
+        self._registry = registry
+        self._project_id = project_id
 
     def windows(self, call: Call) -> w.WindowPage:
         query: w.SpanQuery = call.query
@@ -35,6 +39,16 @@ class MonitoringRoutes:
         )
         return w.AccuracyPage([w.accuracy_out(x) for x in found])
 
+    def compare(self, call: Call) -> w.ComparedPage:
+        query: w.CompareQuery = call.query
+        if query.by not in _SPANS:
+            raise Invalid(f"by={query.by!r} is not a span.", hint=", ".join(_SPANS))
+        self._serving.get(call.path["name"])
+        since, until = w.span(query.since, query.until)
+        model = self._registry.resolve(self._project_id, query.against)
+        found = self._monitoring.compare(call.path["name"], model, by=query.by, since=since, until=until)
+        return w.ComparedPage([w.compared_out(x) for x in found])
+
     def drift(self, call: Call) -> w.DriftReport:
         query: w.SpanQuery = call.query
         since, until = w.span(query.since, query.until)
@@ -46,8 +60,8 @@ class MonitoringRoutes:
         return w.AlertPage([w.alert_out(a) for a in found])
 
 
-def routes(monitoring: Monitoring, serving: Serving) -> list[Route]:
-    r = MonitoringRoutes(monitoring, serving)
+def routes(monitoring: Monitoring, serving: Serving, registry: Registry, project_id: ProjectId) -> list[Route]:
+    r = MonitoringRoutes(monitoring, serving, registry, project_id)
     one = "/v1/monitor/{name}"
     return [
         Route(
@@ -69,6 +83,16 @@ def routes(monitoring: Monitoring, serving: Serving) -> list[Route]:
             query=w.AccuracyQuery,
             answer=w.AccuracyPage,
             cli="noria monitor accuracy NAME",
+        ),
+        Route(
+            method="GET",
+            path=one + "/compare",
+            handler=r.compare,
+            permission="monitor.read",
+            summary="Show what another model version would have answered to the same requests.",
+            query=w.CompareQuery,
+            answer=w.ComparedPage,
+            cli="noria monitor compare NAME MODEL",
         ),
         Route(
             method="GET",

@@ -63,6 +63,22 @@ class DriftOf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What was answered beside what another version would have answered, for a stretch of event time.
+
+    Attributes:
+        n: requests answered; labelled: those of which both have a score, and the truth is known.
+        metrics: ``answered``, ``against`` and ``constant`` -> metric -> value.
+    """
+
+    start: int
+    n: int
+    labelled: int
+    positives: float
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
     """What turned out to be so, for a stretch of event time.
 

@@ -21,10 +21,12 @@ from noria.db import Database
 from noria.labels.records import KNOWN, LabelSpec
 from noria.monitoring import queries, skew, windows
 from noria.monitoring import tables as t
+from noria.monitoring.against import against
 from noria.monitoring.drift import column_drift, missing_share, score_drift
 from noria.monitoring.labeller import Labeller
-from noria.monitoring.records import Accuracy, Alert, Drift, DriftOf, Window
+from noria.monitoring.records import Accuracy, Alert, Compared, Drift, DriftOf, Window
 from noria.pipelines.service import Pipelines
+from noria.registry.records import ModelVersion
 from noria.serving.ingest import Ingest, repository_name
 from noria.serving.records import Deployment, Endpoint
 from noria.serving.service import Serving
@@ -370,6 +372,27 @@ class Monitoring:
         right = frame.filter(pl.col("deployment") == second).select("id", second="score")
         return left.join(right, on="id", how="inner", maintain_order="left").sort("at", "id")
 
+    def compare(
+        self, endpoint: str, model: ModelVersion, *, by: str = "all", since: int | None = None, until: int | None = None
+    ) -> list[Compared]:
+        """What was answered, beside what another version would have answered to the same requests.
+
+        The other version scores the features table as it is now, which has to hold the rows (``noria run FEATURES``).
+        The constant is the mean truth of the rows before the first answer.
+        """
+        frame = self.joined(endpoint, since, until).filter(pl.col("answered"))
+        if not len(frame):
+            return []
+        package = self._training.package_of(model)
+        features = self._pipelines.current(package.features.name)
+        scores = self._training.score(self._training.version_of(model), features)
+        key = list(package.features.spine.key)
+        entities = pl.Series("entity", _entities(scores.select(key)), dtype=pl.String)
+        other = pl.DataFrame([entities, scores["score"].alias("other"), scores["_at"]])
+        before = other.filter(pl.col("_at") < frame["at"].min()).join(self.truth(endpoint), on="entity", how="inner")
+        constant: Any = before["truth"].mean()
+        return against(frame, other.select("entity", "other"), constant, by, list(package.metrics))
+
     # ---- checks and alerts
 
     def check_inputs(self, endpoint: Endpoint, start: int) -> list[dict[str, Any]]:
@@ -452,9 +475,9 @@ class Monitoring:
             version = self._pipelines.current(package.features.name)
             mine = frame.filter(pl.col("deployment") == number)
             bulk = self._pipelines.value(package.features.name)
-            scores = self._training.score(self._training.version_at(deployment.version_id), version)
-            key = list(package.features.spine.key)
-            names = package.columns.names
+            key, names = list(package.features.spine.key), package.columns.names
+            keys = [msgspec.json.decode(entity) for entity in mine["entity"].to_list()]
+            scores = self._training.score(self._training.version_at(deployment.version_id), version, keys=keys)
             found = skew.compare(mine, bulk, scores, key, names)
             equal_rows += found.equal
             equal_scores += found.scores

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import polars as pl
+
+from noria.training.keys import with_keys
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -33,17 +37,10 @@ def compare(
     Both sides are compared as the JSON that the capture writes: a float's shortest text is its bits.
     """
     whole = bulk.join(scores.select(*key, __score="score"), on=key, how="inner", maintain_order="left")
-    wanted = pl.DataFrame(
-        [_decode(text) for text in captured["entity"].to_list()],
-        schema={name: whole.schema[name] if whole.schema[name] == pl.String else None for name in key},
-        orient="row",
-        strict=False,
-    )
+    keys = [_decode(text) for text in captured["entity"].to_list()]
     found = {
         _encode(list(row[: len(key)])).decode(): row[len(key) :]
-        for row in whole.join(_typed(wanted, whole, key), on=key, how="semi")
-        .select(*key, *names, "__score")
-        .iter_rows()
+        for row in with_keys(whole, key, keys).select(*key, *names, "__score").iter_rows()
     }
     equal, same_scores, absent = 0, 0, 0
     wrong: dict[str, int] = {}
@@ -59,15 +56,3 @@ def compare(
         equal += not bad
         same_scores += score == row[-1]
     return Compared(equal=equal, scores=same_scores, absent=absent, wrong=wrong)
-
-
-def _typed(wanted: pl.DataFrame, whole: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    casts: list[pl.Expr] = []
-    for name in key:
-        kind = whole.schema[name]
-        if wanted.schema[name] == pl.String and isinstance(kind, pl.Datetime):
-            text = pl.col(name).str.to_datetime(time_unit=kind.time_unit, time_zone=kind.time_zone, strict=False)
-            casts.append(text)
-        else:
-            casts.append(pl.col(name).cast(kind))
-    return wanted.with_columns(casts)

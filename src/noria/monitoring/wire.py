@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from noria.base.times import parse_time, to_text
-from noria.monitoring.records import Accuracy, Alert, Drift, DriftOf, Window
+from noria.monitoring.records import Accuracy, Alert, Compared, Drift, DriftOf, Window
 
 
 class WindowOut(msgspec.Struct):
@@ -62,6 +62,18 @@ class AccuracyPage(msgspec.Struct):
     items: list[AccuracyOut]
 
 
+class ComparedOut(msgspec.Struct):
+    start: str
+    n: int
+    labelled: int
+    positives: float
+    metrics: dict[str, dict[str, float | None]]
+
+
+class ComparedPage(msgspec.Struct):
+    items: list[ComparedOut]
+
+
 class AlertOut(msgspec.Struct):
     id: int
     endpoint: str
@@ -81,6 +93,13 @@ class SpanQuery(msgspec.Struct, forbid_unknown_fields=True):
     since: str | None = None
     until: str | None = None
     deployment: int | None = None
+
+
+class CompareQuery(msgspec.Struct, forbid_unknown_fields=True):
+    against: str
+    by: str = "all"
+    since: str | None = None
+    until: str | None = None
 
 
 class AccuracyQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -129,6 +148,16 @@ def accuracy_out(a: Accuracy) -> AccuracyOut:
         coverage=a.coverage,
         positives=a.positives,
         metrics={name: {k: _number(v) for k, v in found.items()} for name, found in a.metrics.items()},
+    )
+
+
+def compared_out(c: Compared) -> ComparedOut:
+    return ComparedOut(
+        start=to_text(c.start),
+        n=c.n,
+        labelled=c.labelled,
+        positives=c.positives,
+        metrics={side: {k: _number(v) for k, v in found.items()} for side, found in c.metrics.items()},
     )
 
 

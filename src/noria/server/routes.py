@@ -113,7 +113,7 @@ def all_routes(ws: Workspace, loop: Loop | None = None, endpoints: str | None = 
         *pipelines_http.routes(ws.pipelines, ws.assets, ws.jobs, project),
         *tracking_http.routes(ws.tracking, ws.assets, project),
         *delivery_http.routes(ws.delivery, ws.registry, project),
-        *monitoring_http.routes(ws.monitoring, ws.serving),
+        *monitoring_http.routes(ws.monitoring, ws.serving, ws.registry, ws.project.id),
         *registry_http.routes(ws.registry, project),
         *serving_http.routes(ws.serving, ws.registry, project),
         *scorecard_http.routes(ws.scorecard),

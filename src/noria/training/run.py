@@ -20,6 +20,7 @@ from noria.pipelines.runners import arguments
 from noria.training import baselines, metrics, models, package, reference
 from noria.training.errors import TooFewRows, TrainingInvalid
 from noria.training.evaluation import PART, SCORE, TRUTH, Evaluation, days_of, importance, judge
+from noria.training.keys import with_keys
 from noria.training.metrics import Metric
 from noria.training.rows import Columns, columns_of, conform, make
 from noria.training.splitting import Parts, split
@@ -249,16 +250,18 @@ def run_check(task: Task) -> list[Output]:
 
 
 def run_score(task: Task) -> list[Output]:
-    """Scores every row of a features table with a model: what gates and batch predictions are made of.
+    """Scores the rows of a features table with a model: what gates and batch predictions are made of.
 
     Inputs: ``model`` (a package) and ``features`` (a table); output: key, ``_at``, ``score``.
     """
     found, predict = package.load(task.load("model"))
     frame = task.load("features")
-    wanted = task.spec.spec.get("at_from")
+    wanted, keys = task.spec.spec.get("at_from"), task.spec.spec.get("keys")
+    key = list(found.features.spine.key)
     if wanted is not None:
         frame = frame.filter(pl.col(AT).dt.epoch("ms") > wanted)
+    if keys is not None:
+        frame = with_keys(frame, key, keys)
     scores = predict(conform(frame.select(found.columns.names), found.columns))
-    key = list(found.features.spine.key)
     made = frame.select(*key, AT).with_columns(pl.Series(SCORE, scores))
     return [Output(slot="", kind=TABLE, value=made, meta={"key": key})]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,18 +263,27 @@ class Training:
     def reference(self, version: Version) -> dict[str, Any]:
         return package.reference(self._pipelines.values.materialise(version))
 
-    def score(self, model: Version, features: Version, *, at_from: int | None = None) -> pl.DataFrame:
-        """Scores every row of a features table with a model, in bulk, in a process of its own.
+    def score(
+        self,
+        model: Version,
+        features: Version,
+        *,
+        at_from: int | None = None,
+        keys: Sequence[Sequence[Any]] | None = None,
+    ) -> pl.DataFrame:
+        """Scores the rows of a features table with a model, in bulk, in a process of its own.
 
         Args:
             at_from: only rows with a later moment (event time, milliseconds).
+            keys: only rows with one of these keys, as plain values.
 
         Returns:
             the key, ``_at`` and ``score``.
         """
         inputs = {"model": model, "features": features}
         name = f"score-{model.digest.hex[:12]}"
-        (made,) = self._pipelines.compute(name, "noria.training.run:run_score", inputs, {"at_from": at_from})
+        spec = {"at_from": at_from, "keys": None if keys is None else [list(key) for key in keys]}
+        (made,) = self._pipelines.compute(name, "noria.training.run:run_score", inputs, spec)
         return made.value
 
     def evaluation(self, model: ModelVersion) -> Evaluation:

@@ -116,6 +116,7 @@ class Delivery(Releases):
         details = {"endpoint": endpoint_name, "before": before, "after": after, "ms": took, "drill": drill}
         with self._s.changes.begin("delivery.rolled_back", self._project_id, actor) as change:
             change.note(endpoint_name, **details)
+            change.event("endpoint.rolled_back", endpoint_name, details)
             self._s.evidence.record(
                 change, "rollback", endpoint_name, passed=info is not None, evaluator=EVALUATOR, details=details
             )
