@@ -17,6 +17,10 @@ from pathlib import Path
 import psutil
 
 
+_EVERY = 3.0
+"""Seconds between two looks: the kernel walks all pages of all processes for one, which is a twentieth of a core."""
+
+
 def memory(folder: Path, demo: int) -> int:
     """Bytes that the demo's processes hold now."""
     roots = [demo]
@@ -52,7 +56,7 @@ def main() -> None:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(1.0):
+        while not ended.wait(_EVERY):
             peak[0] = max(peak[0], memory(folder, process.pid))
 
     watcher = threading.Thread(target=watch)

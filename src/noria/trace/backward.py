@@ -83,17 +83,16 @@ class Backward:
         return Node(kind="request", id=prediction.entity, facts=json.loads(prediction.request))
 
     def _rows(self, prediction: Captured, replay: Replay | None) -> list[Node]:
-        """The captured commits, each with the rows that were found there."""
+        """The captured commits by the name of their table, each with the rows that were found there."""
         used: dict[str, list[UsedRows]] = {}
-        for found in () if replay is None else replay.used:
-            if found.commit is not None:
-                used.setdefault(found.commit, []).append(found)
-        made: list[Node] = []
-        for commit_id in prediction.commits:
-            repository, commit = self._data.commit_by_id(CommitId(commit_id))
-            below = tuple(_used(u) for u in used.get(commit_id, ()))
-            made.append(self.commit(repository, commit, below))
-        return made
+        for rows in () if replay is None else replay.used:
+            if rows.commit is not None:
+                used.setdefault(rows.commit, []).append(rows)
+        found = [self._data.commit_by_id(CommitId(commit_id)) for commit_id in prediction.commits]
+        return [
+            self.commit(repository, commit, tuple(_used(u) for u in used.get(commit.id, ())))
+            for repository, commit in sorted(found, key=lambda pair: pair[0].name)
+        ]
 
     def endpoint(self, name: str) -> Node:
         """An endpoint with what stands behind it now."""
