@@ -66,10 +66,6 @@ def test_the_loop_turns(undisturbed: dict[str, Any], places: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.xfail(
-    strict=False,
-    reason="nothing is lost and the demo ends, but points of the scorecard differ (it counts evidence): not mended yet",
-)
 def test_five_kills_change_nothing(undisturbed: dict[str, Any], places: Path) -> None:
     """The demo, its commands, or its server are killed at random points; the summary is the same to the byte."""
     folder = places / "killed"
@@ -91,7 +87,9 @@ def test_five_kills_change_nothing(undisturbed: dict[str, Any], places: Path) ->
             process.communicate()
     done = subprocess.run([*DEMO, "--folder", str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert _comparable(json.loads(done.stdout)) == _comparable(undisturbed)
+    found = json.loads(done.stdout)
+    slower = found["scorecard"]["tests"]["Mo6"] != undisturbed["scorecard"]["tests"]["Mo6"]
+    assert _comparable(found, slower) == _comparable(undisturbed, slower)
 
 
 def _kill_server(folder: Path) -> None:
@@ -103,10 +101,15 @@ def _kill_server(folder: Path) -> None:
     time.sleep(0.2)
 
 
-def _comparable(found: dict[str, Any]) -> str:
-    """The summary without seconds, ids and timings (one test of the scorecard judges latencies)."""
+def _comparable(found: dict[str, Any], slower: bool) -> str:
+    """The summary without seconds, ids and timings.
+
+    One test of the scorecard, Mo6, judges latencies: where its points differ (``slower``), what they count in is left
+    out.
+    """
     kept = {name: value for name, value in found.items() if name not in ("seconds", "here")}
-    kept["scorecard"] = {"tests": {k: v for k, v in found["scorecard"]["tests"].items() if k != "Mo6"}}
+    if slower:
+        kept["scorecard"] = {"tests": {k: v for k, v in found["scorecard"]["tests"].items() if k != "Mo6"}}
     return json.dumps(kept, sort_keys=True)
 
 
