@@ -6,16 +6,16 @@ LightGBM: its own text format. scikit-learn: skops, with a reviewed list of type
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from noria.base.errors import MissingExtra
 from noria.training.errors import ModelUnfit, PackageDamaged
 from noria.training.rows import Columns, to_matrix, to_pandas
+from noria.training.trusted import TRUSTED
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 LIGHTGBM, SKLEARN, CONSTANT = "lightgbm", "sklearn", "constant"
-_TRUSTED_MODULES: Final = ("sklearn.", "numpy", "scipy.sparse", "pandas.core.dtypes.", "builtins", "collections")
-"""Where the types of a stored scikit-learn model may come from. Everything else is refused, by name."""
 
 
 class Predictor(Protocol):
@@ -121,18 +119,24 @@ def _save_sklearn(model: Any, folder: Path) -> Stored:
         raise MissingExtra("skops", "ml", "Storing a scikit-learn model") from None
     path = folder / "model.skops"
     sio.dump(model, path)
-    _check_types(path, sio, lambda name: False)
+    try:
+        _check_types(path, sio)
+    except ModelUnfit:
+        path.unlink()
+        raise
     return Stored(flavor=SKLEARN, file="model.skops", trust="A", library="scikit-learn", version=sklearn.__version__)
 
 
-def _check_types(path: Path, sio: Any, first_party: Callable[[str], bool]) -> list[str]:
-    """The types that skops does not trust by itself, all of them on our list or of the run's own code."""
+def _check_types(path: Path, sio: Any) -> list[str]:
+    """The types and functions that skops does not trust by itself, all of them on our list."""
     found = sio.get_untrusted_types(file=path)
-    refused = [t for t in found if not t.startswith(_TRUSTED_MODULES) and not first_party(t)]
+    refused = [t for t in found if t not in TRUSTED]
     if refused:
         raise ModelUnfit(
-            f"The model holds the type {refused[0]}, which is not stored safely.",
-            hint="Use scikit-learn's own transformers; FunctionTransformer and classes of your own come later.",
+            f"The model holds {', '.join(refused[:3])}, which is not stored safely: it could run code when the model "
+            "is loaded or asked.",
+            hint="Use scikit-learn's own transformers and estimators. What a FunctionTransformer or a class of your "
+            "own would do belongs into the features function.",
             details={"types": refused},
         )
     return list(found)
@@ -152,7 +156,7 @@ def load(folder: Path, stored: Stored, task: str, columns: Columns) -> Predictor
             import skops.io as sio
         except ImportError:
             raise MissingExtra("skops", "ml", "This model") from None
-        trusted = _check_types(path, sio, lambda name: False)
+        trusted = _check_types(path, sio)
         return _sklearn_predictor(sio.load(path, trusted=trusted), task, columns)
     if stored.flavor == CONSTANT:
         value = float(json.loads(path.read_text())["value"])
