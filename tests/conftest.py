@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import socket
+import subprocess
 import sys
+import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,6 +80,71 @@ def postgres_url(postgres_server: Any) -> Iterator[str]:
     yield base.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
     with psycopg.connect(uri, autocommit=True) as conn:
         conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class S3Server:
+    """A SeaweedFS on loopback, with all that it needs to be asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": "noria",
+            "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests",
+            "AWS_REGION": "us-east-1",
+        }
+        who = {"accessKey": "noria", "secretKey": "a-secret-of-the-tests"}
+        rights = {"name": "noria", "credentials": [who], "actions": ["Admin", "Read", "Write", "List"]}
+        (folder / "s3.json").write_text(json.dumps({"identities": [rights]}))
+        self._folder = folder
+        for _ in range(3):  # a port that was free can be taken before the server has it
+            if self._start():
+                return
+        raise RuntimeError("the S3 server does not start: " + (folder / "log").read_text()[-2000:])
+
+    def _start(self) -> bool:
+        names = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"]
+        ports = dict(zip([*names, "s3.port", "s3.port.grpc"], free_ports(8), strict=True))
+        folder = self._folder
+        command = [str(Path(sys.executable).with_name("weed")), "server", "-filer", "-s3", f"-dir={folder}"]
+        command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}", "-volume.max=8"]
+        command += ["-master.volumeSizeLimitMB=64", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        command += [f"-s3.localSocket={folder / 's3.sock'}", f"-filer.localSocket={folder / 'filer.sock'}"]
+        command += [f"-{name}={port}" for name, port in ports.items()]
+        with (folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                command, cwd=folder, stdout=log, stderr=log, env={"HOME": str(folder), "PATH": os.defpath}
+            )
+        self.environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{ports['s3.port']}"
+        for _ in range(600):
+            if self._process.poll() is not None:
+                return False
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(self.environment["AWS_ENDPOINT_URL"] + "/healthz"),
+            ):
+                return True
+            time.sleep(0.1)
+        self.close()
+        return False
+
+    def close(self) -> None:
+        self._process.kill()  # an orderly end takes it seconds, and nothing that it holds is kept
+        self._process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that are free now, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
