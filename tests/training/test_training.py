@@ -153,7 +153,7 @@ def test_a_loaded_package_gives_the_very_same_scores(project, name: str) -> None
         assert single == evaluation.frame["score"].head(25).to_list()
     kept = package.sample(folder)
     assert predict(rows.conform(pl.DataFrame(kept["features"]), made.columns)).tolist() == pytest.approx(kept["scores"])
-    assert {p.suffix for p in folder.iterdir()} <= {"", ".json", ".lgb", ".skops"}
+    assert {p.suffix for p in folder.iterdir()} <= {"", ".json", ".lgb", ".skops", ".txt", ".yaml"}
 
 
 @pytest.mark.parametrize("name", ["model.lgb", "noria.json", "reference.json"])

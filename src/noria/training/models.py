@@ -142,6 +142,13 @@ def _check_types(path: Path, sio: Any) -> list[str]:
     return list(found)
 
 
+def trusted_types(path: Path) -> list[str]:
+    """What MLflow's own flavor for scikit-learn has to be told to trust in a file that ``save`` has written."""
+    import skops.io as sio
+
+    return _check_types(path, sio)
+
+
 def load(folder: Path, stored: Stored, task: str, columns: Columns) -> Predictor:
     """Loads a stored model; only ever in a worker process. The caller has verified the digests of the files."""
     path = folder / stored.file

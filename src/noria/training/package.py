@@ -1,6 +1,8 @@
 """The model package: a folder that plain MLflow loads, with everything that serving and monitoring need beside it.
 
-MLmodel               MLflow's description (YAML; written as JSON, which is YAML)
+MLmodel               MLflow's description (YAML; written as JSON, which is YAML), with signature
+input_example.json    rows as MLflow's clients send them, also as serving_input_example.json
+requirements.txt      what MLflow needs to load it, with python_env.yaml: noria and the model's library
 model.lgb|model.skops the model itself
 noria.json            signature, levels, feature version, training window, trust class, digest of each file
 reference.json        the distribution of scores and features on held-out rows, for drift
@@ -9,12 +11,15 @@ sample.json           source rows and the score of each, for warming up and chec
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import blake3
+import polars as pl
 
 from noria.features.function import FeatureSpec
 from noria.training import models
@@ -23,6 +28,8 @@ from noria.training.models import Predictor, Stored
 from noria.training.rows import Columns
 
 FORMAT: Final = 1
+_EXAMPLE: Final = 5
+"""Rows of the input example."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +87,7 @@ def write(folder: Path, package: Package, reference: dict[str, Any], sample: dic
     """Writes everything but the model file, which lies in the folder already."""
     (folder / "reference.json").write_text(json.dumps(reference), encoding="utf-8")
     (folder / "sample.json").write_text(json.dumps(sample), encoding="utf-8")
-    (folder / "MLmodel").write_text(json.dumps(_mlmodel(package), indent=1), encoding="utf-8")
+    _write_for_mlflow(folder, package, sample)
     digests = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
     value = {**package.as_value(), "files": digests}
     (folder / "noria.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
@@ -144,42 +151,83 @@ def sample(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "sample.json").read_text(encoding="utf-8"))
 
 
-def _mlmodel(package: Package) -> dict[str, Any]:
-    """MLflow's description: a flavor of the library, and the generic one that ``mlflow.pyfunc.load_model`` reads."""
+def _write_for_mlflow(folder: Path, package: Package, sample: dict[str, Any]) -> None:
+    """MLflow's files: its description, an example of what a model is asked, and what it takes to load the model."""
+    names = package.columns.names
+    example = {"columns": names, "data": [[row.get(name) for name in names] for row in sample["features"][:_EXAMPLE]]}
+    needs = [f"noria[ml]=={importlib.metadata.version('noria')}"]
+    if package.stored.flavor in (models.LIGHTGBM, models.SKLEARN):
+        needs.append(f"{package.stored.library}=={package.stored.version}")
+    files: dict[str, Any] = {
+        "MLmodel": _mlmodel(package, folder),
+        "input_example.json": example,
+        "serving_input_example.json": {"dataframe_split": example},
+        "python_env.yaml": {
+            "python": platform.python_version(),
+            "build_dependencies": [],
+            "dependencies": ["-r requirements.txt"],
+        },
+    }
+    for name, value in files.items():
+        (folder / name).write_text(json.dumps(value, indent=1), encoding="utf-8")
+    (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in needs), encoding="utf-8")
+
+
+def _mlflow_type(name: str, columns: Columns) -> str:
+    """MLflow's name for a type. It knows no whole numbers of which some are missing: "any" says that we check."""
+    if name in columns.levels:
+        return "string"
+    dtype = columns.dtypes[name]
+    return "boolean" if dtype == pl.Boolean else "any" if dtype.is_integer() else "double"
+
+
+def _mlmodel(package: Package, folder: Path) -> dict[str, Any]:
+    """MLflow's description: the library's own flavor, and ours, which ``mlflow.pyfunc.load_model`` reads."""
     stored = package.stored
     inputs = [
-        {"type": "string" if n in package.columns.levels else "double", "name": n, "required": False}
-        for n in package.columns.names
+        {"type": _mlflow_type(name, package.columns), "name": name, "required": False} for name in package.columns.names
     ]
-    flavors: dict[str, Any]
+    own: dict[str, Any]
     if stored.flavor == models.LIGHTGBM:
-        flavors = {
+        own = {
             "lightgbm": {
                 "lgb_version": stored.version,
                 "data": stored.file,
                 "model_class": "lightgbm.basic.Booster",
                 "code": None,
-            },
-            "python_function": {"loader_module": "mlflow.lightgbm", "data": stored.file, "env": {}},
+            }
         }
-    else:
-        flavors = {
+    elif stored.flavor == models.SKLEARN:
+        own = {
             "sklearn": {
                 "pickled_model": stored.file,
                 "sklearn_version": stored.version,
                 "serialization_format": "skops",
+                "skops_trusted_types": models.trusted_types(folder / stored.file),
                 "code": None,
-            },
-            "python_function": {
-                "loader_module": "mlflow.sklearn",
-                "model_path": stored.file,
-                "predict_fn": "predict_proba" if package.task == "binary" else "predict",
-                "env": {},
-            },
+            }
         }
+    else:
+        own = {}
     return {
-        "flavors": flavors,
-        "signature": {"inputs": json.dumps(inputs), "outputs": json.dumps([{"type": "double", "required": True}])},
+        "flavors": {
+            **own,
+            "python_function": {
+                "loader_module": "noria.training.mlflow_loader",
+                "python_version": platform.python_version(),
+                "env": {"virtualenv": "python_env.yaml"},
+            },
+        },
+        "signature": {
+            "inputs": json.dumps(inputs),
+            "outputs": json.dumps([{"type": "double", "required": True}]),
+        },
+        "saved_input_example_info": {
+            "artifact_path": "input_example.json",
+            "serving_input_path": "serving_input_example.json",
+            "type": "dataframe",
+            "pandas_orient": "split",
+        },
         "metadata": {"noria": {"name": package.name, "features": package.features.name}},
         "model_uuid": None,
     }

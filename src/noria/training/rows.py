@@ -143,7 +143,9 @@ def to_pandas(frame: pl.DataFrame, columns: Columns) -> Any:
     for name in columns.types:
         series = frame[name]
         if name in columns.levels:
-            made[name] = pd.Categorical(series.to_list(), categories=columns.levels[name])
+            codes = columns.codes[name]
+            numbers = [codes.get(text, -1) for text in series.to_list()]
+            made[name] = pd.Categorical.from_codes(numbers, categories=columns.levels[name])
         else:
             made[name] = series.cast(pl.Float64).to_numpy()
     return pd.DataFrame(made)
