@@ -6,8 +6,10 @@ each of two hypotheses, "worse by at least the margin" and "not worse", a bettor
 block; its wealth is an average over fixed shares, so nothing is estimated. Under the hypothesis the expected wealth
 never grows, so it reaches 1/alpha with a chance of at most alpha, whenever one looks (Ville's inequality).
 
-A block is clipped at 2.5 running standard deviations of the (clipped) blocks before it, so that a bet cannot lose
-more than its stake, and one wild day does not blunt the days after it; the hypotheses are about clipped blocks.
+What a bet can win is bounded: a block that speaks for the bet is cut at 2.5 running standard deviations of the blocks
+before it, which is known before the block is. What speaks against the bet is not cut, except where a bettor has lost
+all but a hundredth of its wealth. So the hypotheses are about cut blocks: the mean of a day's difference, cut at the
+clip on the side of the bet and beyond that loss on the other. Record 0011 has it exactly.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ CLIP: Final = 2.5
 """Running standard deviations at which a block is clipped; with the stakes chosen by simulation (record 0011)."""
 LOSS_CLIP: Final = 5.0
 """A row's loss counts at most this much: one sure error must not decide a release."""
+LEAST: Final = 0.01
+"""What a lost bet leaves of a bettor's wealth."""
 _SURE: Final = (2.0, 4.0, 10.0, 30.0)
 
 
@@ -62,10 +66,9 @@ def judge(blocks: Sequence[Sequence[float]], *, margin: float, alpha: float) -> 
     for block in blocks:
         difference = float(block[2])
         clip = clip_of(before, margin)
-        clipped = max(-clip, min(clip, difference))
-        better.bet((margin - clipped) / (clip + margin))
-        worse.bet(clipped / clip)
-        before.append(clipped)
+        better.bet((margin - max(-clip, difference)) / (clip + margin))
+        worse.bet(min(clip, difference) / clip)
+        before.append(max(-clip, min(clip, difference)))
         if kind == "open":
             kind = "worse" if worse.wealth >= 1 / alpha else "better" if better.wealth >= 1 / alpha else "open"
     rows = sum(int(b[1]) for b in blocks)
@@ -84,9 +87,9 @@ class _Bettor:
         self._logs = [0.0] * len(SHARES)
 
     def bet(self, outcome: float) -> None:
-        """``outcome`` lies in [-1, 1], its expectation under the hypothesis is at most 0."""
+        """``outcome`` is at most 1, its expectation under the hypothesis is at most 0."""
         self._logs = [
-            log + math.log1p(share * max(-1.0, min(1.0, outcome)))
+            log + math.log(max(LEAST, 1 + share * min(1.0, outcome)))
             for log, share in zip(self._logs, SHARES, strict=True)
         ]
 
