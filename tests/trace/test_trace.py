@@ -4,24 +4,31 @@ import asyncio
 import io
 import json
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
 from noria.base.actor import Actor
 from noria.data.records import RepositoryKind
+from noria.data.rows.schema import polars_type
+from noria.features.function import FeatureFunction
+from noria.features.slices import TableMeta
+from noria.features.tables_seen import WholeTable
 from noria.http.access import Access
 from noria.http.app import build
 from noria.scorecard import Scorecard
+from noria.serving.contract import Contract
 from noria.terminal import Shell
 from noria.trace import Trace
 from noria.trace.cli import trace as command
 from noria.trace.errors import NoPredictions, ReplayFailed, ThingNotFound, ThingUnclear
 from noria.trace.http import routes
-from noria.trace.records import Node
+from noria.trace.records import Node, UsedRows
 
 ME = Actor(name="user:test")
 ROBOT = Actor(name="system:test", automatic=True)
@@ -40,6 +47,48 @@ def test_a_hundred_random_predictions_are_computed_again_and_equal(served) -> No
     assert (evidence.passed, evidence.automatic, evidence.subject) == (True, True, "delay/1")
     assert evidence.version_id == served.deployment.version_id
     assert (evidence.details["rows"], evidence.details["equal"], evidence.details["random"]) == (100, 100, True)
+
+
+def test_the_rows_found_for_a_hundred_random_predictions_give_exactly_the_captured_features(served) -> None:
+    """The tables are made anew of the shown rows and nothing else, one prediction at a time."""
+    captured = [served.trace.predictions.find("delays", one)[0] for one in random.Random(11).sample(served.ids, 100)]
+    package = served.ws.training.package(served.ws.assets.version(served.deployment.version_id))
+    spec = package.features
+    made = served.ws.pipelines.graph().node("trip").thing
+    function = FeatureFunction(spec.name, made, spec.spine_parameter, spec.spine.key)
+    contract = Contract(spec.spine, spec.columns)
+    sizes: list[int] = []
+    for replay in served.trace._replayer.replay(captured, rows=100_000):
+        assert all(len(used.rows) == used.count for used in replay.used)
+        tables = {name: _rebuilt(meta, replay.used) for name, meta in spec.tables.items()}
+        spine = contract.frame(contract.decode(f'{{"rows":[{replay.prediction.request}]}}'.encode())[0])
+        (found,) = function.compute(spine, tables).select(package.columns.names).iter_rows(named=True)
+        assert json.loads(msgspec.json.encode(found)) == replay.captured
+        sizes.append(sum(len(table.frame) for table in tables.values()))
+        # and each row counts: without the newest one of a history the features are others
+        history = next(used for used in replay.used if used.how == "history")
+        if history.count > 1:
+            less = replace(history, rows=history.rows[1:])
+            fewer = [less if used is history else used for used in replay.used]
+            tables = {name: _rebuilt(meta, fewer) for name, meta in spec.tables.items()}
+            (other,) = function.compute(spine, tables).select(package.columns.names).iter_rows(named=True)
+            assert (other["landed"], other["mean"]) != (found["landed"], found["mean"])
+    assert len(sizes) == 100
+    assert min(sizes) < max(sizes) < 60  # a few rows, of tables that hold hundreds
+
+
+def _rebuilt(meta: TableMeta, used: Iterable[UsedRows]) -> WholeTable:
+    """A table of nothing but the rows that were found in it, oldest first as they lie in a table."""
+    shown = {json.dumps(row): row for one in used if one.table == meta.name for row in reversed(one.rows)}
+    types = {name: polars_type(kind) for name, kind in meta.columns.items()}
+    known = meta.known.removeprefix("__") if meta.known else None
+    if known is not None and known not in types:
+        types[known] = pl.Datetime("us", "UTC")
+    columns = []
+    for name, kind in types.items():
+        series = pl.Series(name, [row[name] for row in shown.values()], dtype=pl.String if kind.is_temporal() else kind)
+        columns.append(series.str.to_datetime(time_unit="us", time_zone="UTC") if kind.is_temporal() else series)
+    return WholeTable(name=meta.name, frame=pl.DataFrame(columns), time=meta.time, known=known)
 
 
 def test_a_prediction_leads_to_model_run_code_parameters_truth_and_rows(served) -> None:
