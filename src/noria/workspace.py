@@ -536,14 +536,21 @@ def _locate(url: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple
         if folder.name == HOME:
             return folder, project_file.find_root(folder.parent)
         root = folder if (folder / "noria.toml").is_file() else project_file.find_root(folder)
-        return folder / HOME, root
+        if root is None or (folder / HOME / "meta.db").is_file():
+            return folder / HOME, root
+        return _named(root, folder / HOME), root
     root = project_file.find_root(Path.cwd())
     if root is None:
         raise WorkspaceMissing(f"Neither {Path.cwd()} nor a folder above it holds a project.", hint="noria init")
+    return _named(root, root / HOME), root
+
+
+def _named(root: Path, default: Path) -> Path | str:
+    """The workspace that a project's ``noria.toml`` names."""
     named = project_file.load(root).workspace
     if named is None:
-        return root / HOME, root
-    return (named, root) if "://" in named else ((root / named).resolve() / HOME, root)
+        return default
+    return named if "://" in named else (root / named).resolve() / HOME
 
 
 def _faults(env: Mapping[str, str]) -> Faults:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from noria.cli.main import run
 from noria.db.engine import HEAD_REVISION
 from noria.terminal import Shell
-from noria.workspace import connect
+from noria.workspace import connect, init
 
 
 def noria(*args: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -170,3 +170,12 @@ def test_a_table_shows_texts_as_they_are() -> None:
     for shown in ("[b]", "[red]x[/red]", "[/b]", "list<str>[3]", "\\[x]"):
         assert shown in text
     assert "None" not in text
+
+
+def test_a_folder_opens_the_workspace_that_its_project_file_names(tmp_path: Path) -> None:
+    for name in ("place", "project"):
+        (tmp_path / name).mkdir()
+    init(tmp_path / "place").close()
+    (tmp_path / "project" / "noria.toml").write_text('name = "p"\nworkspace = "../place"\n')
+    with connect(tmp_path / "project") as ws:
+        assert (ws.home, ws.project.name) == (tmp_path / "place" / ".noria", "p")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -89,17 +90,24 @@ def world(
     return {"orders": orders.with_columns(times), "outcomes": outcomes.with_columns(times)}
 
 
-def make(root: Path, versions: int = 3, text: str = PROJECT) -> None:
+def make(
+    root: Path,
+    versions: int = 3,
+    text: str = PROJECT,
+    db_url: str | None = None,
+    more: Mapping[str, pl.DataFrame] = MappingProxyType({}),
+) -> None:
     """Makes a project with so many versions of ``tree`` in ``root``; nothing serves yet."""
     name = f"looped_{root.name.replace('-', '_')}"
     (root / f"{name}.py").write_text(text)
-    (root / "noria.toml").write_text(f'name = "shop"\nmodules = ["{name}"]\nexecutor = "inline"\n')
-    init(root).close()
+    place = f'workspace = "{db_url}"\n' if db_url else ""
+    (root / "noria.toml").write_text(f'name = "shop"\nmodules = ["{name}"]\nexecutor = "inline"\n{place}')
+    init(root, db_url=db_url).close()
     try:
         with connect(root) as ws:
             move_clock(ws, START_MS)
             graph = ws.pipelines.graph()
-            for source, frame in world().items():
+            for source, frame in {**world(), **more}.items():
                 ws.data.append(ws.pipelines.ensure_source(graph.node(source).thing), frame, actor=ME)
             for number in range(versions):
                 ws.pipelines.run(["tree"], {"leaves": 4 + number}, actor=ME, check=False)
