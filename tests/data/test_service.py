@@ -23,7 +23,7 @@ from noria.data.errors import (
 )
 from noria.data.records import Repository, RepositoryKind
 from noria.data.worktree import Worktree
-from noria.store import folders
+from noria.store import Kind, folders
 from noria.workspace import Workspace, connect
 
 T0 = datetime(2013, 1, 1, tzinfo=UTC)
@@ -448,3 +448,16 @@ def test_what_cannot_name_a_commit_names_none(both: Workspace, actor: Actor, ref
     found = both.data.find_commit(both.project.id, commit.id[:10])
     assert found is not None
     assert found[1].id == commit.id
+
+
+def test_the_format_of_a_commit_never_changes(workspace: Workspace, actor: Actor, golden, tmp_path: Path) -> None:
+    """Of files: what a table lies in depends on the version of Parquet's writer."""
+    repo = workspace.data.create(workspace.project.id, "pictures", RepositoryKind.FILES, actor=actor)
+    (tmp_path / "in").mkdir()
+    commits = []
+    for text in ("first", "second"):
+        (tmp_path / "in" / "a.txt").write_text(text)
+        commits.append(workspace.data.commit(repo, tmp_path / "in", actor=actor, message=text))
+    raw = [workspace.store.get(Digest(bytes.fromhex(c.id)), Kind.COMMIT) for c in commits]
+    assert commits[0].id.encode() in raw[1]  # a commit names its parents
+    golden("commit.bin", raw[1])
