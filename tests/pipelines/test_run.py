@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
 from noria.assets.records import Direction, RunState
@@ -359,9 +358,10 @@ def test_an_edited_ignored_parameter_changes_nothing(project) -> None:
     assert ws.pipelines.run(["x"], {"C": 2}, actor=ME).steps["x"].action == "made"
 
 
-LONG = {
-    "steps.py": """\
+LONG = """\
 import time
+from pathlib import Path
+
 import noria as nr
 
 
@@ -372,16 +372,18 @@ def first():
 
 @nr.dataset
 def second(first):
-    time.sleep(0.3)
+    while Path("HOLD/second").exists():
+        time.sleep(0.02)
     return first + 1
 
 
 @nr.dataset
 def third(second):
-    time.sleep(30 if second < 0 else 0.5)
+    while Path("HOLD/third").exists():
+        time.sleep(0.02)
     return second + 1
-""",
-}
+"""
+"""A step waits as long as a file of its name lies in the folder HOLD."""
 
 DRIVE = """
 import sys, noria.workspace as w
@@ -391,29 +393,54 @@ print(ws.pipelines.run(actor=Actor(name="user:x")).run_id, flush=True)
 """
 
 
-@pytest.mark.parametrize("wait", [0.4, 0.9, 1.2])
-def test_killed_in_the_middle_it_goes_on_and_nothing_stays_running(project, wait: float) -> None:
-    ws = project(LONG, "process")
+@pytest.mark.parametrize(("done", "held"), [("first", "second"), ("second", "third")])
+def test_killed_in_the_middle_it_goes_on_and_nothing_stays_running(project, tmp_path, done: str, held: str) -> None:
+    hold = tmp_path / "hold"
+    hold.mkdir()
+    (hold / held).touch()
+    ws = project({"steps.py": LONG.replace("HOLD", str(hold))}, "process")
     process = subprocess.Popen([sys.executable, "-c", DRIVE, str(ws.home.parent)], start_new_session=True)
-    time.sleep(wait)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        workers = until(lambda: made(ws, done) and descendants(process.pid))
+    finally:
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    for worker in alive:
+        worker.kill()
+    assert alive == []  # no worker outlives its driver
     before = {n for n, s in [(s.asset, s.action) for s in ws.pipelines.plan()] if s == "reuse"}
+    assert done in before
     with ws.db.write() as tx:  # as if the lease had run out
         from noria.assets import tables as t
 
         tx.execute(t.runs.update().where(t.runs.c.state == "running").values(lease_until=0))
-    done = ws.pipelines.run(actor=ME)
-    assert {n for n, s in done.steps.items() if s.action == "reused"} >= before
+    (hold / held).unlink()
+    done_again = ws.pipelines.run(actor=ME)
+    assert {n for n, s in done_again.steps.items() if s.action == "reused"} >= before
     assert ws.pipelines.value("third") == 3
     states = [r.state for r in ws.assets.list_runs(ws.project.id, limit=100).items]
     assert RunState.RUNNING not in states
-    time.sleep(0.2)
-    workers = subprocess.run(
-        ["pgrep", "-f", "noria.worker"], capture_output=True, text=True, check=False
-    ).stdout.split()
-    mine = [pid for pid in workers if str(ws.home) in Path(f"/proc/{pid}/cmdline").read_text()] if workers else []
-    assert mine == []
+
+
+def made(ws, asset: str) -> bool:
+    """Whether another process has made this step's output."""
+    return any(s.asset == asset and s.action == "reuse" for s in ws.pipelines.plan())
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """The task workers of a driver: each is a process of its own, recorded with its time of birth."""
+    found = psutil.Process(pid).children(recursive=True)
+    return [child for child in found if "noria.worker" in child.cmdline()]
+
+
+def until(what, most: float = 60.0):
+    end = time.monotonic() + most
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come to that")
 
 
 def test_two_snapshots_of_one_module_live_side_by_side(tmp_path) -> None:
