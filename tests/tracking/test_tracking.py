@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -221,3 +225,71 @@ def test_a_run_begins_with_its_parameters_or_not_at_all(both: Workspace, actor: 
         both.tracking.begin(tx, both.project.id, run.id, params={"a": "1", "b": "x"}, **how)
     assert both.tracking.data(run.id).params == {"a": "1", "b": "x"}
     assert both.tracking.search(both.project.id, experiment="e").items == [run.id]
+
+
+LOGS = """
+import sys
+from noria.tracking.records import Point
+from noria.workspace import connect
+
+with connect(sys.argv[1]) as ws:
+    for n in range(1_000_000):
+        points = [Point(key=key, value=n / 7, at=n, step=n) for key in ("loss", "auc")]
+        ws.tracking.log(sys.argv[2], points=points, params={f"p{n}": str(n)})
+        print(n, flush=True)  # acknowledged
+"""
+
+
+def logging(ws: Workspace, run: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", LOGS, str(ws.home.parent), run],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def kept_whole(ws: Workspace, run: str, acknowledged: list[int]) -> int:
+    """Each acknowledged point is there once, and what was not acknowledged is there whole or not at all."""
+    loss, auc = ([p for page in pages(ws, run, key) for p in page] for key in ("loss", "auc"))
+    assert [p.step for p in loss] == [p.step for p in auc] == list(range(len(loss)))
+    assert [p.value for p in loss] == [n / 7 for n in range(len(loss))]
+    assert len(acknowledged) <= len(loss) <= len(acknowledged) + 1
+    data = ws.tracking.data(run)
+    assert data.params == {f"p{n}": str(n) for n in range(len(loss))}
+    assert data.metrics["loss"].step == len(loss) - 1
+    return len(loss)
+
+
+def pages(ws: Workspace, run: str, key: str):
+    after = None
+    while True:
+        found = ws.tracking.history(run, key, limit=100, after=after)
+        yield found.items
+        after = found.next
+        if after is None:
+            return
+
+
+def test_acknowledged_metrics_survive_kill_9(workspace: Workspace, actor: Actor) -> None:
+    run = new_run(workspace, actor)
+    with logging(workspace, run) as process:
+        assert process.stdout is not None
+        acknowledged = [int(process.stdout.readline()) for _ in range(120)]
+        process.kill()
+        acknowledged += [int(line) for line in process.stdout]  # said before it died
+    assert process.returncode == -signal.SIGKILL
+    before = kept_whole(workspace, run, acknowledged)
+    assert before >= 120
+    workspace.tracking.log(run, points=[Point(key="loss", value=0.0, at=0, step=before)])  # and it goes on
+    assert workspace.tracking.data(run).metrics["loss"].step == before
+
+
+@pytest.mark.parametrize("point", ["db.commit:7", "db.committed:7"])
+def test_a_crash_at_the_commit_loses_no_acknowledged_metric(workspace: Workspace, actor: Actor, point: str) -> None:
+    run = new_run(workspace, actor)
+    with logging(workspace, run, NORIA_FAULT=point) as process:
+        assert process.stdout is not None
+        acknowledged = [int(line) for line in process.stdout]
+    assert process.returncode == 137
+    kept_whole(workspace, run, acknowledged)
