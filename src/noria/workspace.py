@@ -21,10 +21,11 @@ from noria.assets import tables as asset_tables
 from noria.assets.audit import AuditLog
 from noria.assets.records import Content, Project, Version
 from noria.assets.retention import Retention
+from noria.base import faults as crash_points
 from noria.base.actor import Actor
 from noria.base.clock import Clock, SystemClock
 from noria.base.errors import Conflict, NotFound
-from noria.base.faults import CrashAt, Faults, NoFaults
+from noria.base.faults import Faults
 from noria.db import Database
 from noria.db.engine import HEAD_REVISION
 from noria.jobs import Jobs
@@ -554,5 +555,4 @@ def _named(root: Path, default: Path) -> Path | str:
 
 
 def _faults(env: Mapping[str, str]) -> Faults:
-    point = env.get("NORIA_FAULT")
-    return CrashAt.parse(point) if point else NoFaults()
+    return crash_points.of(env.get(crash_points.SETTING))

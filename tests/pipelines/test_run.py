@@ -423,6 +423,31 @@ def test_killed_in_the_middle_it_goes_on_and_nothing_stays_running(project, tmp_
     assert RunState.RUNNING not in states
 
 
+@pytest.mark.parametrize("point", ["task.write", "task.written:2", "value.rename", "code.write", "code.rename"])
+def test_a_crash_of_a_worker_or_a_driver_leaves_nothing_half_made(project, tmp_path, point: str) -> None:
+    ws = project({**STEPS, "orders.csv": "id,n\n1,5\n2,-1\n3,7\n"}, "process")
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVE, str(ws.home.parent)],
+        env={**os.environ, "NORIA_FAULT": point},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    if point.startswith("task."):
+        assert "ended with code 137" in done.stderr  # the driver says what became of the worker
+    else:
+        assert done.returncode == 137
+    with ws.db.write() as tx:  # as if the lease had run out
+        from noria.assets import tables as t
+
+        tx.execute(t.runs.update().where(t.runs.c.state == "running").values(lease_until=0))
+    ws.pipelines.run(actor=ME)
+    assert ws.pipelines.value("total") is not None
+    assert ws.verify(data=True) == []
+    assert RunState.RUNNING not in [r.state for r in ws.assets.list_runs(ws.project.id, limit=100).items]
+
+
 def made(ws, asset: str) -> bool:
     """Whether another process has made this step's output."""
     return any(s.asset == asset and s.action == "reuse" for s in ws.pipelines.plan())

@@ -37,7 +37,7 @@ from noria.server.supervisor import PortTaken, listen
 from noria.serving import link, segments
 from noria.serving.records import Deployment, DeploymentState
 from noria.serving.segments import Captured
-from noria.workspace import Workspace
+from noria.workspace import Workspace, connect
 
 WAIT = 60
 ORDERS = world()["orders"].tail(40)
@@ -567,3 +567,49 @@ def test_a_package_that_was_damaged_on_disk_holds_up_only_its_own_endpoint(endpo
         path.write_bytes(whole)
         again.call("sync")
         assert caller.predict("bad", row=order())["model"] == "tree/3"
+
+
+# ---- crash points
+
+
+@pytest.mark.parametrize("point", ["capture.write:4", "capture.written:4"])
+def test_a_worker_killed_around_a_capture_loses_nothing_that_was_answered(tmp_path: Path, point: str) -> None:
+    """A worker dies before the write, or between write and answer; another takes its place."""
+    root = tmp_path / f"killed_{point.partition(':')[0].replace('.', '_')}"
+    root.mkdir()
+    with trained(root, 1):
+        pass
+    with connect(root) as plain, connect(root, environment={**os.environ, "NORIA_FAULT": point}) as ws:
+        try:
+            url = launch.ensure(ws, host="127.0.0.1", port=0, workers=1)["url"]
+            endpoints = Endpoints(plain, url)
+            endpoints.serve("kept")
+            answered: dict[str, float] = {}
+            lost = 0
+            for number, name in enumerate(ids(6)):
+                for _ in range(200):  # a caller that tries again with the same id
+                    try:
+                        with endpoints.caller() as caller:
+                            answered[name] = caller.predict("kept", row=order(number), id=name)["score"]
+                        break
+                    except (OSError, http.client.HTTPException):
+                        lost += 1
+                        time.sleep(0.05)
+            assert len(answered) == 6
+            assert lost > 0  # the worker did die with a request in hand
+            until(lambda: endpoints.call("status")["deaths"] > 0, "a worker died")
+            captured = Counter(row.id for record in _on_disk(plain) for row in record.rows)
+            assert set(captured) == set(answered)
+            if point.startswith("capture.written"):
+                assert max(captured.values()) > 1  # what was written and not answered came again
+        finally:
+            stopped(plain)
+        plain.ingest.take(actor=ME)
+        kept = plain.data.read(plain.data.get(plain.project.id, "kept.predictions"))
+        assert sorted(kept["id"].to_list()) == sorted(answered)  # each once
+        assert dict(zip(kept["id"], kept["score"], strict=True)) == answered
+
+
+def _on_disk(ws: Workspace) -> list[Captured]:
+    """What lies in the segments, without asking the workers for anything."""
+    return [record for path in ws.serving.capture_folder.glob("*.seg") for record, _ in segments.read(path)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from noria.base.faults import CountPoints
 from noria.serving import segments
 from noria.serving.errors import SegmentDamaged
 from noria.serving.segments import HEADER, Captured, CapturedRow, SegmentWriter, read
@@ -230,3 +231,18 @@ def test_the_length_has_a_checksum_of_its_own() -> None:
     assert head[:4] == (7).to_bytes(4, "little")
     assert head[4:8] == zlib.crc32(head[:4]).to_bytes(4, "little")
     assert head[8:] == zlib.crc32(b"payload").to_bytes(4, "little")
+
+
+def test_each_write_fsync_and_change_of_file_announces_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "_ROTATE", 1)
+    points = CountPoints()
+    made = SegmentWriter(tmp_path, "w1-1", points)
+    made.write(RECORDS[0])
+    assert points.seen[:5] == ["capture.open", "capture.write", "capture.open", "capture.rotate", "capture.written"]
+    monkeypatch.setattr(segments, "_ROTATE", 1 << 20)
+    made.write(RECORDS[1])
+    made.sync()
+    made.close()
+    assert points.seen[-1] == "capture.close"
+    assert "capture.fsync" in points.seen
+    assert points.seen.count("capture.write") == points.seen.count("capture.written") == 2

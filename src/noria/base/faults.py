@@ -1,13 +1,17 @@
 """Crash points (decision 22): every write, fsync, rename and change of state announces itself here first.
 
-In production the hook does nothing. Crash tests pass ``CrashAt``, which ends the process the way ``kill -9`` does.
+In production the hook does nothing. Crash tests pass ``CrashAt``, which ends the process the way ``kill -9`` does. The
+setting ``NORIA_FAULT`` is read by ``workspace.py``; worker processes are told it by whoever starts them.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from typing import Protocol
+from typing import Final, Protocol
+
+SETTING: Final = "NORIA_FAULT"
+"""The name of the setting: ``POINT`` or ``POINT:N``."""
 
 
 class Faults(Protocol):
@@ -41,6 +45,11 @@ class CrashAt:
             self._left -= 1
             if self._left == 0:
                 os._exit(137)
+
+
+def of(setting: str | None) -> Faults:
+    """The hook that a setting asks for; none without one."""
+    return CrashAt.parse(setting) if setting else NoFaults()
 
 
 class CountPoints:

@@ -89,7 +89,9 @@ def materialise(store: ObjectStore, digest: Digest, cache: Path) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+    store.faults.at("code.write")
     folders.write_folder(store, digest, temporary)
+    store.faults.at("code.rename")
     try:
         temporary.rename(target)
     except OSError:  # somebody else was first

@@ -99,6 +99,7 @@ class Values:
             self.value(version.content, version.layout).write_ipc(name)
         else:
             Path(name).write_bytes(self._store.get(version.layout, Kind.BLOB))
+        self._store.faults.at("value.rename")
         Path(name).replace(target)
         return target
 
@@ -109,7 +110,9 @@ class Values:
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+        self._store.faults.at("value.write")
         folders.write_folder(self._store, root, temporary)
+        self._store.faults.at("value.rename")
         try:
             temporary.rename(target)
         except OSError:  # somebody else was first

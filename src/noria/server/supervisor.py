@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
+from noria.base import faults
 from noria.base.errors import NoriaError, Unavailable
 from noria.base.times import SECOND
 from noria.http.errors import from_exception
@@ -282,6 +283,7 @@ class Supervisor:
             replica=str(self._ws.features.replica_path),
             token=self._token,
             hosts=self._hosts,
+            fault=self._ws.environment.get(faults.SETTING, ""),
         )
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(settings) + b"\n")

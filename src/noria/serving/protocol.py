@@ -101,7 +101,11 @@ class Answer(msgspec.Struct):
 
 
 class WorkerSettings(msgspec.Struct):
-    """What a worker is started with, as JSON in its first line of input."""
+    """What a worker is started with, as JSON in its first line of input.
+
+    Attributes:
+        fault: the crash point of a test (``base/faults.py``).
+    """
 
     worker: str
     socket: int
@@ -110,6 +114,7 @@ class WorkerSettings(msgspec.Struct):
     token: str | None
     hosts: list[str]
     durability: str = "record"
+    fault: str = ""
 
 
 encode = msgspec.json.Encoder().encode

@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import msgspec
 
+from noria.base.faults import Faults, NoFaults
 from noria.serving.errors import SegmentDamaged
 from noria.store.errors import FormatTooNew
 
@@ -84,8 +85,9 @@ class Captured(msgspec.Struct, array_like=True):
 class SegmentWriter:
     """One worker's segments. ``write`` is called by one thread; syncing happens in another."""
 
-    def __init__(self, folder: Path, worker: str) -> None:
+    def __init__(self, folder: Path, worker: str, faults: Faults | None = None) -> None:
         self._folder = folder
+        self._faults = faults or NoFaults()
         self._worker = worker
         folder.mkdir(parents=True, exist_ok=True)
         self._encoder = msgspec.msgpack.Encoder()
@@ -107,6 +109,7 @@ class SegmentWriter:
             parts += (frame(payload), payload)
         data = b"".join(parts)
         with self._lock:
+            self._faults.at("capture.write")
             try:
                 _write(self._handle, data)
             except OSError:
@@ -118,6 +121,7 @@ class SegmentWriter:
                 self._wake.set()
             if self._size >= _ROTATE:
                 self._rotate()
+        self._faults.at("capture.written")
 
     def sync(self) -> None:
         """Makes everything written so far durable, without holding up writers."""
@@ -126,6 +130,7 @@ class SegmentWriter:
                 return
             self._dirty = False
             handle = os.dup(self._handle)
+        self._faults.at("capture.fsync")
         try:
             os.fdatasync(handle)
         finally:
@@ -143,6 +148,7 @@ class SegmentWriter:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_SH)  # while it is held, nobody takes the file away
+            self._faults.at("capture.open")
             _write(handle, HEADER)
         except OSError:
             os.close(handle)
@@ -158,6 +164,7 @@ class SegmentWriter:
         except OSError as error:
             log.warning("no new capture segment could be begun: %s", error)
             return
+        self._faults.at("capture.rotate")
         try:
             os.fdatasync(before)
         except OSError as error:
@@ -167,6 +174,7 @@ class SegmentWriter:
         self._dirty = False
 
     def _close(self) -> None:
+        self._faults.at("capture.close")
         os.fdatasync(self._handle)
         os.close(self._handle)
         self._dirty = False

@@ -1,4 +1,7 @@
-"""``python -m noria.worker``: runs tasks that come as lines of JSON on the standard input, one after another."""
+"""``python -m noria.worker [FAULT]``: runs tasks that come as lines of JSON on the standard input, one after another.
+
+FAULT is the crash point of a test (``base/faults.py``).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from noria.base import faults
+from noria.base.faults import Faults
 from noria.pipelines.execute import execute, load_file, write_outputs
 from noria.pipelines.task import PointSpec, TaskResult, TaskSpec, decode_task
 from noria.pipelines.views import CodeView
@@ -28,11 +33,12 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     views: dict[str, CodeView] = {}
+    hook = faults.of(sys.argv.pop() if len(sys.argv) > 1 else None)  # no task's business
     while line := tasks.readline():
-        _run(decode_task(line), views, out)
+        _run(decode_task(line), views, out, hook)
 
 
-def _run(spec: TaskSpec, views: dict[str, CodeView], out: BinaryIO) -> None:
+def _run(spec: TaskSpec, views: dict[str, CodeView], out: BinaryIO, hook: Faults) -> None:
     folder = Path(spec.out)
     log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     sys.stdout.flush()
@@ -57,7 +63,9 @@ def _run(spec: TaskSpec, views: dict[str, CodeView], out: BinaryIO) -> None:
     try:
         result, values = execute(spec, load_file, view.get, make_scratch, sink)
         if result.ok:
+            hook.at("task.write")
             result = _written(spec, result, values, folder)
+            hook.at("task.written")
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
+from noria.base import faults
 from noria.base.errors import NoriaError
 from noria.http.access import Access, allowed
 from noria.http.errors import from_exception
@@ -50,7 +51,7 @@ class EndpointWorker:
     def __init__(self, settings: WorkerSettings, out: int) -> None:
         self._settings = settings
         self._out = out
-        self._capture = SegmentWriter(Path(settings.capture), settings.worker)
+        self._capture = SegmentWriter(Path(settings.capture), settings.worker, faults.of(settings.fault))
         access = Access(token=settings.token, hosts=allowed(settings.hosts))
         self.app = InferenceApp(self._capture, access, lambda: time.time_ns() // 1_000_000)
         self._loaded: dict[int, Loaded] = {}

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 import psutil
 
+from noria.base import faults
 from noria.pipelines.executors.protocol import Capabilities, Done, Event, Logged, Lost, Started
 from noria.pipelines.task import PointSpec, TaskResult, TaskSpec, encode
 
@@ -114,7 +115,7 @@ class ProcessExecutor:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
             environment[name] = threads
         process = subprocess.Popen(
-            [sys.executable, "-m", "noria.worker"],
+            [sys.executable, "-m", "noria.worker", self._environment.get(faults.SETTING, "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
