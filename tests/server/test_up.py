@@ -289,6 +289,34 @@ def test_beyond_loopback_it_does_not_start_without_a_token(template: Path, tmp_p
         assert refused.stdout == ""
 
 
+def test_beyond_loopback_a_forged_host_opens_neither_port(template: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    with copied(template, folder):
+        pass
+    token = {"Authorization": "Bearer secret"}
+    with up(folder, "--host", "0.0.0.0", "--allow-host", "noria.example", NORIA_TOKEN="secret") as server:
+        endpoints = urlsplit(server.told["endpoints"])
+        for port, path in ((server.place.port, "/v1/clock"), (server.place.port, "/openapi.json"),
+                           (endpoints.port, "/endpoints")):  # fmt: skip
+            for host in ("localhost", "127.0.0.1", f"localhost:{port}", "[::1]", "0.0.0.0", "noria.example"):
+                assert answer_of(port, path, Host=host) == (403, "token_needed"), (path, host)
+                assert answer_of(port, path, Host=host, **token)[0] == 200, (path, host)
+            assert answer_of(port, path, Host="evil.example", **token) == (403, "host_foreign")
+            assert answer_of(port, path, Host="localhost", Authorization="Bearer x") == (403, "token_needed")
+        assert server.end() == 0
+
+
+def answer_of(port: int | None, path: str, **headers: str) -> tuple[int, str]:
+    """(status, code of the error) of a request over loopback, whatever its Host says."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read()).get("error", {}).get("code", "")
+    finally:
+        connection.close()
+
+
 # ---- the loop over HTTP
 
 

@@ -72,7 +72,8 @@ async def asked(
     data = body if isinstance(body, bytes) else json.dumps({"row": ROW} if body is None else body).encode()
     given = headers or LOCAL
     scope = {
-        "type": "http", "method": "POST", "path": path, "headers": [(k.encode(), v.encode()) for k, v in given.items()]
+        "type": "http", "method": "POST", "path": path, "headers": [(k.encode(), v.encode()) for k, v in given.items()],
+        "client": ("127.0.0.1", 40000), "server": ("127.0.0.1", 5001),
     }  # fmt: skip
     parts = [{"body": data[:10], "more_body": True}, {"body": data[10:]}]
     sent: list[Any] = []
@@ -246,6 +247,12 @@ def test_a_caller_that_goes_away_gets_no_answer_and_leaves_no_trace(app: Inferen
         sent.append(message)
 
     headers = [(b"host", b"localhost")]
-    scope = {"type": "http", "method": "POST", "path": "/endpoints/returns/predict", "headers": headers}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/endpoints/returns/predict",
+        "headers": headers,
+        "client": ("127.0.0.1", 40000),
+    }
     asyncio.run(app(scope, receive, send))
     assert (sent, captured(tmp_path), app.counts.requests) == ([], [], 0)

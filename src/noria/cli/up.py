@@ -13,7 +13,13 @@ from noria.terminal import Shell, command
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65534),
               help="Of the API; endpoints listen on the next one. 0 takes free ones.")  # fmt: skip
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Processes that predict.")
-@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Another name that the server answers to.")
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Another Host that the server answers to, besides --host and its addresses. May be given again.",
+)
 @click.pass_obj
 def up(shell: Shell, host: str, port: int, workers: int, hosts: tuple[str, ...]) -> None:
     """Run the server: the API, the loop that trains and releases, and the endpoints. Ends on Ctrl-C or SIGTERM."""

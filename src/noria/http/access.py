@@ -1,8 +1,9 @@
 """Who may call (decision 20). Used on the control port and on the inference port alike.
 
-On loopback no token is needed when the Host is an exact loopback name or address, and the request carries no Origin
-and no cross-site Sec-Fetch-Site: a browser, the only way from another site to loopback, always sends one of these.
-Everything else needs a token. Addresses are parsed, names compared whole; there are no patterns.
+A listener on loopback needs no token when the caller's address is loopback, the Host is an exact loopback name or
+address, and the request carries no Origin and no cross-site Sec-Fetch-Site: a browser, the only way from another site
+to loopback, always sends one of these. Everything else needs a token: what a request says of itself, its Host above
+all, never makes it local. Addresses are parsed, names compared whole; there are no patterns.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from noria.base.actor import Actor
 from noria.base.errors import Denied, Invalid
@@ -47,25 +49,31 @@ class Access:
 
     Attributes:
         token: the bearer token, or None where only loopback callers are served.
-        hosts: further Host names that the server answers to.
+        hosts: Host names that the server answers to, besides loopback and the address that a request came in on.
+        listener: the address that the socket is bound to; only one on loopback serves callers without a token.
     """
 
     token: str | None = None
     hosts: frozenset[str] = field(default_factory=frozenset)
+    listener: str = "127.0.0.1"
 
-    def caller(self, headers: Mapping[str, str]) -> Actor:
-        """The caller of a request with these headers (lower-case names).
+    def caller(self, headers: Mapping[str, str], scope: Mapping[str, Any]) -> Actor:
+        """The caller of a request.
+
+        Args:
+            headers: with lower-case names.
+            scope: of ASGI; its ``client`` is the caller's address, its ``server`` the one that the request came in on.
 
         Raises:
             HostForeign: the Host is none of ours.
             TokenNeeded: the request is not plainly local and brings no valid token.
         """
         name = host_name(headers.get("host", ""))
-        local = is_loopback(name)
-        if not local and name not in self.hosts:
+        ours = is_loopback(name)
+        if not ours and name not in self.hosts and not _same_address(name, _first(scope.get("server"))):
             raise HostForeign(
                 f"This server does not answer to the host {name!r}.",
-                hint="Use the address that `noria up` printed, or start it with --allow-host.",
+                hint=f"Use the address that `noria up` printed, or start it with --allow-host {name or 'NAME'}",
             )
         given = bearer(headers.get("authorization", ""))
         if given:
@@ -73,6 +81,7 @@ class Access:
                 return Actor(name="token:main")
             raise TokenNeeded("The token is not valid.", hint="Send Authorization: Bearer <token>.")
         crossing = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        local = ours and is_loopback(self.listener) and is_loopback(_first(scope.get("client")))
         if local and "origin" not in headers and not crossing:
             return Actor(name="user:local")
         raise TokenNeeded("This request needs a token.", hint="Send Authorization: Bearer <token>.")
@@ -97,10 +106,29 @@ def host_name(value: str) -> str:
 def is_loopback(name: str) -> bool:
     if name in ("localhost", "localhost."):
         return True
+    found = _address(name)
+    return found is not None and found.is_loopback
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a text is; one of IPv4 that came through a socket of IPv6 as what it is."""
     try:
-        return ipaddress.ip_address(name).is_loopback
+        found = ipaddress.ip_address(text)
     except ValueError:
-        return False
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+def _same_address(name: str, other: str) -> bool:
+    """Whether both are one address. A foreign site can put a name of its own before our address, no other address."""
+    found = _address(name)
+    return found is not None and found == _address(other)
+
+
+def _first(place: Any) -> str:
+    """The host of an ASGI pair (host, port); empty where the server does not know it."""
+    return str(place[0]) if place else ""
 
 
 def bearer(value: str) -> str:
@@ -111,4 +139,4 @@ def bearer(value: str) -> str:
 
 
 def allowed(names: Iterable[str]) -> frozenset[str]:
-    return frozenset(name.lower() for name in names)
+    return frozenset(name.lower().strip("[]") for name in names)

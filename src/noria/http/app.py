@@ -66,7 +66,7 @@ def _endpoint(route: Route, access: Access) -> Any:
 
 
 async def _call(route: Route, request: Request, access: Access) -> Call:
-    actor = access.caller(dict(request.headers))
+    actor = access.caller(dict(request.headers), request.scope)
     query = None
     _refuse_nul([request.path_params, dict(request.query_params)])
     if route.query is not None:

@@ -44,9 +44,9 @@ class Server:
         check_listener(settings.host, token)
         self._ws = ws
         self._settings = settings
-        self._access = Access(token=token, hosts=allowed(settings.hosts))
         self._socket: socket.socket = listen(settings.host, settings.port)
         host, port = self._socket.getsockname()[:2]
+        self._access = Access(token=token, hosts=allowed([settings.host, *settings.hosts]), listener=host)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self.endpoints = ""
         self._ending = threading.Event()
@@ -92,7 +92,7 @@ class Server:
 
         async def spec(request: Request) -> Response:
             try:
-                self._access.caller(dict(request.headers))
+                self._access.caller(dict(request.headers), request.scope)
             except NoriaError as error:
                 return error_response(error)
             return Response(text, media_type="application/json")

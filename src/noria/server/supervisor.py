@@ -25,6 +25,7 @@ import msgspec
 from noria.base import faults
 from noria.base.errors import NoriaError, Unavailable
 from noria.base.times import SECOND
+from noria.http.access import check_listener
 from noria.http.errors import from_exception
 from noria.serving.link import LEASE, socket_path
 from noria.serving.protocol import (
@@ -284,6 +285,7 @@ class Supervisor:
             token=self._token,
             hosts=self._hosts,
             fault=self._ws.environment.get(faults.SETTING, ""),
+            listener=self._listening.getsockname()[0],
         )
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(settings) + b"\n")
@@ -519,9 +521,11 @@ class Settings(msgspec.Struct):
 
 
 async def _run(ws: Workspace, settings: Settings) -> None:
-    listening = listen(settings.host, settings.port)
     token = ws.environment.get("NORIA_TOKEN")
-    supervisor = Supervisor(ws, listening, workers=settings.workers, token=token, hosts=settings.hosts)
+    check_listener(settings.host, token)
+    listening = listen(settings.host, settings.port)
+    hosts = [settings.host, *settings.hosts]
+    supervisor = Supervisor(ws, listening, workers=settings.workers, token=token, hosts=hosts)
     running = asyncio.create_task(supervisor.run())
     while not running.done() and not supervisor.serving:
         await asyncio.sleep(0.02)

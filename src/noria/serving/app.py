@@ -136,7 +136,7 @@ class InferenceApp:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Any, receive: Any) -> tuple[int, bytes]:
-        self._access.caller({k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]})
+        self._access.caller({k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}, scope)
         method, path = scope["method"], scope["path"]
         parts = path.strip("/").split("/")
         if parts[0] == "endpoints" and len(parts) == 3 and parts[2] == "predict":

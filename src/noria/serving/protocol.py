@@ -113,6 +113,7 @@ class WorkerSettings(msgspec.Struct):
     replica: str
     token: str | None
     hosts: list[str]
+    listener: str
     durability: str = "record"
     fault: str = ""
 

@@ -52,7 +52,7 @@ class EndpointWorker:
         self._settings = settings
         self._out = out
         self._capture = SegmentWriter(Path(settings.capture), settings.worker, faults.of(settings.fault))
-        access = Access(token=settings.token, hosts=allowed(settings.hosts))
+        access = Access(token=settings.token, hosts=allowed(settings.hosts), listener=settings.listener)
         self.app = InferenceApp(self._capture, access, lambda: time.time_ns() // 1_000_000)
         self._loaded: dict[int, Loaded] = {}
         self.serving = asyncio.Event()
