@@ -85,7 +85,7 @@ def all_routes(ws: Workspace) -> list[Route]:
         *graph_routes(ws.pipelines, ws.assets, ws.jobs, project),
         *run_routes(ws.tracking, ws.assets, project),
         *model_routes(ws.registry, project),
-        *endpoint_routes(ws.serving, ws.registry, project),
+        *endpoint_routes(ws.serving),
     ]
 
 

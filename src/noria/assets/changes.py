@@ -18,6 +18,7 @@ from noria.base import canonical
 from noria.base.actor import Actor
 from noria.base.faults import Faults, NoFaults
 from noria.base.ids import EventId, ProjectId
+from noria.base.once import Once
 from noria.db import Database, Tx
 
 Subscriptions = Mapping[str, tuple[str, ...]]
@@ -105,6 +106,7 @@ class Changes:
         *,
         key: str | None = None,
         request: Any = None,
+        once: Once | None = None,
         tx: Tx | None = None,
     ) -> Generator[Change]:
         """Opens a change; joins ``tx`` if the caller has one.
@@ -113,14 +115,17 @@ class Changes:
             verb: for the audit log, for instance ``data.commit``.
             key: idempotency key; a second request with it gets the first one's answer.
             request: what was asked for; a key that comes back with another request is refused.
+            once: both in one, as a route hands it on.
 
         Raises:
             KeyReused: the key was used for another request.
         """
+        if once is not None:
+            key, request = once.key, once.request
         with self._db.write(tx) as open_tx:
             event_ms = self._clock.event_ms_in(open_tx, project_id)
             change = Change(open_tx, project_id, actor, event_ms, self._subscriptions)
-            asked = str(canonical.digest([verb, request])) if key is not None else ""
+            asked = "" if key is None else _asked(verb, request)
             if key is not None:
                 change.earlier = self._earlier(open_tx, project_id, key, asked)
             yield change
@@ -132,21 +137,30 @@ class Changes:
                 row = {"project_id": project_id, "key": key, "verb": verb, "request": asked}
                 open_tx.insert(t.idempotency, {**row, "answer": change.stored_answer, "created_at": open_tx.now_ms})
 
-    def earlier(self, project_id: ProjectId, key: str, verb: str, request: Any) -> Any:
-        """The stored answer of a request that was made before, else None; for a look before any work is done.
+    def answered(self, verb: str, project_id: ProjectId, once: Once | None) -> Any:
+        """The stored answer of a request that was made before, else None.
+
+        For verbs that look around before they open their change: a repeated request must not be judged by what the
+        first one has changed.
 
         Raises:
             KeyReused: the key was used for another request.
         """
+        if once is None:
+            return None
         with self._db.read() as conn:
-            return _found(conn, project_id, key, str(canonical.digest([verb, request])))
+            return _stored(conn, project_id, once.key, _asked(verb, once.request))
 
     def _earlier(self, tx: Tx, project_id: ProjectId, key: str, asked: str) -> Any:
         tx.lock(f"key:{project_id}:{key}")
-        return _found(tx.conn, project_id, key, asked)
+        return _stored(tx.conn, project_id, key, asked)
 
 
-def _found(conn: Connection, project_id: ProjectId, key: str, asked: str) -> Any:
+def _asked(verb: str, request: Any) -> str:
+    return str(canonical.digest([verb, request]))
+
+
+def _stored(conn: Connection, project_id: ProjectId, key: str, asked: str) -> Any:
     where = (t.idempotency.c.project_id == project_id, t.idempotency.c.key == key)
     row = conn.execute(select(t.idempotency).where(*where)).one_or_none()
     if row is None:

@@ -37,6 +37,7 @@ class DataRoutes:
             key=tuple(body.key),
             time=body.time,
             known=body.known,
+            once=call.once,
         )
         return w.repository_out(made)
 
@@ -122,9 +123,8 @@ class DataRoutes:
 
     def set_contract(self, call: Call) -> w.ContractOut:
         repository = self._repository(call)
-        number = self._data.set_contract(repository, call.body.contract, actor=call.actor)
-        found = self._data.contract(self._data.get(self._project_id, repository.name))
-        return w.ContractOut(number, msgspec.to_builtins(found))
+        number = self._data.set_contract(repository, call.body.contract, actor=call.actor, once=call.once)
+        return w.ContractOut(number, msgspec.to_builtins(self._data.contract_at(repository, number)))
 
     def quarantine(self, _: Call) -> w.QuarantinePage:
         return w.QuarantinePage([w.quarantined_out(q) for q in self._data.quarantine(self._project_id)])

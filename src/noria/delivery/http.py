@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from noria.base.ids import ProjectId
 from noria.delivery import wire as w
 from noria.delivery.errors import CandidateNotFound
 from noria.delivery.service import Delivery
 from noria.http import Call, Route
-from noria.registry import Registry
 
 
 class DeliveryRoutes:
     """Handlers of the room; each is one verb."""
 
-    def __init__(self, delivery: Delivery, registry: Registry, project_id: ProjectId) -> None:
+    def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
-        self._registry = registry
-        self._project_id = project_id
 
     def candidates(self, call: Call) -> w.CandidatePage:
         query: w.CandidateQuery = call.query
@@ -33,25 +29,26 @@ class DeliveryRoutes:
 
     def release(self, call: Call) -> w.CandidateOut:
         body: w.ReleaseBody = call.body
-        model = self._registry.resolve(self._project_id, body.model)
-        found = self._delivery.release(model, actor=call.actor, drill=body.drill, force=body.force)
+        found = self._delivery.release(body.model, actor=call.actor, drill=body.drill, force=body.force, once=call.once)
         return w.candidate_out(found)
 
     def train(self, call: Call) -> w.CandidateOut:
         body: w.TrainBody = call.body
-        return w.candidate_out(self._delivery.train(call.path["name"], actor=call.actor, params=body.params))
+        found = self._delivery.train(call.path["name"], actor=call.actor, params=body.params, once=call.once)
+        return w.candidate_out(found)
 
     def rollback(self, call: Call) -> w.RollbackOut:
         body: w.RollbackBody = call.body
-        return w.RollbackOut(**self._delivery.rollback_now(call.path["name"], actor=call.actor, drill=body.drill))
+        done = self._delivery.rollback_now(call.path["name"], actor=call.actor, drill=body.drill, once=call.once)
+        return w.RollbackOut(**done)
 
     def cancel(self, call: Call) -> w.CandidatePage:
-        found = self._delivery.cancel(call.path["name"], actor=call.actor)
+        found = self._delivery.cancel(call.path["name"], actor=call.actor, once=call.once)
         return w.CandidatePage([] if found is None else [w.candidate_out(found)])
 
 
-def routes(delivery: Delivery, registry: Registry, project_id: ProjectId) -> list[Route]:
-    r = DeliveryRoutes(delivery, registry, project_id)
+def routes(delivery: Delivery) -> list[Route]:
+    r = DeliveryRoutes(delivery)
     return [
         Route(
             method="GET",

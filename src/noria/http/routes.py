@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from noria.base.actor import Actor
+from noria.base.once import Once
 
 MIB = 1 << 20
 
@@ -27,6 +30,14 @@ class Call:
     query: Any
     body: Any
     key: str | None
+
+    @property
+    def once(self) -> Once | None:
+        """The key with what this request asks for; every writing route hands it on to its verb."""
+        if self.key is None:
+            return None
+        asked = {"path": self.path, "query": self.query, "body": self.body}
+        return Once(self.key, msgspec.to_builtins(asked))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,9 @@ class ModelRoutes:
         body: w.AliasBody = call.body
         name, alias = call.path["name"], call.path["alias"]
         given: dict[str, Any] = {} if body.expected is msgspec.UNSET else {"expected": body.expected}
-        before = self._registry.move_alias(self._project_id, name, alias, body.version, actor=call.actor, **given)
+        before = self._registry.move_alias(
+            self._project_id, name, alias, body.version, actor=call.actor, once=call.once, **given
+        )
         return w.AliasOut(name, alias, before, body.version)
 
 

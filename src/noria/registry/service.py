@@ -9,6 +9,7 @@ from noria.assets import Changes
 from noria.base.actor import Actor
 from noria.base.ids import ProjectId, RunId, VersionId
 from noria.base.names import check_name, nearest
+from noria.base.once import Once
 from noria.db import Database, Tx
 from noria.registry import queries
 from noria.registry import tables as t
@@ -153,6 +154,7 @@ class Registry:
         *,
         actor: Actor,
         expected: Any = _ANY,
+        once: Once | None = None,
         tx: Tx | None = None,
     ) -> int | None:
         """Points an alias at another version (None removes it) by compare-and-swap; returns where it pointed.
@@ -164,12 +166,15 @@ class Registry:
         found = self.get(project_id, name)
         if to is not None:
             self.version(project_id, name, to, tx)
-        with self._changes.begin("registry.alias", project_id, actor, tx=tx) as change:
+        with self._changes.begin("registry.alias", project_id, actor, once=once, tx=tx) as change:
+            if change.earlier is not None:
+                return change.earlier["before"]
             before = queries.alias(change.tx.conn, found.id, alias)
             wanted = before if expected is _ANY else expected
             if before != wanted or not queries.move_alias(change.tx, found.id, alias, before, to):
                 raise AliasMoved(name, alias, wanted, before)
             change.note(f"{name}@{alias}", before=before, after=to)
+            change.answer({"before": before})
             change.event("alias.moved", name, {"alias": alias, "before": before, "after": to})
         return before
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from noria.base.once import Once
 from noria.base.times import parse_time, to_text
 from noria.data import http as data_http
 from noria.delivery import http as delivery_http
+from noria.delivery.service.base import SYSTEM
 from noria.http import Call, Route
 from noria.http.openapi import document
 from noria.monitoring import http as monitoring_http
@@ -55,14 +58,29 @@ class ServerRoutes:
 
     def advance(self, call: Call) -> w.Advanced:
         body: w.ClockBody = call.body
-        to, loop = parse_time(body.to), self._loop
+        to, loop, once = parse_time(body.to), self._loop, call.once
         assert loop is not None
-        return w.Advanced(**loop.call(lambda: loop.advance(to)))
+        return w.Advanced(**loop.call(lambda: self._kept("clock.advance", once, lambda: loop.advance(to))))
 
-    def take(self, _: Call) -> w.Taken:
-        loop = self._loop
+    def take(self, call: Call) -> w.Taken:
+        loop, once = self._loop, call.once
         assert loop is not None
-        return w.Taken(loop.call(loop.take))
+        return w.Taken(**loop.call(lambda: self._kept("captures.take", once, lambda: {"rows": loop.take()})))
+
+    def _kept(self, verb: str, once: Once | None, what: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Does what may be done again, and keeps its first answer for the key: it is many transactions, not one."""
+        ws = self._ws
+        earlier = ws.changes.answered(verb, ws.project.id, once)
+        if earlier is not None:
+            return earlier
+        answer = what()
+        if once is not None:
+            with ws.changes.begin(verb, ws.project.id, SYSTEM, once=once) as change:
+                if change.earlier is not None:
+                    return change.earlier
+                change.note("server", **answer)
+                change.answer(answer)
+        return answer
 
 
 def own(ws: Workspace, loop: Loop | None, endpoints: str | None) -> list[Route]:
@@ -112,10 +130,10 @@ def all_routes(ws: Workspace, loop: Loop | None = None, endpoints: str | None = 
         *data_http.routes(ws.data, project),
         *pipelines_http.routes(ws.pipelines, ws.assets, ws.jobs, project),
         *tracking_http.routes(ws.tracking, ws.assets, project),
-        *delivery_http.routes(ws.delivery, ws.registry, project),
+        *delivery_http.routes(ws.delivery),
         *monitoring_http.routes(ws.monitoring, ws.serving, ws.registry, ws.project.id),
         *registry_http.routes(ws.registry, project),
-        *serving_http.routes(ws.serving, ws.registry, project),
+        *serving_http.routes(ws.serving),
         *scorecard_http.routes(ws.scorecard),
         *trace_http.routes(ws.trace),
     ]

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from noria.base.errors import Conflict
-from noria.base.ids import ProjectId
 from noria.http import Call, Route
-from noria.registry import Registry
-from noria.registry.wire import find_version
 from noria.serving import Serving
 from noria.serving import wire as w
 
@@ -14,10 +10,8 @@ from noria.serving import wire as w
 class EndpointRoutes:
     """Handlers of the room; each is one verb."""
 
-    def __init__(self, serving: Serving, registry: Registry, project_id: ProjectId) -> None:
+    def __init__(self, serving: Serving) -> None:
         self._serving = serving
-        self._registry = registry
-        self._project_id = project_id
 
     def endpoints(self, _: Call) -> w.EndpointPage:
         return w.EndpointPage([w.summary_out(self._serving.status(e.name)) for e in self._serving.endpoints()])
@@ -27,20 +21,12 @@ class EndpointRoutes:
         return w.detail_out(self._serving.status(name), self._serving.history(name))
 
     def deploy(self, call: Call) -> w.DeploymentOut:
-        body: w.DeployBody = call.body
-        endpoint = self._serving.get(call.path["name"])
-        version = find_version(self._registry, self._project_id, body.model)
-        if version.model != endpoint.model:
-            raise Conflict(
-                f"The endpoint {endpoint.name!r} serves {endpoint.model!r}, not {version.model!r}.",
-                hint="Make another endpoint for it.",
-                details={"endpoint": endpoint.name, "serves": endpoint.model, "model": version.model},
-            )
-        return w.deployment_out(self._serving.deploy(endpoint, version, actor=call.actor))
+        name, body = call.path["name"], call.body
+        return w.deployment_out(self._serving.deploy_named(name, body.model, actor=call.actor, once=call.once))
 
 
-def routes(serving: Serving, registry: Registry, project_id: ProjectId) -> list[Route]:
-    r = EndpointRoutes(serving, registry, project_id)
+def routes(serving: Serving) -> list[Route]:
+    r = EndpointRoutes(serving)
     one = "/v1/endpoints/{name}"
     return [
         Route(

@@ -10,13 +10,16 @@ from noria.assets import Assets, Change, Changes
 from noria.assets.records import Direction
 from noria.base.actor import Actor
 from noria.base.digest import Digest
+from noria.base.errors import Conflict
 from noria.base.ids import ProjectId, VersionId
 from noria.base.names import check_name, nearest
+from noria.base.once import Once
 from noria.db import Database, Tx
 from noria.features.service import Features
 from noria.pipelines.service import Pipelines
 from noria.registry import Registry
 from noria.registry.records import ModelVersion
+from noria.registry.wire import find_version
 from noria.serving import queries
 from noria.serving import tables as t
 from noria.serving.errors import (
@@ -129,7 +132,34 @@ class Serving:
 
     # ---- deployments
 
-    def deploy(self, endpoint: Endpoint, model: ModelVersion, *, actor: Actor, tx: Tx | None = None) -> Deployment:
+    def deploy_named(self, name: str, model: str, *, actor: Actor, once: Once | None = None) -> Deployment:
+        """``deploy``, of an endpoint and a version as they are written.
+
+        Raises:
+            Conflict: the endpoint serves another model.
+        """
+        earlier = self._changes.answered("serving.deploy", self._project_id, once)
+        if earlier is not None:  # "the newest version" may be another one by now
+            return self.deployment(earlier["deployment"])
+        endpoint = self.get(name)
+        version = find_version(self._registry, self._project_id, model)
+        if version.model != endpoint.model:
+            raise Conflict(
+                f"The endpoint {endpoint.name!r} serves {endpoint.model!r}, not {version.model!r}.",
+                hint="Make another endpoint for it.",
+                details={"endpoint": endpoint.name, "serves": endpoint.model, "model": version.model},
+            )
+        return self.deploy(endpoint, version, actor=actor, once=once)
+
+    def deploy(
+        self,
+        endpoint: Endpoint,
+        model: ModelVersion,
+        *,
+        actor: Actor,
+        once: Once | None = None,
+        tx: Tx | None = None,
+    ) -> Deployment:
         """Puts a model version behind an endpoint, without traffic; the supervisor loads it in every worker.
 
         The same version again is the deployment that is there, started anew if it had failed or was retired. With
@@ -155,10 +185,14 @@ class Serving:
         code = self._code_of(model)
         if tx is None:
             self.prepare(model)
-        with self._changes.begin("serving.deploy", self._project_id, actor, tx=tx) as change:
+        with self._changes.begin("serving.deploy", self._project_id, actor, once=once, tx=tx) as change:
+            if change.earlier is not None:
+                return self.deployment(change.earlier["deployment"])
             now = self.get(endpoint.name, change.tx)  # somebody may have deployed the first version in between
             _check_contract(now, model, contract)
-            return self._write_deployment(change, now, model, version.id, version.layout, code, contract)
+            made = self._write_deployment(change, now, model, version.id, version.layout, code, contract)
+            change.answer({"deployment": made.id})
+            return made
 
     def prepare(self, model: ModelVersion) -> None:
         """Makes the online store hold what a model's features need; in transactions of its own."""

@@ -18,6 +18,7 @@ from noria.base.errors import Invalid
 from noria.base.faults import Faults
 from noria.base.ids import CommitId, ProjectId, RunId
 from noria.base.names import check_branch, nearest
+from noria.base.once import Once
 from noria.base.times import parse_time
 from noria.data import queries
 from noria.data import tables as t
@@ -104,6 +105,7 @@ class DataBase:
         time: str | None = None,
         known: str | None = None,
         asset_kind: AssetKind = AssetKind.DATASET,
+        once: Once | None = None,
         tx: Tx | None = None,
     ) -> Repository:
         """Makes an empty repository with the branch ``main``.
@@ -111,7 +113,9 @@ class DataBase:
         Raises:
             RepositoryExists: there is one of this name.
         """
-        with self._s.changes.begin("data.create", project_id, actor, tx=tx) as change:
+        with self._s.changes.begin("data.create", project_id, actor, once=once, tx=tx) as change:
+            if change.earlier is not None:
+                return self.get(project_id, name)
             if queries.repository(change.tx.conn, project_id, name) is not None:
                 raise RepositoryExists(f"There is a repository {name!r} already.", hint=f"noria data log {name}")
             asset = self._s.assets.define(change.tx, project_id, name, asset_kind)

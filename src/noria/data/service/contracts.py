@@ -15,6 +15,7 @@ from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import NotFound
 from noria.base.ids import ProjectId
+from noria.base.once import Once
 from noria.base.times import DAY
 from noria.data import contract as contracts
 from noria.data import queries
@@ -29,12 +30,14 @@ EVALUATOR = "noria.data.contract:1"
 
 
 class ContractVerbs(DataBase):
-    def set_contract(self, repository: Repository, value: Any, *, actor: Actor) -> int:
+    def set_contract(self, repository: Repository, value: Any, *, actor: Actor, once: Once | None = None) -> int:
         """Puts a contract in force; the same one again is the same number. Returns its number."""
         made = contracts.parse(value)
         spec = msgspec.to_builtins(made)
         digest = str(canonical.digest(spec))
-        with self._s.changes.begin("data.contract", repository.project_id, actor) as change:
+        with self._s.changes.begin("data.contract", repository.project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return change.earlier["contract"]
             conn = change.tx.conn
             number = queries.last_contract(conn, repository.id)
             before = queries.contract(conn, repository.id, number)
@@ -45,6 +48,7 @@ class ContractVerbs(DataBase):
             here = t.repositories.c.id == repository.id
             change.tx.execute(update(t.repositories).where(here).values(contract=number))
             change.note(repository.name, contract=number)
+            change.answer({"contract": number})
             change.event("contract.set", repository.name, {"contract": number})
         return number
 
@@ -55,6 +59,10 @@ class ContractVerbs(DataBase):
             if found is None or found.contract is None:
                 return None
             return self._parsed(repository.id, found.contract)
+
+    def contract_at(self, repository: Repository, number: int) -> Contract:
+        """The contract with this number, in force or not."""
+        return self._parsed(repository.id, number)
 
     def infer_contract(self, repository: Repository, ref: str = MAIN) -> Contract:
         """A contract that the data at ``ref`` keeps, as a start for editing."""

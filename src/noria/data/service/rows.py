@@ -19,6 +19,7 @@ from noria.base.digest import Digest
 from noria.base.errors import Invalid
 from noria.base.ids import ProjectId, RunId
 from noria.base.names import nearest
+from noria.base.once import Once
 from noria.data import queries
 from noria.data.errors import HeadMoved, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
@@ -54,7 +55,11 @@ class _Work:
     source: str
     also: Callable[[Change], None] | None
     request: Any
-    """What an idempotency key stands for; only made with one, since hashing rows costs time."""
+
+    @property
+    def once(self) -> Once | None:
+        """The idempotency key with what it stands for; hashing rows costs time, so only where there is one."""
+        return None if self.key is None else Once(self.key, self.request)
 
 
 class RowVerbs(ContractVerbs):
@@ -159,11 +164,10 @@ class RowVerbs(ContractVerbs):
             yield
 
     def _try(self, work: _Work) -> dict[str, Commit]:
-        if work.key is not None:  # before anything is checked: a retry gets its answer, whatever has changed since
-            earlier = self._s.changes.earlier(work.project_id, work.key, VERB, work.request)
-            if earlier is not None:
-                with self._db.read() as conn:
-                    return _answered(conn, earlier)
+        earlier = self._s.changes.answered(VERB, work.project_id, work.once)
+        if earlier is not None:  # before anything is checked: a retry gets its answer, whatever has changed since
+            with self._db.read() as conn:
+                return _answered(conn, earlier)
         landings: dict[str, Landing] = {}
         same: dict[str, Commit] = {}
         heads = self._heads(work)
@@ -184,7 +188,7 @@ class RowVerbs(ContractVerbs):
             if not landings and work.key is None:
                 return same
             packs = writer.flush()
-            with self._s.changes.begin(VERB, work.project_id, work.actor, key=work.key, request=work.request) as change:
+            with self._s.changes.begin(VERB, work.project_id, work.actor, once=work.once) as change:
                 if change.earlier is not None:
                     return _answered(change.tx.conn, change.earlier)
                 self._s.sessions.seal(change.tx, packs)

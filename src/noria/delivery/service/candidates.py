@@ -10,6 +10,7 @@ from noria.assets.records import Direction
 from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import Conflict, Failed, Invalid, NoriaError, NotFound
+from noria.base.once import Once
 from noria.base.times import parse_time
 from noria.delivery import gates
 from noria.delivery import tables as t
@@ -25,26 +26,43 @@ from noria.training.evaluation import TRUTH, Evaluation
 
 
 class Candidates(Triggers):
-    def release(self, model: ModelVersion, *, actor: Actor, drill: bool = False, force: bool = False) -> Candidate:
+    def release(
+        self,
+        model: ModelVersion | str,
+        *,
+        actor: Actor,
+        drill: bool = False,
+        force: bool = False,
+        once: Once | None = None,
+    ) -> Candidate:
         """Puts a trained version through its gates and, where they say yes, on its way to all traffic.
 
         Args:
+            model: a version, or its name as a person writes it.
             drill: marked as an exercise, in every record. force: released whatever the gates say; kept in evidence.
 
         Raises:
             Conflict: another candidate of the model is on its way.
         """
-        with self._s.changes.begin("delivery.release", self._project_id, actor) as change:
+        earlier = self._s.changes.answered("delivery.release", self._project_id, once)
+        if earlier is not None:
+            return self.candidate(earlier["candidate"])
+        if isinstance(model, str):
+            model = self._s.registry.resolve(self._project_id, model)
+        with self._s.changes.begin("delivery.release", self._project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return self.candidate(change.earlier["candidate"], change.tx)
             found = self._open(change.tx, model.model)
             if found is not None:
                 if found.number == model.number:
                     change.note(model.name, candidate=found.id)
+                    change.answer({"candidate": found.id})
                     return found
                 raise Conflict(
                     f"{found.name} is on its way already ({found.state.value}).",
                     hint=f"noria candidates {model.model}",
                 )
-            return self._begin(
+            made = self._begin(
                 change,
                 model.model,
                 trigger="drill" if drill else "manual",
@@ -54,6 +72,8 @@ class Candidates(Triggers):
                 drill=drill,
                 forced=force,
             )
+            change.answer({"candidate": made.id})
+            return made
 
     def bring_on(self, job: Job, control: JobControl) -> dict[str, Any]:
         """The handler of the job: trains, judges, begins the release. Each part is done once, whatever crashes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from noria.base.actor import Actor
+from noria.base.once import Once
 from noria.base.times import DAY, parse_time
 from noria.delivery.errors import NothingBefore
 from noria.delivery.records import Candidate
@@ -89,14 +90,22 @@ class Delivery(Releases):
             )
         return found
 
-    def rollback(self, endpoint_name: str, *, actor: Actor, drill: bool = False) -> tuple[str, str]:
+    def rollback(
+        self, endpoint_name: str, *, actor: Actor, drill: bool = False, once: Once | None = None
+    ) -> tuple[str, str]:
         """Gives all traffic back to the champion before, in one transaction; returns (from, to)."""
+        earlier = self._s.changes.answered("delivery.rollback", self._project_id, once)
+        if earlier is not None:  # "the champion before" is the bad one by now
+            return earlier["before"], earlier["after"]
         endpoint = self._s.serving.get(endpoint_name)
         self._no_release(endpoint)
         back = self.previous(endpoint)
         now = self._s.monitoring.champion(endpoint)
         assert now is not None
-        with self._s.changes.begin("delivery.rollback", self._project_id, actor) as change:
+        with self._s.changes.begin("delivery.rollback", self._project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return change.earlier["before"], change.earlier["after"]
+            change.answer({"before": now.model, "after": back.model})
             number = int(back.model.rpartition("/")[2])
             self._s.registry.move_alias(self._project_id, endpoint.model, CHAMPION, number, actor=actor, tx=change.tx)
             words = "rollback drill" if drill else "rollback"
@@ -105,16 +114,22 @@ class Delivery(Releases):
             change.event("champion.changed", endpoint.name, {"model": back.model, "before": now.model, "drill": drill})
         return now.model, back.model
 
-    def rollback_now(self, endpoint_name: str, *, actor: Actor, drill: bool = False) -> dict[str, Any]:
+    def rollback_now(
+        self, endpoint_name: str, *, actor: Actor, drill: bool = False, once: Once | None = None
+    ) -> dict[str, Any]:
         """Rolls back, waits until every worker answers with the version before, and keeps how long that took."""
         started = self._s.clock.now_ms()
-        before, after = self.rollback(endpoint_name, actor=actor, drill=drill)
+        before, after = self.rollback(endpoint_name, actor=actor, drill=drill, once=once)
         info = self._s.jobs.lease_info(link.LEASE)
         if info is not None:
             link.call(info["socket"], "sync", 60)
         took = self._s.clock.now_ms() - started
         details = {"endpoint": endpoint_name, "before": before, "after": after, "ms": took, "drill": drill}
-        with self._s.changes.begin("delivery.rolled_back", self._project_id, actor) as change:
+        waited = None if once is None else once.part("waited")
+        with self._s.changes.begin("delivery.rolled_back", self._project_id, actor, once=waited) as change:
+            if change.earlier is not None:
+                return change.earlier
+            change.answer(details)
             change.note(endpoint_name, **details)
             change.event("endpoint.rolled_back", endpoint_name, details)
             self._s.evidence.record(

@@ -8,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from noria.assets import Change
+from noria.base.once import Once
 from noria.base.times import DAY, parse_duration
 from noria.delivery import queries, verdict
 from noria.delivery.errors import ReleaseOpen
@@ -174,12 +175,22 @@ class Releases(Candidates):
     def _give_up(self, found: Rollout, numbers: dict[str, Any]) -> None:
         self._stop(found, CandidateState.INCONCLUSIVE, numbers)
 
-    def _stop(self, found: Rollout, to: CandidateState, numbers: dict[str, Any], actor: Any = SYSTEM) -> None:
+    def _stop(
+        self,
+        found: Rollout,
+        to: CandidateState,
+        numbers: dict[str, Any],
+        actor: Any = SYSTEM,
+        once: Once | None = None,
+    ) -> None:
         """Back to the champion alone, in one transaction."""
         endpoint = self._endpoint(found)
         candidate = self.candidate(found.candidate_id)
         back = self.way_back(endpoint)
-        with self._s.changes.begin("delivery.stop", self._project_id, actor) as change:
+        with self._s.changes.begin("delivery.stop", self._project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return
+            change.answer({"candidate": candidate.id})
             if not queries.set_rollout(change.tx, found, {"phase": Phase.DONE.value}):
                 return
             self._end(change, candidate, to, {"verdict": numbers})
@@ -301,11 +312,19 @@ class Releases(Candidates):
             "days": len(sides[0]),
         }
 
-    def cancel(self, endpoint_name: str, *, actor: Any) -> Candidate | None:
+    def cancel(self, endpoint_name: str, *, actor: Any, once: Once | None = None) -> Candidate | None:
         """Stops the release of an endpoint; the champion has all traffic again."""
+        earlier = self._s.changes.answered("delivery.stop", self._project_id, once)
+        if earlier is not None:
+            return None if earlier["candidate"] is None else self.candidate(earlier["candidate"])
         for found in self.open_rollouts(endpoint_name):
-            self._stop(found, CandidateState.CANCELLED, {"kind": "cancelled", "text": f"by {actor.name}"}, actor)
+            words = {"kind": "cancelled", "text": f"by {actor.name}"}
+            self._stop(found, CandidateState.CANCELLED, words, actor, once)
             return self.candidate(found.candidate_id)
+        if once is not None:  # a release that begins before the request is repeated is not the one that was meant
+            with self._s.changes.begin("delivery.stop", self._project_id, actor, once=once) as change:
+                change.note(endpoint_name)
+                change.answer({"candidate": None})
         return None
 
     def _endpoint(self, found: Rollout) -> Endpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from noria.base.once import Once
 from noria.base.times import parse_duration
 from noria.delivery import queries
 from noria.delivery.records import Candidate
@@ -42,17 +43,24 @@ class Triggers(DeliveryBase):
             reason = {"due": due}
             return self._begin(change, model, trigger=first["kind"], reason=reason, params=self._params(model))
 
-    def train(self, model: str, *, actor: Any, params: dict[str, Any] | None = None) -> Candidate:
+    def train(
+        self, model: str, *, actor: Any, params: dict[str, Any] | None = None, once: Once | None = None
+    ) -> Candidate:
         """Starts a training because a person wants it."""
         self.definition(model)
-        with self._s.changes.begin("delivery.train", self._project_id, actor) as change:
+        with self._s.changes.begin("delivery.train", self._project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return self.candidate(change.earlier["candidate"], change.tx)
             found = self._open(change.tx, model)
             if found is not None:
                 change.note(model, candidate=found.id)
+                change.answer({"candidate": found.id})
                 return found
             given = params if params is not None else self._params(model)
             queries.set_trigger_mark(change.tx, self._project_id, model, "rows", self._labelled(model))
-            return self._begin(change, model, trigger="manual", reason={"actor": actor.name}, params=given)
+            made = self._begin(change, model, trigger="manual", reason={"actor": actor.name}, params=given)
+            change.answer({"candidate": made.id})
+            return made
 
     def _params(self, model: str) -> dict[str, Any]:
         """A retraining takes over the champion's hyperparameters."""
