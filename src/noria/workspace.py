@@ -19,6 +19,7 @@ from noria import project as project_file
 from noria.assets import Assets, Change, Changes, Deliveries, EvidenceLog, Lineage, ProjectClock, StoreSessions
 from noria.assets import tables as asset_tables
 from noria.assets.audit import AuditLog
+from noria.assets.logs import prune_logs
 from noria.assets.records import Content, Project, Version
 from noria.assets.retention import Retention
 from noria.base import faults as crash_points
@@ -26,7 +27,8 @@ from noria.base.actor import Actor
 from noria.base.clock import Clock, SystemClock
 from noria.base.errors import Conflict, NotFound
 from noria.base.faults import Faults
-from noria.db import Database
+from noria.base.ids import ProjectId
+from noria.db import Database, Tx
 from noria.db.engine import HEAD_REVISION
 from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from noria.training.service import Training
 
 HOME = ".noria"
+CAPTURE = "capture"
 FORMATS = {"pack": 1, "tree": 1, "commit": 1, "table": 1, "segment": 1, "manifest": 1, "task": 1}
 """The newest format of each kind that this noria writes; a workspace with a newer one is refused (decision 17)."""
 
@@ -115,7 +118,7 @@ class Workspace:
         self.audit = AuditLog(db)
         self.jobs = Jobs(db, clock, self.event_clock, self.assets.holder, faults)
         self.retention = Retention(db)
-        self.retention.register("jobs", lambda tx, project_id, before: prune_jobs(tx.conn, project_id, before))
+        self._register_pruners()
         self.project: Project = self.assets.ensure_project(project_name)
 
     @staticmethod
@@ -125,6 +128,17 @@ class Workspace:
         for what, number in found.items():
             if number > FORMATS.get(what, 0):
                 raise FormatTooNew(f"This workspace's {what}", number, FORMATS.get(what, 0))
+
+    def _register_pruners(self) -> None:
+        def segments(tx: Tx, _: ProjectId, before: int) -> int:
+            from noria.serving.pruning import prune_segments
+
+            return prune_segments(tx, self.home / CAPTURE, before)
+
+        register = self.retention.register
+        register("jobs", lambda tx, project_id, before: prune_jobs(tx.conn, project_id, before))
+        register("logs", lambda tx, project_id, before: prune_logs(tx, project_id, self.home / "logs", before))
+        register("segments", segments)
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -251,7 +265,7 @@ class Workspace:
             self.training,
             self.features,
             self.pipelines,
-            self.home,
+            self.home / CAPTURE,
         )
 
     @cached_property

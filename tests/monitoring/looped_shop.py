@@ -23,6 +23,7 @@ import polars as pl
 import pytest
 
 from noria.base.actor import Actor
+from noria.base.clock import Clock
 from noria.base.faults import Faults
 from noria.base.times import DAY
 from noria.delivery.service.base import JOB
@@ -145,13 +146,17 @@ def shop(template: Path, tmp_path: Path, labeller: Labeller) -> Iterator[Workspa
 
 @contextmanager
 def copied(
-    template: Path, root: Path, labeller: Labeller | None = None, faults: Faults | None = None
+    template: Path,
+    root: Path,
+    labeller: Labeller | None = None,
+    faults: Faults | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Workspace]:
     """A copy of the template's workspace in ``root`` (made where it is not there yet), opened."""
     if not root.exists():
         shutil.copytree(template, root)
     try:
-        with connect(root, faults=faults) as ws:
+        with connect(root, faults=faults, clock=clock) as ws:
             if labeller is not None:
                 ws.monitoring._labeller = labeller
             yield ws

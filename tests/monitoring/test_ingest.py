@@ -19,6 +19,7 @@ from noria.base.times import DAY, to_datetime
 from noria.serving import segments
 from noria.serving import tables as serving_tables
 from noria.serving.segments import Captured, SegmentWriter
+from noria.testing import ManualClock
 from noria.workspace import Workspace
 
 ORDERS = list(world(to_datetime(START_MS), 1, 12, 5, "live-")["orders"].iter_rows(named=True))
@@ -125,22 +126,57 @@ def test_what_has_no_moment_of_its_own_happened_when_it_was_received_but_never_a
     assert found == {"a": to_datetime(START_MS - 5), "b": to_datetime(START_MS)}
 
 
+def keep_segments(ws: Workspace, keep_ms: int) -> None:
+    with ws.db.write() as tx:
+        ws.retention.set(tx, ws.project.id, "segments", keep_ms)
+
+
+def prune(ws: Workspace) -> int:
+    return ws.retention.prune(ws.project.id)["segments"]
+
+
+def test_a_segment_is_kept_for_its_retention_and_never_taken_again(template: Path, tmp_path: Path) -> None:
+    root = tmp_path / "kept"
+    clock = ManualClock("2030-01-01T00:00:00Z")
+    with copied(template, root, clock=clock) as ws:
+        serve(ws)
+        made = SegmentWriter(ws.serving.capture_folder, "w0")
+        made.write(*(answer(n) for n in range(4)))
+        made.close()
+        ws.ingest.take(actor=ROBOT)
+        (name,) = files(ws)
+        clock.tick(7 * DAY - 1)  # the default is a week
+        assert prune(ws) == 0
+    with copied(template, root, clock=clock) as ws:  # after a restart
+        head = ws.data.head(ws.data.get(ws.project.id, f"{ENDPOINT}.predictions"))
+        assert ws.ingest.take(actor=ROBOT) == {}
+        assert ws.data.head(ws.data.get(ws.project.id, f"{ENDPOINT}.predictions")) == head
+        assert (files(ws), list(ws.ingest.sizes())) == ([name], [name])
+        clock.tick(1)
+        assert prune(ws) == 1
+        assert (files(ws), ws.ingest.sizes()) == ([], {})
+        assert len(rows(ws)) == 4
+
+
 def test_a_segment_is_removed_when_it_was_taken_as_a_whole_and_its_worker_is_gone(shop: Workspace) -> None:
     serve(shop)
+    keep_segments(shop, 0)
     folder = shop.serving.capture_folder
     living, dead, idle = (SegmentWriter(folder, name) for name in ("living", "dead", "idle"))
     living.write(answer(0))
     dead.write(answer(1))
     dead.close()
+    assert prune(shop) == 0  # nobody took it
     shop.ingest.take(actor=ROBOT)
+    assert prune(shop) == 1
     assert {n.partition("-")[0] for n in files(shop)} == {"living", "idle"}
     living.write(answer(2))
     living.close()
     idle.close()
     shop.ingest.take(actor=ROBOT)
+    assert prune(shop) == 2
     assert files(shop) == []
     assert len(rows(shop)) == 3
-    shop.ingest.take(actor=ROBOT)
     assert shop.ingest.sizes() == {}
 
 
@@ -150,6 +186,8 @@ def test_a_file_that_a_worker_is_just_making_is_left_alone(shop: Workspace) -> N
     (folder / "new-0.seg").write_bytes(b"")
     (folder / "new-1.seg").write_bytes(segments.HEADER[:3])
     shop.ingest.take(actor=ROBOT)
+    keep_segments(shop, 0)
+    assert prune(shop) == 0
     assert files(shop) == ["new-0.seg", "new-1.seg"]
 
 
@@ -162,10 +200,11 @@ def test_a_record_that_is_half_written_is_taken_when_it_is_whole(shop: Workspace
     path.write_bytes(segments.HEADER)  # only the copy counts here
     shop.ingest.take(actor=ROBOT)
     assert rows(shop)["id"].to_list() == ["p-live-0"]
-    assert "half.seg" in files(shop)
     (shop.serving.capture_folder / "half.seg").write_bytes(whole)
     shop.ingest.take(actor=ROBOT)
     assert rows(shop)["id"].to_list() == ["p-live-0", "p-live-1"]
+    keep_segments(shop, 0)
+    assert prune(shop) == 1
     assert "half.seg" not in files(shop)
 
 
@@ -184,6 +223,8 @@ def test_damage_in_one_segment_keeps_that_file_and_holds_up_no_other(
     for _ in range(2):
         shop.ingest.take(actor=ROBOT)
     assert rows(shop)["id"].to_list() == ["p-live-0", "p-live-7"]
+    keep_segments(shop, 0)
+    assert prune(shop) == 1  # of the one that is whole
     assert "a-damaged.seg" in files(shop)
     assert "is damaged at byte" in caplog.text
 
@@ -231,7 +272,7 @@ def points_of(template: Path, root: Path) -> list[str]:
 
 
 def test_a_crash_anywhere_while_rows_land_loses_nothing_and_takes_nothing_twice(template: Path, tmp_path: Path) -> None:
-    """Killed at the transaction that lands and marks, before and after it, and when the file is removed."""
+    """Killed at the transaction that lands and marks, before and after it."""
     seen = points_of(template, tmp_path / "count")
     assert "change.data.append" in seen
     commits = seen.count("db.commit")
@@ -257,6 +298,9 @@ def test_a_crash_anywhere_while_rows_land_loses_nothing_and_takes_nothing_twice(
             ws.ingest.take(actor=ROBOT)
             assert ws.ingest.take(actor=ROBOT) == {}, point
             assert rows(ws)["id"].to_list() == [f"p-live-{n}" for n in range(6)], point
-            assert files(ws) == [], point
-            assert ws.ingest.sizes() == {}, point
+            assert list(ws.ingest.sizes()) == files(ws), point
+            keep_segments(ws, 0)
+            assert prune(ws) == 1, point
+            assert (files(ws), ws.ingest.sizes()) == ([], {}), point
+            assert ws.ingest.take(actor=ROBOT) == {}, point
             assert ws.verify(data=True) == [], point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +25,11 @@ from looped_shop import (
 
 from noria import workspace as workspaces
 from noria.assets.errors import ClockBackwards
+from noria.assets.retention import DEFAULTS, PRUNE
 from noria.base.errors import Conflict
 from noria.base.times import DAY, HOUR, to_datetime, to_text
 from noria.delivery.records import CandidateState
+from noria.delivery.service.base import JOB
 from noria.server.loop import LEASE, Loop, NoScheduler
 from noria.serving.records import DeploymentState
 from noria.testing import ManualClock
@@ -216,6 +219,59 @@ def test_once_a_month_an_answer_is_traced_and_a_failure_of_that_stops_nothing(
     assert proved == [f"{ENDPOINT} 2013-02-01T00:00:00Z"]
 
 
+# ---- once a day of wall time
+
+
+def test_what_is_older_than_its_retention_is_pruned_once_a_day_by_a_job(template: Path, tmp_path: Path) -> None:
+    clock = ManualClock("2030-01-01T00:00:00Z")
+    with copied(template, tmp_path / "shop", clock=clock) as ws:
+        champion = serve(ws)
+        Traffic(ws).capture(*_a_day(), {champion.id: level})
+        ws.ingest.take(actor=ME)
+        run = ws.assets.list_runs(ws.project.id, kinds=["step"]).items[0]
+        logs = {name: ws.home / "logs" / name for name in (f"runs/{run.id}.log", "runs/unknown.log", "supervisor.log")}
+        for path in logs.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("said\n")
+            os.utime(path, (clock.now_ms() / 1000,) * 2)
+        loop = held(LoadingLoop(ws))
+        loop._turn()
+        (job,) = ws.jobs.list(ws.project.id, kinds=[PRUNE])
+        assert job.state.value == "done"
+        assert job.result is not None
+        assert set(job.result["removed"]) == set(DEFAULTS)
+        assert (job.result["removed"]["segments"], job.result["removed"]["logs"]) == (0, 0)  # a week, a month
+        for _ in range(3):
+            loop._turn()
+        clock.tick(7 * DAY)
+        held(loop)._turn()
+        (job, _) = ws.jobs.list(ws.project.id, kinds=[PRUNE])
+        assert job.result is not None
+        assert (job.result["removed"]["segments"], job.result["removed"]["logs"]) == (1, 0)
+        assert list(ws.serving.capture_folder.glob("*.seg")) == []
+        held(LoadingLoop(ws))._turn()  # a server that is started anew on the same day
+        assert len(ws.jobs.list(ws.project.id, kinds=[PRUNE])) == 2
+        with ws.db.write() as tx:
+            ws.retention.set(tx, ws.project.id, "logs", 8 * DAY)
+        clock.tick(DAY)
+        assert ws.deliveries.waiting() == 0
+        held(loop)._turn()
+        assert len(ws.jobs.list(ws.project.id, kinds=[PRUNE])) == 3
+        assert [n for n, path in logs.items() if path.exists()] == ["supervisor.log"]
+        assert logs["supervisor.log"].read_text() == ""  # its process has it open
+        clock.tick(31 * DAY)
+        held(loop)._turn()
+        assert len(ws.jobs.list(ws.project.id, kinds=[PRUNE])) == 1  # of the jobs themselves
+        assert ws.assets.list_events(ws.project.id, types=["commit.created"]) == []
+        assert ws.verify() == []
+
+
+def held(loop: LoadingLoop) -> LoadingLoop:
+    """With the lease, which its keeper would have renewed."""
+    loop._held = True
+    return loop
+
+
 # ---- life
 
 
@@ -287,6 +343,6 @@ def test_stopping_gives_a_training_up_and_leaves_it_to_the_next_loop(shop: Works
     until(lambda: list(tmp_path.glob("training-*")), "the training begins")
     loop.stop()
     assert shop.delivery.candidate(candidate.id).state == CandidateState.TRAINING
-    (job,) = shop.jobs.list(shop.project.id)
+    (job,) = shop.jobs.list(shop.project.id, kinds=[JOB])
     assert job.state.value == "waiting"
     assert shop.delivery.candidate(candidate.id).error is None

@@ -254,6 +254,13 @@ def taken(ws: Workspace, endpoint: str) -> pl.DataFrame:
     return ws.data.read(ws.data.get(ws.project.id, f"{endpoint}.predictions"))
 
 
+def pruned(ws: Workspace) -> int:
+    """Removes the segments that were taken, as if they had been kept long enough."""
+    with ws.db.write() as tx:
+        ws.retention.set(tx, ws.project.id, "segments", 0)
+    return ws.retention.prune(ws.project.id)["segments"]
+
+
 def test_segments_are_taken_once_and_then_go(shop: Workspace) -> None:
     folder = shop.serving.capture_folder
     writer = SegmentWriter(folder, "w1")
@@ -263,9 +270,11 @@ def test_segments_are_taken_once_and_then_go(shop: Workspace) -> None:
     writer.write(captured("first", "b", "c"))
     shop.ingest.take(actor=ME)
     assert sorted(taken(shop, "first")["id"]) == ["a", "b", "c"]
+    pruned(shop)
     assert len(list(folder.glob("w1-*.seg"))) == 1  # its writer lives
     writer.close()
     shop.ingest.take(actor=ME)
+    assert pruned(shop) == 1
     assert not list(folder.glob("w1-*.seg"))
     assert sorted(taken(shop, "first")["id"]) == ["a", "b", "c"]
 
@@ -284,5 +293,6 @@ def test_a_damaged_segment_holds_up_nothing_else(shop: Workspace, caplog: pytest
     assert shop.ingest.take(actor=ME) == {"third": 4}
     assert sorted(taken(shop, "third")["id"]) == ["u", "v", "w", "x"]
     assert path.name in caplog.text
+    pruned(shop)
     assert list(folder.glob("*.seg")) == [path]  # kept for whoever looks into it
     path.unlink()

@@ -1,4 +1,4 @@
-"""How long records of the system itself are kept, and the job that removes what is older."""
+"""How long records of the system itself are kept, and what removes those that are older: once a day, as a job."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ DEFAULTS: Final[dict[str, int]] = {
     "segments": 7 * DAY,
 }
 """What is pruned, and after how long by default. Audit rows, evidence and lineage are never pruned."""
+
+
+PRUNE: Final = "prune"
+"""Kind of the job that a server queues once a day."""
 
 
 class Retention:
@@ -52,13 +56,11 @@ class Retention:
         tx.upsert(t.retention, row, key=["project_id", "what"])
 
     def prune(self, project_id: ProjectId) -> dict[str, int]:
-        """Removes what is too old; returns the number of removed rows of each kind."""
+        """Removes what is too old; returns how much of each kind: rows, or files for logs and segments."""
         removed: dict[str, int] = {}
         for what, keep in self.settings(project_id).items():
-            pruner = self._pruners.get(what)
-            if pruner is not None:
-                with self._db.write() as tx:
-                    removed[what] = pruner(tx, project_id, tx.now_ms - keep)
+            with self._db.write() as tx:
+                removed[what] = self._pruners[what](tx, project_id, tx.now_ms - keep)
         return removed
 
 

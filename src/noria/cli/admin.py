@@ -56,9 +56,9 @@ def verify(shell: Shell, data: bool) -> None:
 @admin.command()
 @click.pass_obj
 def prune(shell: Shell) -> None:
-    """Remove records of the system that are older than their retention."""
+    """Remove what is older than its retention: records, logs, captured segments. A server does it once a day."""
     removed = shell.ws.retention.prune(shell.ws.project.id)
-    shell.emit({"removed": removed}, lambda: shell.table(["what", "rows"], removed.items(), right=["rows"]))
+    shell.emit({"removed": removed}, lambda: shell.table(["what", "removed"], removed.items(), right=["removed"]))
 
 
 @admin.command()

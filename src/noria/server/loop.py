@@ -13,10 +13,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, Final
 
+from noria.assets.retention import PRUNE
 from noria.base.errors import Conflict, NoriaError
 from noria.base.times import DAY, SECOND, to_datetime, to_text
 from noria.delivery.service.base import JOB, SYSTEM
-from noria.jobs.work import Worker
+from noria.jobs.records import Job
+from noria.jobs.work import JobControl, Worker
 from noria.serving import link
 from noria.workspace import Workspace
 
@@ -41,7 +43,8 @@ class Loop:
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
         self._asked: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue()
-        self._worker = Worker(ws.jobs, ws.clock, {JOB: ws.delivery.bring_on})
+        self._worker = Worker(ws.jobs, ws.clock, {JOB: ws.delivery.bring_on, PRUNE: self._prune})
+        self._pruned_at = 0
         self._thread = threading.Thread(target=self._run, name="loop")
         self._keeper = threading.Thread(target=self._keep_lease, name="loop-lease")
         self._stopping = threading.Event()
@@ -79,8 +82,7 @@ class Loop:
         return future.result()
 
     def _run(self) -> None:
-        self._safely(self._ws.jobs.free_dead)
-        self._safely(self._ws.assets.reap)
+        self._tend()
         while not self._stopping.is_set():
             try:
                 item = self._asked.get(timeout=_TURN)
@@ -103,6 +105,12 @@ class Loop:
         """Renews the lease beside the loop, which may be at a training for minutes."""
         while not self._stopping.wait(LEASE_MS / 3000):
             self._safely(lambda: setattr(self, "_held", self._lease()))
+            self._tend()
+
+    def _tend(self) -> None:
+        """Nothing stays "running" whose process is dead (promise 5): every few seconds, also during a training."""
+        self._safely(self._ws.jobs.free_dead)
+        self._safely(self._ws.assets.reap)
 
     def _safely(self, what: Callable[[], Any]) -> None:
         try:
@@ -130,10 +138,27 @@ class Loop:
         self.state["turns"] += 1
         self._ws.deliveries.run_due({})
         self._ws.rest()
+        self._safely(self._prune_daily)
         self.settle()
         ws = self._ws
         if ws.event_clock.mode(ws.project.id) == "wall" and self.state["turns"] % _MINUTE_TURNS == 1:
             self._advance(ws.clock.now_ms(), replay=False)
+
+    def _prune_daily(self) -> None:
+        """Queues the pruning of what is older than its retention, once in a day of wall time."""
+        ws, now = self._ws, self._ws.clock.now_ms()
+        if now - self._pruned_at < DAY:
+            return
+        last = ws.jobs.list(ws.project.id, kinds=[PRUNE], limit=1)
+        if last and now - last[0].created_at < DAY:  # by the server before this one
+            self._pruned_at = last[0].created_at
+            return
+        with ws.db.write() as tx:
+            ws.jobs.add(tx, ws.project.id, PRUNE, {}, unique=PRUNE, max_attempts=3)
+        self._pruned_at = now
+
+    def _prune(self, job: Job, _: JobControl) -> dict[str, Any]:
+        return {"removed": self._ws.retention.prune(job.project_id)}
 
     def advance(self, to_ms: int) -> dict[str, Any]:
         """Moves event time on to ``to_ms`` (replay), and does all that is due until then.

@@ -1,21 +1,20 @@
 """Captured predictions become rows of the asset ``<endpoint>.predictions`` (decision 7).
 
 How far each segment was taken is written in the transaction that lands its rows, so a crash in between takes nothing
-twice; ids are unique with their deployment, and a repeated request's row is dropped.
+twice; ids are unique with their deployment, and a repeated request's row is dropped. What was taken is kept for as
+long as the retention of ``segments`` says (``serving/pruning.py``).
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import polars as pl
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from noria.assets import Change, ProjectClock
 from noria.assets.records import AssetKind
@@ -83,7 +82,6 @@ class Ingest:
                     taken[endpoint] += count
             if not more:
                 break
-        self._prune()
         return dict(taken)
 
     def repository(self, endpoint: str, actor: Actor) -> Repository:
@@ -150,29 +148,6 @@ class Ingest:
         for name, end in marks.items():
             row = {"name": name, "project_id": self._project_id, "taken": end, "updated_at": tx.now_ms}
             tx.upsert(t.capture_segments, row, key=["name"])
-
-    def _prune(self) -> None:
-        """Removes segments that were taken as a whole and that no worker holds open."""
-        with self._db.read() as conn:
-            known = queries.taken(conn)
-        there = {path.name: path for path in self._folder.glob("*.seg")}
-        gone = [name for name in known if name not in there]
-        for name, path in sorted(there.items()):
-            end = known.get(name, len(segments.HEADER))  # one without a record was never marked
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A worker writes the header under its lock: without one, the file is being made just now.
-                if len(segments.HEADER) <= os.fstat(handle).st_size <= end:
-                    path.unlink()
-                    gone.append(name)
-            except BlockingIOError:
-                continue  # its worker lives
-            finally:
-                os.close(handle)
-        if gone:
-            with self._db.write() as tx:
-                tx.execute(delete(t.capture_segments).where(t.capture_segments.c.name.in_(gone)))
 
     def sizes(self) -> dict[str, int]:
         """Segment -> bytes taken; for tests and the doctor."""

@@ -67,7 +67,7 @@ class Serving:
         training: Training,
         features: Features,
         pipelines: Pipelines,
-        home: Path,
+        capture_folder: Path,
     ) -> None:
         self._db = db
         self._project_id = project_id
@@ -77,7 +77,7 @@ class Serving:
         self._training = training
         self._features = features
         self._pipelines = pipelines
-        self.capture_folder = home / "capture"
+        self.capture_folder = capture_folder
 
     # ---- endpoints
 
