@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +28,8 @@ from looped_shop import (
 from noria import workspace as workspaces
 from noria.assets.errors import ClockBackwards
 from noria.assets.retention import DEFAULTS, PRUNE
+from noria.assets.service import RUN_LEASE
+from noria.base.clock import SystemClock
 from noria.base.errors import Conflict
 from noria.base.times import DAY, HOUR, to_datetime, to_text
 from noria.delivery.records import CandidateState
@@ -313,6 +317,83 @@ def test_turns_do_what_is_due_and_errors_do_not_end_it(shop: Workspace, caplog: 
     assert shop.delivery.candidate(made.id).state == CandidateState.RELEASING
     assert "a bug" in caplog.text
     assert "in the way" in caplog.text
+
+
+WAITING = """\
+import pathlib, time
+import noria as nr
+
+
+@nr.dataset
+def slow():
+    pathlib.Path(BEGAN).touch()
+    while True:
+        time.sleep(0.02)
+"""
+
+
+def test_under_a_running_server_a_killed_run_is_seen_within_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.server.loop.LEASE_MS", 300)  # it looks ten times in a second
+    root = tmp_path / "waits"
+    root.mkdir()
+    (root / "waits.py").write_text(WAITING.replace("BEGAN", repr(str(root / "began"))))
+    (root / "noria.toml").write_text('name = "waits"\nmodules = ["waits"]\nexecutor = "process"\n')
+    workspaces.init(root, environment={}).close()
+    clock = ManualClock(to_text(SystemClock().now_ms()))
+    asked = [sys.executable, "-m", "noria", "run", "slow", "--workspace", str(root)]
+    with workspaces.connect(root, clock=clock) as ws:
+        loop = LoadingLoop(ws)
+        loop.start()
+        process = subprocess.Popen(asked, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            until((root / "began").exists, "the step begins")
+            runs = ws.assets.list_runs(ws.project.id).items
+            assert {(r.kind, r.state.value) for r in runs} == {("pipeline", "running"), ("step", "running")}
+            process.kill()
+            process.wait()
+            clock.tick(2 * RUN_LEASE)
+            ids = [r.id for r in runs]
+            until(lambda: {r.state.value for r in ws.assets.runs_by_ids(ids).values()} == {"lost"}, "both are lost")
+        finally:
+            process.kill()
+            process.wait()
+            loop.stop()
+
+
+CLAIM = """
+import os, sys
+from noria.workspace import connect
+ws = connect(sys.argv[1])
+with ws.db.write() as tx:
+    ws.jobs.add(tx, ws.project.id, "prune", {}, unique="prune")
+assert ws.jobs.claim(["prune"]) is not None
+os._exit(9)
+"""
+
+
+def test_under_a_running_server_the_job_of_a_dead_process_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.server.loop.LEASE_MS", 300)
+    (tmp_path / "new").mkdir()
+    clock = ManualClock(to_text(SystemClock().now_ms()))
+    with workspaces.init(tmp_path / "new", clock=clock, environment={}) as ws:
+        loop = LoadingLoop(ws)
+        loop._pruned_at = clock.now_ms()  # it adds none of its own
+        loop.start()
+        try:
+            done = subprocess.run([sys.executable, "-c", CLAIM, str(tmp_path / "new")], check=False)
+            assert done.returncode == 9
+
+            def is_done() -> bool:
+                clock.tick(1)  # by far not as long as a lease
+                return [j.state.value for j in ws.jobs.list(ws.project.id)] == ["done"]
+
+            until(is_done, "it is done")
+        finally:
+            loop.stop()
 
 
 SLOW = """
