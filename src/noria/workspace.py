@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from noria import project as project_file
-from noria.assets import Assets, Change, Changes, Deliveries, EvidenceLog, Lineage, ProjectClock, StoreSessions
+from noria.assets import (
+    Assets,
+    Change,
+    Changes,
+    Deliveries,
+    EvidenceLog,
+    Handler,
+    Lineage,
+    ProjectClock,
+    StoreSessions,
+)
 from noria.assets import tables as asset_tables
 from noria.assets.audit import AuditLog
 from noria.assets.logs import prune_logs
@@ -30,6 +40,7 @@ from noria.base.faults import Faults
 from noria.base.ids import ProjectId
 from noria.db import Database, Tx
 from noria.db.engine import HEAD_REVISION
+from noria.delivery.records import FOLLOW, FOLLOWED
 from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
 
@@ -58,7 +69,8 @@ CAPTURE = "capture"
 FORMATS = {"pack": 1, "tree": 1, "commit": 1, "table": 1, "segment": 1, "manifest": 1, "task": 1}
 """The newest format of each kind that this noria writes; a workspace with a newer one is refused (decision 17)."""
 
-SUBSCRIPTIONS: dict[str, tuple[str, ...]] = {}
+SUBSCRIPTIONS: dict[str, tuple[str, ...]] = dict.fromkeys(FOLLOWED, (FOLLOW,))
+"""Type of event -> who hears of it (decision 11)."""
 
 
 class WorkspaceMissing(NotFound):
@@ -374,6 +386,14 @@ class Workspace:
         from noria.features.service import Features
 
         return Features(self.db, self.data, self.changes, self.evidence, self.project.id, self.home)
+
+    def deliver(self) -> int:
+        """Lets the subscribers handle the events that wait for them; returns how many deliveries were tried.
+
+        A server's loop calls it, and each command at its end where no server runs.
+        """
+        handlers: dict[str, Handler] = {FOLLOW: lambda event: self.delivery.follow(event)}
+        return self.deliveries.run_due(handlers, project_id=self.project.id)
 
     def verify(self, *, data: bool = False, advance: Callable[..., None] | None = None) -> list[str]:
         """What does not hold between rows and bytes, in words; with ``data``, every byte is read."""

@@ -300,11 +300,11 @@ def test_turns_do_what_is_due_and_errors_do_not_end_it(shop: Workspace, caplog: 
     failures = iter([RuntimeError("a bug"), Conflict("in the way")])
     whole = shop.deliveries.run_due
 
-    def run_due(handlers: Any) -> Any:
+    def run_due(handlers: Any, **more: Any) -> Any:
         error = next(failures, None)
         if error is not None:
             raise error
-        return whole(handlers)
+        return whole(handlers, **more)
 
     shop.deliveries.run_due = run_due  # type: ignore[method-assign]
     made = shop.delivery.release(shop.registry.version(shop.project.id, "tree", 2), actor=ME)

@@ -11,6 +11,7 @@ from noria.assets import tables as t
 from noria.assets.records import Event
 from noria.base.clock import Clock
 from noria.base.errors import NoriaError
+from noria.base.ids import ProjectId
 from noria.base.times import MINUTE, SECOND
 from noria.db import Database
 
@@ -32,11 +33,11 @@ class Deliveries:
             where = t.deliveries.c.state.in_(("waiting", "leased"))
             return int(conn.execute(select(func.count()).select_from(t.deliveries).where(where)).scalar_one())
 
-    def run_due(self, handlers: Mapping[str, Handler], limit: int = 100) -> int:
-        """Delivers what is due, oldest event first; returns how many were tried."""
+    def run_due(self, handlers: Mapping[str, Handler], limit: int = 100, *, project_id: ProjectId | None = None) -> int:
+        """Delivers what is due (of one project), oldest event first; returns how many were tried."""
         tried = 0
         while tried < limit:
-            claimed = self._claim(list(handlers))
+            claimed = self._claim(list(handlers), project_id)
             if claimed is None:
                 break
             event, subscriber, token, attempts = claimed
@@ -51,9 +52,12 @@ class Deliveries:
                 self._finish(event, subscriber, token, "done", None)
         return tried
 
-    def _claim(self, subscribers: list[str]) -> tuple[Event, str, int, int] | None:
+    def _claim(self, subscribers: list[str], project_id: ProjectId | None = None) -> tuple[Event, str, int, int] | None:
         now, c = self._clock.now_ms(), t.deliveries.c
-        due = c.state.in_(("waiting", "leased")) & (c.due_at <= now) & c.subscriber.in_(subscribers)
+        mine = c.subscriber.in_(subscribers)
+        if project_id is not None:
+            mine &= c.event_id.in_(select(t.events.c.id).where(t.events.c.project_id == project_id))
+        due = c.state.in_(("waiting", "leased")) & (c.due_at <= now) & mine
         with self._db.read() as conn:
             if conn.execute(select(c.event_id).where(due).limit(1)).one_or_none() is None:
                 return None
@@ -61,7 +65,7 @@ class Deliveries:
             # A later event waits for an earlier one of the same subscriber that failed and is not due yet.
             first = (
                 select(c.subscriber, func.min(c.event_id).label("event_id"))
-                .where(c.state.in_(("waiting", "leased")), c.subscriber.in_(subscribers))
+                .where(c.state.in_(("waiting", "leased")), mine)
                 .group_by(c.subscriber)
                 .subquery()
             )

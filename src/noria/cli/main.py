@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -70,6 +71,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         # Commands return nothing; click returns the code of an Exit that a command raised.
         code = noria.main(args, prog_name="noria", standalone_mode=False, obj=shell)
+        _deliver(shell)
         return code if isinstance(code, int) else DONE
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
@@ -97,6 +99,15 @@ def run(arguments: list[str] | None = None) -> int:
         return _bug(error, shell)
     finally:
         shell.close()
+
+
+def _deliver(shell: Shell) -> None:
+    """Does what a server's loop would do with the events of the command, where no server runs (decision 11)."""
+    ws = shell.opened
+    if ws is not None:
+        with contextlib.suppress(NoriaError):  # the command has done its work; the next one tries again
+            if not ws.jobs.held("scheduler"):
+                ws.deliver()
 
 
 def _report(error: NoriaError, shell: Shell) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 
 class CandidateState(enum.StrEnum):
@@ -31,7 +31,12 @@ CANDIDATE_MOVES: dict[CandidateState, frozenset[CandidateState]] = {
         }
     ),
 }
+PERSONS = ("manual", "drill", "follow")
+"""Triggers behind which somebody stands; no budget counts them."""
 OPEN = (CandidateState.TRAINING, CandidateState.GATING, CandidateState.RELEASING)
+FOLLOW: Final = "delivery.follow"
+"""The subscriber that starts a release where an alias was moved; it hears of the events below."""
+FOLLOWED: Final = ("alias.moved", *(f"candidate.{state.value}" for state in CandidateState if state not in OPEN))
 
 
 class Phase(enum.StrEnum):
@@ -59,7 +64,7 @@ class Candidate:
     """A model version on its way, or what came of it.
 
     Attributes:
-        trigger: every, new_rows, drift, worse, manual or drill; ``reason`` the numbers behind it.
+        trigger: every, new_rows, drift, worse, manual, drill or follow; ``reason`` the numbers behind it.
         model: the registered model; number: of its version, once there is one.
         gates: what each gate said. verdict: what the canary said, with its numbers.
         forced: a person released it although a gate said no.

@@ -136,7 +136,6 @@ class Loop:
         if not self._holds():
             return
         self.state["turns"] += 1
-        self._ws.deliveries.run_due({})
         self._ws.rest()
         self._safely(self._prune_daily)
         self.settle()
@@ -195,7 +194,7 @@ class Loop:
             days += 1
         if replay:
             self._set_clock(to_ms)
-            if self._ws.jobs.open_count() or self._ws.delivery.loading():
+            if ws.deliveries.waiting() or ws.jobs.open_count() or ws.delivery.loading():
                 self.settle(
                     wait=True
                 )  # what was asked for since is done at this moment of event time, not at some later
@@ -239,6 +238,7 @@ class Loop:
         ws = self._ws
         while not self._stopping.is_set():
             self.state["doing"] = "jobs"
+            self._safely(ws.deliver)
             if self._worker.run_one():
                 continue
             if wait and ws.jobs.open_count():

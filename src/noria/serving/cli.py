@@ -107,7 +107,7 @@ def _endpoint(ws: Any, name: str, version: ModelVersion) -> Endpoint:
     except EndpointNotFound:
         applied = ws.pipelines.definitions().get(name)
         if applied is not None and applied.kind == "endpoint":
-            policy = {key: applied.spec[key] for key in ("p99_ms", "release")}
+            policy = {key: applied.spec.get(key) for key in ("p99_ms", "release", "follow")}
             model = applied.spec["model"]
         else:
             made = declared(name, model=version.model)

@@ -34,6 +34,11 @@ class Shell:
             self._ws = self._connect(self.url, project=self.project)
         return self._ws
 
+    @property
+    def opened(self) -> Any:
+        """The workspace if the command opened it, else None."""
+        return self._ws
+
     def close(self) -> None:
         if self._ws is not None:
             self._ws.close()

@@ -17,7 +17,7 @@ from noria.delivery import tables as t
 from noria.delivery.errors import TrainingFailed
 from noria.delivery.records import OPEN, Candidate, CandidateState, GateResult, Phase
 from noria.delivery.service.base import EVALUATOR, SYSTEM
-from noria.delivery.service.triggers import Triggers
+from noria.delivery.service.follow import Following
 from noria.jobs.records import Job
 from noria.jobs.work import JobControl
 from noria.registry.records import CHALLENGER, CHAMPION, ModelVersion
@@ -25,7 +25,7 @@ from noria.serving.records import Deployment
 from noria.training.evaluation import TRUTH, Evaluation
 
 
-class Candidates(Triggers):
+class Candidates(Following):
     def release(
         self,
         model: ModelVersion | str,

@@ -28,7 +28,7 @@ class Delivery(Releases):
         made = self._s.pipelines.apply(actor=actor)
         for found in made:
             if found.kind == "endpoint":
-                policy = {"p99_ms": found.spec["p99_ms"], "release": found.spec["release"]}
+                policy = {key: found.spec.get(key) for key in ("p99_ms", "release", "follow")}
                 self._s.serving.ensure(found.name, found.spec["model"], policy, actor=actor)
         return made
 

@@ -12,7 +12,7 @@ from noria.base.once import Once
 from noria.base.times import DAY, parse_duration
 from noria.delivery import queries, verdict
 from noria.delivery.errors import ReleaseOpen
-from noria.delivery.records import Candidate, CandidateState, Phase, Rollout
+from noria.delivery.records import PERSONS, Candidate, CandidateState, Phase, Rollout
 from noria.delivery.service.base import EVALUATOR, SYSTEM
 from noria.delivery.service.candidates import Candidates
 from noria.delivery.verdict import Verdict
@@ -220,7 +220,7 @@ class Releases(Candidates):
             self._retire(change, endpoint, {deployment.id, found.champion})
             if found.champion is not None:
                 self._keep_evidence(change, candidate, found, numbers, passed=True)
-            if candidate.trigger not in ("manual", "drill"):
+            if candidate.trigger not in PERSONS:
                 self._keep_pipeline(change, candidate, deployment)
             self._s.monitoring.raise_or_close(change, False, endpoint.name, "release", endpoint.name, "")
             before = None if found.champion is None else self._s.serving.deployment(found.champion).model

@@ -7,7 +7,7 @@ from typing import Any
 from noria.base.once import Once
 from noria.base.times import parse_duration
 from noria.delivery import queries
-from noria.delivery.records import Candidate
+from noria.delivery.records import PERSONS, Candidate
 from noria.delivery.service.base import EVALUATOR, SYSTEM, DeliveryBase
 from noria.jobs.cron import next_after, parse_schedule
 from noria.pipelines.records import Definition
@@ -15,7 +15,6 @@ from noria.serving.records import Endpoint
 from noria.training.metrics import METRICS
 
 _LEAST_ROWS = 200
-_PERSONS = ("manual", "drill")
 
 
 class Triggers(DeliveryBase):
@@ -190,7 +189,7 @@ class Triggers(DeliveryBase):
         """Why no training may start now; empty where one may."""
         budget = definition.spec["options"]["budget"]
         known = queries.candidates(conn, self._project_id, model=definition.name)
-        past = [c for c in known if c.trigger not in _PERSONS]
+        past = [c for c in known if c.trigger not in PERSONS]
         if not past:
             return ""
         pause = past[-1].opened + parse_duration(budget["pause"])
