@@ -35,7 +35,7 @@ from noria.assets.retention import Retention
 from noria.base import faults as crash_points
 from noria.base.actor import Actor
 from noria.base.clock import Clock, SystemClock
-from noria.base.errors import Conflict, NotFound
+from noria.base.errors import Conflict, Invalid, NotFound
 from noria.base.faults import Faults
 from noria.base.ids import ProjectId
 from noria.db import Database, Tx
@@ -83,6 +83,12 @@ class WorkspaceExists(Conflict):
     """There is a workspace here already."""
 
     code = "workspace_exists"
+
+
+class WorkspaceUrlInvalid(Invalid):
+    """No workspace is opened by an URL of this kind."""
+
+    code = "workspace_url_invalid"
 
 
 class Workspace:
@@ -462,6 +468,7 @@ def connect(
 
     Raises:
         WorkspaceMissing: there is none; ``noria init`` makes one.
+        WorkspaceUrlInvalid: the URL is of a kind that opens none.
         WorkspaceTooNew: it was written by a newer noria.
     """
     env = os.environ if environment is None else environment
@@ -509,6 +516,8 @@ def init(
     from noria.db.migrate import upgrade
 
     env = os.environ if environment is None else environment
+    if db_url is not None:
+        _check_url(db_url)
     root = Path(folder).resolve()
     home = root / HOME
     home.mkdir(parents=True, exist_ok=True)
@@ -565,7 +574,7 @@ def _locate(url: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple
     text = None if url is None else os.fspath(url)
     text = text or env.get("NORIA_WORKSPACE")
     if text is not None and "://" in text:
-        return text, project_file.find_root(Path.cwd())
+        return _check_url(text), project_file.find_root(Path.cwd())
     if text is not None:
         folder = Path(text).expanduser().resolve()
         if folder.name == HOME:
@@ -585,7 +594,32 @@ def _named(root: Path, default: Path) -> Path | str:
     named = project_file.load(root).workspace
     if named is None:
         return default
-    return named if "://" in named else (root / named).resolve() / HOME
+    return _check_url(named) if "://" in named else (root / named).resolve() / HOME
+
+
+def _check_url(url: str) -> str:
+    """The URL, if a workspace can be opened by it."""
+    scheme = url.partition("://")[0].lower()
+    if scheme in ("postgresql", "postgresql+psycopg"):
+        return url
+    shown = redacted(url)
+    if scheme in ("http", "https"):
+        raise WorkspaceUrlInvalid(
+            f"A workspace behind a server ({shown}) cannot be opened yet: that client is not built.",
+            hint="Call the server's HTTP API (GET /openapi.json), or open its database: postgresql://host/name",
+        )
+    raise WorkspaceUrlInvalid(
+        f"A workspace is not opened by {scheme}:// ({shown}).",
+        hint="Write a folder that holds a project or a workspace, or postgresql://host/name.",
+        details={"scheme": scheme},
+    )
+
+
+def redacted(url: str) -> str:
+    """An URL as it may be shown: without user and password, query and fragment."""
+    scheme, _, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}".partition("?")[0].partition("#")[0]
 
 
 def _faults(env: Mapping[str, str]) -> Faults:

@@ -48,6 +48,40 @@ def test_without_a_workspace_the_command_to_type_is_said(tmp_path: Path, monkeyp
     assert (error["code"], error["hint"]) == ("workspace_missing", "noria init")
 
 
+@pytest.mark.parametrize(
+    ("url", "says", "hint"),
+    [
+        ("https://noria.example", "behind a server (https://noria.example) cannot be opened yet", "GET /openapi.json"),
+        ("http://me:secret@noria.example/x?token=secret", "behind a server (http://noria.example/x)", "postgresql://"),
+        ("mysql://me:secret@db/noria", "not opened by mysql:// (mysql://db/noria)", "a folder"),
+        ("sqlite:///meta.db", "not opened by sqlite://", "a folder"),
+        ("s3://bucket/noria", "not opened by s3://", "postgresql://host/name"),
+    ],
+)
+def test_a_url_that_opens_no_workspace_is_refused_and_those_that_do_are_named(
+    tmp_path: Path, monkeypatch, capsys, url: str, says: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "noria.toml").write_text(f'name = "x"\nworkspace = "{url}"\n')
+    for args, place in (
+        (("admin", "audit", "--workspace", url), tmp_path),
+        (("admin", "migrate", "--workspace", url), tmp_path),
+        (("init", "--db", url), tmp_path),
+        (("admin", "audit"), tmp_path / "named"),
+    ):
+        monkeypatch.chdir(place)
+        code, _, err = noria(*args, "--json", capsys=capsys)
+        error = json.loads(err)["error"]
+        assert (code, error["code"]) == (2, "workspace_url_invalid"), args
+        assert says in error["message"]
+        assert hint in error["hint"]
+        assert "secret" not in err
+    monkeypatch.setenv("NORIA_WORKSPACE", url)
+    assert noria("admin", "audit", capsys=capsys)[0] == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["named"]
+
+
 def test_a_wrong_command_names_the_nearest_one(capsys) -> None:
     code, _, err = noria("doktor", capsys=capsys)
     assert code == 2
