@@ -303,6 +303,10 @@ def test_beyond_loopback_a_forged_host_opens_neither_port(template: Path, tmp_pa
                 assert answer_of(port, path, Host=host, **token)[0] == 200, (path, host)
             assert answer_of(port, path, Host="evil.example", **token) == (403, "host_foreign")
             assert answer_of(port, path, Host="localhost", Authorization="Bearer x") == (403, "token_needed")
+        rows = folder / "rows.json"
+        rows.write_text("[]")
+        denied = noria(folder, "predict", ENDPOINT, str(rows), "--json", NORIA_TOKEN="wrong")
+        assert (denied.returncode, json.loads(denied.stderr)["error"]["code"]) == (7, "token_needed")
         assert server.end() == 0
 
 
