@@ -16,9 +16,8 @@ _EXTRAS = {
     "ml": ["lightgbm", "sklearn", "skops", "optuna", "pandas"],
     "postgres": ["psycopg"],
     "s3": ["obstore"],
-    "ray": ["ray"],
-    "mlflow": ["mlflow"],
 }
+"""Extra -> what it brings. ``ray`` and ``mlflow`` are reserved: no code uses them yet, so nobody needs them."""
 
 
 @command()

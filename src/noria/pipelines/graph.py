@@ -24,6 +24,8 @@ from noria.pipelines.declare.assets import RESERVED, Command, Declaration, Endpo
 from noria.pipelines.errors import AssetUnknown, CodeBroken, GraphInvalid, ParameterUnknown
 from noria.pipelines.records import Edge
 
+_ML = {"lightgbm", "optuna", "pandas", "sklearn", "skops"}
+"""Modules that the extra ``noria[ml]`` brings."""
 _BRACES = re.compile(r"\{(\w+)\}")
 
 
@@ -121,7 +123,7 @@ def import_modules(root: Path, names: Iterable[str]) -> list[ModuleType]:
         try:
             made.append(importlib.import_module(name))
         except ModuleNotFoundError as error:
-            hint = "Check `modules` in noria.toml." if error.name == name else f"pip install {error.name} ?"
+            hint = "Check `modules` in noria.toml." if error.name == name else _to_install(error.name or "")
             raise CodeBroken(f"The module {name!r} cannot be imported: no module {error.name!r}.", hint=hint) from error
         except Invalid:
             raise
@@ -132,6 +134,11 @@ def import_modules(root: Path, names: Iterable[str]) -> list[ModuleType]:
                 details={"module": name},
             ) from error
     return made
+
+
+def _to_install(module: str) -> str:
+    top = module.partition(".")[0]
+    return 'pip install "noria[ml]"' if top in _ML else f"pip install {top} ?"
 
 
 def where(error: BaseException, root: Path) -> str:
