@@ -41,9 +41,9 @@ class Retention:
         assert what in DEFAULTS, what
         self._pruners[what] = pruner
 
-    def settings(self, project_id: ProjectId) -> dict[str, int]:
+    def settings(self, project_id: ProjectId, tx: Tx | None = None) -> dict[str, int]:
         """Milliseconds that each kind of record is kept."""
-        with self._db.read() as conn:
+        with self._db.read(tx) as conn:
             rows = conn.execute(select(t.retention).where(t.retention.c.project_id == project_id)).all()
         return {**DEFAULTS, **{row.what: row.keep_ms for row in rows}}
 

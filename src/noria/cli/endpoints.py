@@ -16,18 +16,13 @@ import urllib3
 
 from noria.base.errors import Conflict, Denied, Failed, Invalid, NoriaError, NotFound, Unavailable
 from noria.server import launch
+from noria.server.admin import NothingServes
 from noria.serving.cli import endpoints
 from noria.terminal import Shell, command
 
 _BATCH: Final = 1_000
 _SECONDS: Final = 60.0
 _KINDS: Final[dict[int, type[NoriaError]]] = {403: Denied, 404: NotFound, 409: Conflict, 422: Failed}
-
-
-class NothingServes(Unavailable):
-    """No process answers predictions for this workspace."""
-
-    code = "nothing_serves"
 
 
 @endpoints.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from noria.base.errors import NotFound
 from noria.base.ids import ProjectId
 from noria.data import wire as w
 from noria.data.records import Repository, RepositoryKind
@@ -126,6 +127,21 @@ class DataRoutes:
         number = self._data.set_contract(repository, call.body.contract, actor=call.actor, once=call.once)
         return w.ContractOut(number, msgspec.to_builtins(self._data.contract_at(repository, number)))
 
+    def create_branch(self, call: Call) -> w.BranchOut:
+        body: w.BranchBody = call.body
+        repository = self._repository(call)
+        made = self._data.create_branch(repository, body.branch, at=body.at, actor=call.actor, once=call.once)
+        return w.branch_out(made)
+
+    def quarantined(self, call: Call) -> w.QuarantinedDetail:
+        text, query = call.path["id"], call.query
+        known = {str(q.id) for q in self._data.quarantine(self._project_id)}
+        if text not in known:
+            raise NotFound(f"There is no batch {text!r:.60} in quarantine.", hint="GET /v1/quarantine")
+        found, frame = self._data.quarantined(int(text))
+        rows = frame.head(max(0, min(query.rows, 1_000)))
+        return w.QuarantinedDetail(w.quarantined_out(found), w.rows_out(rows))
+
     def quarantine(self, _: Call) -> w.QuarantinePage:
         return w.QuarantinePage([w.quarantined_out(q) for q in self._data.quarantine(self._project_id)])
 
@@ -172,6 +188,27 @@ def routes(data: Data, project_id: ProjectId) -> list[Route]:
             summary="List batches that a contract refused.",
             answer=w.QuarantinePage,
             cli="noria data quarantine list",
+        ),
+        Route(
+            method="GET",
+            path="/v1/quarantine/{id}",
+            handler=r.quarantined,
+            permission="data.read",
+            summary="Show the findings and the first rows of a refused batch.",
+            query=w.QuarantineQuery,
+            answer=w.QuarantinedDetail,
+            cli="noria data quarantine show NUMBER",
+        ),
+        Route(
+            method="POST",
+            path=one + "/branches",
+            handler=r.create_branch,
+            permission="data.write",
+            summary="Make a branch.",
+            body=w.BranchBody,
+            answer=w.BranchOut,
+            status=201,
+            cli="noria data branch NAME BRANCH",
         ),
         Route(
             method="GET",

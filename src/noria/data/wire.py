@@ -95,6 +95,24 @@ class QuarantinePage(msgspec.Struct):
     items: list[QuarantinedOut]
 
 
+class QuarantinedDetail(msgspec.Struct):
+    """A refused batch with its first rows."""
+
+    batch: QuarantinedOut
+    rows: list[dict[str, Any]]
+
+
+class QuarantineQuery(msgspec.Struct, forbid_unknown_fields=True):
+    rows: int = 20
+
+
+class BranchBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A new branch; ``at`` names the commit at which it begins."""
+
+    branch: str
+    at: str = MAIN
+
+
 class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     kind: str = "table"

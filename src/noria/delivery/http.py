@@ -107,5 +107,6 @@ def routes(delivery: Delivery) -> list[Route]:
             permission="endpoints.write",
             summary="Stop the release that is on its way; the champion has all traffic again.",
             answer=w.CandidatePage,
+            cli="noria cancel ENDPOINT",
         ),
     ]

@@ -94,7 +94,7 @@ def compare(shell: Shell, endpoint: str, model: str, by: str, since: str | None,
     first, last = w.span(since, until)
     other = ws.registry.resolve(ws.project.id, model)
     with shell.progress(f"{other.name} scores what was asked"):
-        found = [w.compared_out(c) for c in ws.monitoring.compare(endpoint, other, by=by, since=first, until=last)]
+        found = [w.against_out(c) for c in ws.monitoring.compare(endpoint, other, by=by, since=first, until=last)]
     pairs = [(side, name) for side, values in (found[0].metrics if found else {}).items() for name in values]
 
     def human() -> None:

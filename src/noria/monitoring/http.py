@@ -39,15 +39,15 @@ class MonitoringRoutes:
         )
         return w.AccuracyPage([w.accuracy_out(x) for x in found])
 
-    def compare(self, call: Call) -> w.ComparedPage:
-        query: w.CompareQuery = call.query
+    def compare(self, call: Call) -> w.AgainstPage:
+        query: w.AgainstQuery = call.query
         if query.by not in _SPANS:
             raise Invalid(f"by={query.by!r} is not a span.", hint=", ".join(_SPANS))
         self._serving.get(call.path["name"])
         since, until = w.span(query.since, query.until)
         model = self._registry.resolve(self._project_id, query.against)
         found = self._monitoring.compare(call.path["name"], model, by=query.by, since=since, until=until)
-        return w.ComparedPage([w.compared_out(x) for x in found])
+        return w.AgainstPage([w.against_out(x) for x in found])
 
     def drift(self, call: Call) -> w.DriftReport:
         query: w.SpanQuery = call.query
@@ -90,8 +90,8 @@ def routes(monitoring: Monitoring, serving: Serving, registry: Registry, project
             handler=r.compare,
             permission="monitor.read",
             summary="Show what another model version would have answered to the same requests.",
-            query=w.CompareQuery,
-            answer=w.ComparedPage,
+            query=w.AgainstQuery,
+            answer=w.AgainstPage,
             cli="noria monitor compare NAME MODEL",
         ),
         Route(

@@ -62,7 +62,7 @@ class AccuracyPage(msgspec.Struct):
     items: list[AccuracyOut]
 
 
-class ComparedOut(msgspec.Struct):
+class AgainstOut(msgspec.Struct):
     start: str
     n: int
     labelled: int
@@ -70,8 +70,8 @@ class ComparedOut(msgspec.Struct):
     metrics: dict[str, dict[str, float | None]]
 
 
-class ComparedPage(msgspec.Struct):
-    items: list[ComparedOut]
+class AgainstPage(msgspec.Struct):
+    items: list[AgainstOut]
 
 
 class AlertOut(msgspec.Struct):
@@ -95,7 +95,7 @@ class SpanQuery(msgspec.Struct, forbid_unknown_fields=True):
     deployment: int | None = None
 
 
-class CompareQuery(msgspec.Struct, forbid_unknown_fields=True):
+class AgainstQuery(msgspec.Struct, forbid_unknown_fields=True):
     against: str
     by: str = "all"
     since: str | None = None
@@ -151,8 +151,8 @@ def accuracy_out(a: Accuracy) -> AccuracyOut:
     )
 
 
-def compared_out(c: Compared) -> ComparedOut:
-    return ComparedOut(
+def against_out(c: Compared) -> AgainstOut:
+    return AgainstOut(
         start=to_text(c.start),
         n=c.n,
         labelled=c.labelled,

@@ -19,6 +19,7 @@ from noria.monitoring import http as monitoring_http
 from noria.pipelines import http as pipelines_http
 from noria.registry import http as registry_http
 from noria.scorecard import http as scorecard_http
+from noria.server import admin
 from noria.server import wire as w
 from noria.server.loop import Loop
 from noria.serving import http as serving_http
@@ -66,6 +67,11 @@ class ServerRoutes:
         loop, once = self._loop, call.once
         assert loop is not None
         return w.Taken(**loop.call(lambda: self._kept("captures.take", once, lambda: {"rows": loop.take()})))
+
+    def prune(self, call: Call) -> w.Pruned:
+        ws = self._ws
+        done = self._kept("admin.prune", call.once, lambda: {"removed": ws.retention.prune(ws.project.id)})
+        return w.Pruned(**done)
 
     def _kept(self, verb: str, once: Once | None, what: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Does what may be done again, and keeps its first answer for the key: it is many transactions, not one."""
@@ -119,6 +125,15 @@ def own(ws: Workspace, loop: Loop | None, endpoints: str | None) -> list[Route]:
             summary="Take over what the endpoints captured, without waiting for the end of the day.",
             answer=w.Taken,
         ),
+        Route(
+            method="POST",
+            path="/v1/admin/prune",
+            handler=r.prune,
+            permission="admin.write",
+            summary="Remove what is older than its retention, without waiting for the daily job.",
+            answer=w.Pruned,
+            cli="noria admin prune",
+        ),
     ]
 
 
@@ -127,6 +142,7 @@ def all_routes(ws: Workspace, loop: Loop | None = None, endpoints: str | None = 
     project = ws.project.id
     return [
         *own(ws, loop, endpoints),
+        *admin.routes(ws),
         *data_http.routes(ws.data, project),
         *pipelines_http.routes(ws.pipelines, ws.assets, ws.jobs, project),
         *tracking_http.routes(ws.tracking, ws.assets, project),

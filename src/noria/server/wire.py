@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -34,3 +36,59 @@ class Advanced(msgspec.Struct):
 
 class Taken(msgspec.Struct):
     rows: dict[str, int]
+
+
+class AuditQuery(msgspec.Struct, forbid_unknown_fields=True):
+    limit: int = 100
+    after: str | None = None
+
+
+class AuditOut(msgspec.Struct):
+    seq: int
+    at: str
+    actor: str
+    verb: str
+    subject: str
+    detail: dict[str, Any]
+
+
+class AuditPage(msgspec.Struct):
+    items: list[AuditOut]
+    next: str | None = None
+
+
+class VerifyQuery(msgspec.Struct, forbid_unknown_fields=True):
+    data: bool = False
+
+
+class Faults(msgspec.Struct):
+    """What does not hold, in words; empty where everything does."""
+
+    faults: list[str]
+
+
+class RetentionOut(msgspec.Struct):
+    """What is pruned -> how long it is kept, for instance ``30d``."""
+
+    keep: dict[str, str]
+
+
+class RetentionBody(msgspec.Struct, forbid_unknown_fields=True):
+    keep: str
+
+
+class Pruned(msgspec.Struct):
+    """Rows, or files for logs and segments."""
+
+    removed: dict[str, int]
+
+
+class ServingStatus(msgspec.Struct):
+    """``routed``: endpoint -> the routing revision that every worker has."""
+
+    url: str
+    pid: int
+    workers: int
+    serving: int
+    deaths: int
+    routed: dict[str, int]

@@ -129,26 +129,18 @@ def show(shell: Shell, run: str) -> None:
 def compare(shell: Shell, run: tuple[str, ...], everything: bool) -> None:
     """Compare parameters and metrics of several runs: what differs."""
     found = [_get(shell, text) for text in run]
-    data = shell.ws.tracking.data_of([r.id for r in found])
-    made = [w.summary_out(r, data[r.id]) for r in found]
-
-    def differing(kind: str) -> dict[str, list[Any]]:
-        parts: list[dict[str, Any]] = [getattr(m, kind) for m in made]
-        keys = dict.fromkeys(key for part in parts for key in part)
-        lines = {key: [part.get(key) for part in parts] for key in keys}
-        return {k: v for k, v in lines.items() if everything or any(one != v[0] for one in v)}
-
-    params, metrics = differing("params"), differing("metrics")
+    made = w.compared_out(found, shell.ws.tracking.data_of([r.id for r in found]), everything=everything)
 
     def human() -> None:
         rows = [["name", *(r.name for r in found)], ["state", *(r.state.value for r in found)]]
-        rows += [[f"params.{key}", *values] for key, values in params.items()]
+        rows += [[f"params.{key}", *values] for key, values in made.params.items()]
         rows += [
-            [f"metrics.{key}", *("" if v is None else _short(v) for v in values)] for key, values in metrics.items()
+            [f"metrics.{key}", *("" if v is None else _short(v) for v in values)]
+            for key, values in made.metrics.items()
         ]
         shell.table(["", *(r.id for r in found)], rows)
 
-    shell.emit({"runs": [_plain(m.run) for m in made], "params": params, "metrics": metrics}, human)
+    shell.emit(_plain(made), human)
 
 
 @runs.command()

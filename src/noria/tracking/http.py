@@ -14,6 +14,8 @@ from noria.http import Call, Route
 from noria.tracking import Tracking
 from noria.tracking import wire as w
 
+_MOST_COMPARED = 100
+
 
 class RunRoutes:
     """Handlers of the room; each is one verb."""
@@ -66,6 +68,11 @@ class RunRoutes:
         run = self._run(call)
         return w.detail_out(self._assets, run, self._tracking.data(run.id))
 
+    def compare(self, call: Call) -> w.Compared:
+        query: w.CompareQuery = call.query
+        found = [w.find_run(self._assets, self._project_id, text) for text in query.runs.split(",")[:_MOST_COMPARED]]
+        return w.compared_out(found, self._tracking.data_of([r.id for r in found]), everything=query.all)
+
     def points(self, call: Call) -> w.PointPage:
         query: w.PointsQuery = call.query
         run = self._run(call)
@@ -87,6 +94,16 @@ def routes(tracking: Tracking, assets: Assets, project_id: ProjectId) -> list[Ro
             query=w.RunsQuery,
             answer=w.RunPage,
             cli="noria runs list",
+        ),
+        Route(
+            method="GET",
+            path="/v1/compare/runs",
+            handler=r.compare,
+            permission="runs.read",
+            summary="Compare parameters and metrics of several runs: what differs.",
+            query=w.CompareQuery,
+            answer=w.Compared,
+            cli="noria runs compare RUN...",
         ),
         Route(
             method="GET",

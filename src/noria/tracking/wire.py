@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -77,6 +78,21 @@ class RunPage(msgspec.Struct):
     next: str | None = None
 
 
+class CompareQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """``runs``: ids or their beginnings, with commas; ``all``: also what is equal in all of them."""
+
+    runs: str
+    all: bool = False
+
+
+class Compared(msgspec.Struct):
+    """Parameter or metric -> its value in each run, null where a run has none."""
+
+    runs: list[RunOut]
+    params: dict[str, list[str | None]]
+    metrics: dict[str, list[float | str | None]]
+
+
 class RunDetail(msgspec.Struct):
     run: RunOut
     params: dict[str, str]
@@ -140,6 +156,18 @@ def point_out(point: Point) -> PointOut:
 def summary_out(run: Run, data: RunData) -> RunSummary:
     metrics = {key: number_out(point.value) for key, point in data.metrics.items()}
     return RunSummary(run_out(run), data.params, metrics)
+
+
+def compared_out(runs: list[Run], data: Mapping[RunId, RunData], *, everything: bool) -> Compared:
+    made = [summary_out(r, data[r.id]) for r in runs]
+
+    def differing(parts: list[Any]) -> dict[str, list[Any]]:
+        keys = dict.fromkeys(key for part in parts for key in part)
+        lines = {key: [part.get(key) for part in parts] for key in keys}
+        return {k: v for k, v in lines.items() if everything or any(one != v[0] for one in v)}
+
+    params, metrics = differing([m.params for m in made]), differing([m.metrics for m in made])
+    return Compared([m.run for m in made], params, metrics)
 
 
 def edge_out(edge: Edge, versions: dict[VersionId, Version]) -> EdgeOut:

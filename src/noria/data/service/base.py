@@ -187,14 +187,19 @@ class DataBase:
         with self._db.read() as conn:
             return queries.branches(conn, repository.id)
 
-    def create_branch(self, repository: Repository, name: str, *, at: str = MAIN, actor: Actor) -> Branch:
+    def create_branch(
+        self, repository: Repository, name: str, *, at: str = MAIN, actor: Actor, once: Once | None = None
+    ) -> Branch:
         check_branch(name)
         start = self.resolve(repository, at)
-        with self._s.changes.begin("data.branch", repository.project_id, actor) as change:
+        with self._s.changes.begin("data.branch", repository.project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return Branch(name=name, head=change.earlier["head"], updated_at=change.earlier["updated_at"])
             row = {"repository_id": repository.id, "name": name, "head": start.id, "updated_at": change.tx.now_ms}
             if not change.tx.insert_new(t.branches, row):
                 raise RepositoryExists(f"{repository.name} has a branch {name!r} already.")
             change.note(f"{repository.name}@{name}", at=start.id)
+            change.answer({"head": start.id, "updated_at": row["updated_at"]})
         return Branch(name=name, head=start.id, updated_at=row["updated_at"])
 
     def head(self, repository: Repository, branch: str = MAIN, tx: Tx | None = None) -> Commit | None:

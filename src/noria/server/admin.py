@@ -1,0 +1,121 @@
+"""Routes of what an administrator does, and of the processes that answer."""
+
+from __future__ import annotations
+
+from noria.base.errors import Unavailable
+from noria.base.times import duration_text, parse_duration, to_text
+from noria.http import Call, Route
+from noria.server import launch
+from noria.server import wire as w
+from noria.workspace import Workspace
+
+
+class NothingServes(Unavailable):
+    """No process answers predictions for this workspace."""
+
+    code = "nothing_serves"
+
+
+class AdminRoutes:
+    """Handlers; each is one verb."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws = ws
+
+    def audit(self, call: Call) -> w.AuditPage:
+        query: w.AuditQuery = call.query
+        page = self._ws.audit.list(self._ws.project.id, limit=query.limit, after=query.after)
+        made = [w.AuditOut(e.seq, to_text(e.at), e.actor, e.verb, e.subject, e.detail) for e in page.items]
+        return w.AuditPage(made, page.next)
+
+    def audit_verify(self, _: Call) -> w.Faults:
+        return w.Faults(self._ws.audit.verify(self._ws.project.id))
+
+    def verify(self, call: Call) -> w.Faults:
+        return w.Faults(self._ws.verify(data=call.query.data))
+
+    def retention(self, _: Call) -> w.RetentionOut:
+        found = self._ws.retention.settings(self._ws.project.id)
+        return w.RetentionOut({name: duration_text(ms) for name, ms in sorted(found.items())})
+
+    def set_retention(self, call: Call) -> w.RetentionOut:
+        ws, what, keep = self._ws, call.path["what"], call.body.keep
+        with ws.changes.begin("admin.retention", ws.project.id, call.actor, once=call.once) as change:
+            if change.earlier is not None:
+                return w.RetentionOut(change.earlier)
+            ws.retention.set(change.tx, ws.project.id, what, parse_duration(keep))
+            change.note(what, keep=keep)
+            kept = ws.retention.settings(ws.project.id, change.tx)
+            answer = {name: duration_text(ms) for name, ms in sorted(kept.items())}
+            change.answer(answer)
+        return w.RetentionOut(answer)
+
+    def status(self, _: Call) -> w.ServingStatus:
+        found = launch.find(self._ws)
+        if found is None:
+            raise NothingServes("No endpoints of this workspace run.", hint="noria up")
+        names = ("url", "pid", "workers", "serving", "deaths", "routed")
+        return w.ServingStatus(**{name: found[name] for name in names})
+
+
+def routes(ws: Workspace) -> list[Route]:
+    r = AdminRoutes(ws)
+    return [
+        Route(
+            method="GET",
+            path="/v1/admin/audit",
+            handler=r.audit,
+            permission="admin.read",
+            summary="List who changed what, newest first.",
+            query=w.AuditQuery,
+            answer=w.AuditPage,
+            cli="noria admin audit",
+        ),
+        Route(
+            method="GET",
+            path="/v1/admin/audit/verify",
+            handler=r.audit_verify,
+            permission="admin.read",
+            summary="Check the hash chain of the audit log.",
+            answer=w.Faults,
+            cli="noria admin audit --verify",
+        ),
+        Route(
+            method="GET",
+            path="/v1/admin/verify",
+            handler=r.verify,
+            permission="admin.read",
+            summary="Check that every row has its objects; with data, read and hash every byte.",
+            query=w.VerifyQuery,
+            answer=w.Faults,
+            cli="noria admin verify",
+        ),
+        Route(
+            method="GET",
+            path="/v1/admin/retention",
+            handler=r.retention,
+            permission="admin.read",
+            summary="Show how long records are kept.",
+            answer=w.RetentionOut,
+            cli="noria admin retention",
+        ),
+        Route(
+            method="PUT",
+            path="/v1/admin/retention/{what}",
+            handler=r.set_retention,
+            permission="admin.write",
+            summary="Set how long one kind of record is kept.",
+            body=w.RetentionBody,
+            answer=w.RetentionOut,
+            cli="noria admin retention WHAT KEEP",
+        ),
+        Route(
+            method="GET",
+            path="/v1/serving",
+            handler=r.status,
+            permission="endpoints.read",
+            summary="Show the processes that answer.",
+            answer=w.ServingStatus,
+            cli="noria endpoints status",
+        ),
+    ]
