@@ -16,7 +16,6 @@ from pathlib import Path
 
 import psutil
 
-
 _EVERY = 3.0
 """Seconds between two looks: the kernel walks all pages of all processes for one, which is a twentieth of a core."""
 

@@ -115,7 +115,8 @@ def test_run_makes_what_is_out_of_date_and_answers_one_object(shop: Any, noria: 
     assert {s["asset"]: s["action"] for s in value["steps"]} == {
         "orders": "source", "clean": "made", "total": "made", "page": "made",
     }  # fmt: skip
-    assert set(value["steps"][0]) == {"asset", "kind", "action", "run", "outputs", "error", "why", "wall_ms"}
+    words = {"asset", "kind", "action", "run", "outputs", "error", "why", "wall_ms", "warnings"}
+    assert set(value["steps"][0]) == words
     assert "cleaning" in done.err, "what a step prints does not get into the JSON"
     again = noria("run", "--json").json
     assert {s["action"] for s in again["steps"]} == {"source", "reused"}

@@ -107,6 +107,33 @@ def append(shell: Shell, name: str, path: str, mode: str, message: str, branch: 
     _say_commit(shell, repository, done)
 
 
+@data.command()
+@click.argument("name")
+@click.pass_obj
+def collect(shell: Shell, name: str) -> None:
+    """Read what is new in a source of the project, and commit it. `noria run` does it by itself.
+
+    Each file, row or document is taken once; a command that was interrupted goes on where it stopped. A batch that the
+    contract refuses is set aside, and the rest is taken.
+    """
+    ws = shell.ws
+    with shell.own_output():
+        done = ws.pipelines.collect(name, actor=ws.actor)
+    if done.refused and not done.commits:
+        raise done.refused[0]
+    refused = [error.as_dict()["error"] for error in done.refused]
+    value = {"name": name, "rows": done.rows, "run": done.run_id, "refused": refused}
+    batches = f"{done.rows} rows in {len(done.commits)} commits"
+    text = (
+        f"{name}: {batches if done.rows else f'{len(done.commits)} commits'}."
+        if done.commits
+        else f"{name}: nothing new."
+    )
+    shell.emit({**value, "commits": [_plain(commit_out(c)) for c in done.commits]}, text)
+    for error in refused:
+        shell.warn(f"The batch {error['details']['source']} was set aside: {error['message']}", error["hint"])
+
+
 def _say_commit(shell: Shell, repository: Repository, done: Any) -> None:
     parts = [f"{count} {what}" for what, count in done.stats.items() if count and what != "stored"]
     shell.emit(_plain(commit_out(done)), f"{repository.name} {done.id[:12]}: {', '.join(parts) or 'nothing new'}.")

@@ -236,3 +236,14 @@ def contract_verdicts(conn: Connection, project_id: ProjectId) -> list[tuple[str
         .order_by(at.assets.c.name)
     )
     return [(name, total, part) for name, total, part in conn.execute(found)]
+
+
+def marks(conn: Connection, repository_id: int) -> dict[str, dict[str, Any]]:
+    """What was collected of each part of a source: part -> mark."""
+    found = conn.execute(select(t.collected).where(t.collected.c.repository_id == repository_id))
+    return {row.source: row.mark for row in found}
+
+
+def mark(conn: Connection, repository_id: int, source: str) -> dict[str, Any] | None:
+    where = (t.collected.c.repository_id == repository_id, t.collected.c.source == source)
+    return conn.execute(select(t.collected.c.mark).where(*where)).scalar_one_or_none()

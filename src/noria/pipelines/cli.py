@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -29,7 +27,7 @@ _EXECUTORS = click.Choice(["inline", "process"])
 @click.pass_obj
 def plan(shell: Shell, what: tuple[str, ...], force: bool) -> None:
     """Show what would run and why, how long it took before, and what is cached. Nothing is run or written."""
-    with own_output(shell):
+    with shell.own_output():
         graph = shell.ws.pipelines.graph()
         targets, params = read_arguments(graph, what)
         steps = shell.ws.pipelines.plan(targets, params, force=force)
@@ -43,7 +41,13 @@ def _show_plan(shell: Shell, steps: list[PlannedStep], expected_ms: int) -> None
         return
     words = {"source": "at its head", "reuse": "cached", "run": "runs", "empty": "has no rows"}
     rows = [
-        [s.asset, s.kind, words[s.action], "" if s.expected_ms is None else took(s.expected_ms), _why_text(s.why)]
+        [
+            s.asset,
+            s.kind,
+            "is collected" if (s.kind, s.action) == ("source", "run") else words[s.action],
+            "" if s.expected_ms is None else took(s.expected_ms),
+            _why_text(s.why),
+        ]
         for s in steps
     ]
     shell.table(["asset", "kind", "", "takes", "why"], rows, right=["takes"])
@@ -63,13 +67,23 @@ def _show_plan(shell: Shell, steps: list[PlannedStep], expected_ms: int) -> None
 @click.option("--force", multiple=True, metavar="NAME", help="Make this asset anew, cached or not; several times.")
 @click.option("--executor", type=_EXECUTORS, help="Where steps run. Default: what noria.toml says.")
 @click.option("--trigger", metavar="TEXT", help="What started it, for the record.")
+@click.option("--no-collect", is_flag=True, help="Take sources as they stand, without looking for new rows.")
 @click.pass_obj
-def run(shell: Shell, what: tuple[str, ...], force: tuple[str, ...], executor: str | None, trigger: str | None) -> None:
+def run(
+    shell: Shell,
+    what: tuple[str, ...],
+    force: tuple[str, ...],
+    executor: str | None,
+    trigger: str | None,
+    no_collect: bool,
+) -> None:
     """Make what is out of date: the assets named (all, where none is) and everything that they need.
+
+    What is new in their sources is collected first: each file, row or document once.
 
     PARAM=VALUE sets a hyperparameter of the assets named, for instance: noria run delay_model num_leaves=63
     """
-    with own_output(shell):
+    with shell.own_output():
         graph: Graph = shell.ws.pipelines.graph()
         if not graph.nodes:
             raise Invalid(
@@ -87,6 +101,7 @@ def run(shell: Shell, what: tuple[str, ...], force: tuple[str, ...], executor: s
                 trigger=trigger,
                 advance=advance,
                 check=False,
+                collect=not no_collect,
             )
     value = w.pipeline_out(done)
     shell.emit(msgspec.to_builtins(value), lambda: _show_run(shell, done))
@@ -101,6 +116,8 @@ def _show_run(shell: Shell, done: PipelineRun) -> None:
     shell.table(["asset", "kind", "", "took", "why"], rows, right=["took"])
     counts = {word: sum(words[s.action] == word for s in steps) for word in dict.fromkeys(words.values())}
     shell.say(f"{', '.join(f'{n} {word}' for word, n in counts.items() if n)}. Run {done.run_id}")
+    for warning in (found for s in steps for found in s.warnings):
+        shell.warn(warning["message"], warning["hint"])
 
 
 def _why_text(why: Sequence[Any]) -> str:
@@ -110,16 +127,6 @@ def _why_text(why: Sequence[Any]) -> str:
 
 def took(ms: int) -> str:
     return duration_text(ms if ms < 10 * SECOND else round(ms / SECOND) * SECOND)
-
-
-@contextlib.contextmanager
-def own_output(shell: Shell) -> Iterator[None]:
-    """Under ``--json``, what the project's code prints goes to the error stream: the output holds one JSON value."""
-    if not shell.json:
-        yield
-        return
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
 
 
 # ---- arguments

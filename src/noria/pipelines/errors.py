@@ -29,6 +29,12 @@ class ParameterUnknown(Invalid):
     code = "parameter_unknown"
 
 
+class SourceEmpty(Failed):
+    """A source has no rows yet."""
+
+    code = "source_empty"
+
+
 class StepFailed(Failed):
     """The function of a step failed."""
 

@@ -35,7 +35,8 @@ class PlannedStep:
     """What would happen to one asset.
 
     Attributes:
-        action: ``source`` (its head is taken), ``reuse`` (cached), ``run``, or ``empty`` (a source without rows).
+        action: ``source`` (its head is taken), ``reuse`` (cached), ``run`` (of a source: it is collected), or ``empty``
+            (a source without rows).
         expected_ms: from the history of runs; None where there is none.
         key: the cache key; None where an input will change first.
     """
@@ -58,6 +59,7 @@ class StepResult:
         action: ``source``, ``reused``, ``made``, ``failed`` or ``blocked`` (an input failed).
         run_id: the run that made it, now or before.
         outputs: output slot -> version; the main output has the slot ``""``.
+        warnings: what did not stop it, in the form of errors: a batch that a contract refused, for instance.
     """
 
     asset: str
@@ -68,6 +70,7 @@ class StepResult:
     why: tuple[Why, ...] = ()
     wall_ms: int = 0
     error: dict[str, Any] | None = None
+    warnings: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,10 @@ class PlanOut(msgspec.Struct):
 
 
 class StepOut(msgspec.Struct):
-    """``action`` is source, reused, made, failed or blocked; ``outputs`` maps an output slot to its version."""
+    """``action`` is source, reused, made, failed or blocked; ``outputs`` maps an output slot to its version.
+
+    ``warnings`` have the form of errors: a batch that a contract refused while the run went on without it.
+    """
 
     asset: str
     kind: str
@@ -50,6 +53,7 @@ class StepOut(msgspec.Struct):
     error: dict[str, Any] | None
     why: list[WhyOut]
     wall_ms: int
+    warnings: list[dict[str, Any]] = []
 
 
 class PipelineOut(msgspec.Struct):
@@ -196,6 +200,7 @@ def step_out(step: StepResult) -> StepOut:
         error=step.error,
         why=_why(step.why),
         wall_ms=step.wall_ms,
+        warnings=list(step.warnings),
     )
 
 

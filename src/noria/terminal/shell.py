@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import IO, Any
 
 
@@ -60,6 +60,22 @@ class Shell:
         """A line for people; may hold rich mark-up where square brackets are escaped by the caller."""
         if not self.json:
             self.console.print(text, highlight=False, soft_wrap=True)
+
+    def warn(self, message: str, hint: str = "") -> None:
+        """Tells a person, on the error stream, of something that did not stop the command."""
+        if self.json:
+            return
+        lines = [f"Warning: {message}", *(f"  {line}" for line in hint.splitlines())]
+        sys.stderr.write("\n".join(lines) + "\n")
+
+    @contextmanager
+    def own_output(self) -> Iterator[None]:
+        """Under ``--json``, what the project's code prints goes to the error stream: the answer is one value."""
+        if not self.json:
+            yield
+            return
+        with redirect_stdout(sys.stderr):
+            yield
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> None:
         """An aligned table of plain texts (no mark-up); the columns in ``right`` are numbers."""

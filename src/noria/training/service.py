@@ -96,7 +96,10 @@ class Training:
         try:
             self._rounds(graph, node, wanted, actor, trigger, run_id, code, made, done, advance)
             best = self._best(node, done, run_id)
-            final = self._pipelines.run([name], best.params, actor=actor, executor=executor, trigger=trigger)
+            # From the same rows as the trials: what came in since then is for the next time.
+            final = self._pipelines.run(
+                [name], best.params, actor=actor, executor=executor, trigger=trigger, collect=False
+            )
         except BaseException as error:
             self._end(run_id, RunState.FAILED, {"code": "sweep_failed", "message": str(error)})
             raise

@@ -23,9 +23,15 @@ def train(asked: dict[str, Any], workers: Executor) -> dict[str, Any]:
     actor = Actor(name=f"trigger:{asked['trigger']}", automatic=asked["trigger"] not in ("manual", "drill"))
     with connect(asked["url"], project=asked["project"], root=asked["root"]) as ws:
         name, inline = asked["model"], ws.source is not None and ws.source.executor == "inline"
-        executor = None if inline else workers
+        # A snapshot of code holds no data: sources are taken as they stand in the workspace.
         done = ws.pipelines.run(
-            [name], asked["params"], actor=actor, trigger=asked["trigger"], check=False, executor=executor
+            [name],
+            asked["params"],
+            actor=actor,
+            trigger=asked["trigger"],
+            check=False,
+            collect=False,
+            executor=None if inline else workers,
         )
         result = done.steps[name]
         if result.action not in ("made", "reused"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,65 @@ from noria.data.collectors.protocol import Piece
 from noria.data.errors import SourceFailed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A file that is not as its mark says.
+
+    Attributes:
+        before: its mark, empty where it was never collected.
+        same: whether its content is the same all the same: it was only touched.
+    """
+
+    path: Path
+    name: str
+    before: dict[str, Any]
+    mark: dict[str, Any]
+    same: bool
+
+    @property
+    def source(self) -> str:
+        return f"file:{self.name}"
+
+
 class FileSource:
-    """Files by a pattern below a folder, in the order of their names; a file is collected again when it changed."""
+    """Files by a pattern below a folder, in the order of their names; a file is collected again when it changed.
+
+    A file of the same size and time as before is not read.
+    """
 
     def __init__(self, root: Path, pattern: str) -> None:
         self._root = root
         self._pattern = pattern
 
     def pieces(self, marks: dict[str, dict[str, Any]]) -> Iterator[Piece]:
+        for found in self._found(marks):
+            yield self._piece(found)
+
+    def pending(self, marks: dict[str, dict[str, Any]]) -> list[str]:
+        """What a collection would read, in words; none where nothing is new."""
+        return [f"{f.name} {'changed' if f.before else 'is new'}" for f in self._found(marks) if not f.same]
+
+    def _piece(self, found: Found) -> Piece:
+        meta = {"kind": "file", "path": found.name, "digest": f"blake3:{found.mark['digest']}"}
+        if found.same:
+            return Piece(source=found.source, mark=found.mark, frame=None, meta=meta)
+        frame = read_rows(found.path)
+        if _quick(found.path).items() - found.mark.items():
+            raise SourceFailed(f"{found.path} changed while it was read.", hint="Repeat the command when it is whole.")
+        return Piece(source=found.source, mark=found.mark, frame=frame, meta=meta)
+
+    def _found(self, marks: dict[str, dict[str, Any]]) -> Iterator[Found]:
         for path in self._paths():
             name = path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else str(path)
-            source, found = f"file:{name}", path.stat()
-            before = marks.get(source, {})
-            quick = {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
-            if before and all(before.get(k) == v for k, v in quick.items()):
+            before, quick = marks.get(f"file:{name}", {}), _quick(path)
+            if before and not quick.items() - before.items():
                 continue
-            digest = blake3.blake3(path.read_bytes()).hexdigest()
-            if before.get("digest") == digest:
-                continue
-            meta = {"kind": "file", "path": name, "digest": f"blake3:{digest}"}
-            yield Piece(source=source, mark={**quick, "digest": digest}, frame=read_rows(path), meta=meta)
+            try:
+                digest = blake3.blake3(path.read_bytes()).hexdigest()
+            except OSError as error:
+                raise _unreadable(path, error) from None
+            same = before.get("digest") == digest
+            yield Found(path=path, name=name, before=before, mark={**quick, "digest": digest}, same=same)
 
     def _paths(self) -> list[Path]:
         whole = self._root / self._pattern
@@ -43,6 +83,18 @@ class FileSource:
         if not found and not any(c in self._pattern for c in "*?["):
             raise SourceFailed(f"There is no file {whole}.", hint="Check files= of the source.")
         return found
+
+
+def _quick(path: Path) -> dict[str, Any]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _unreadable(path: Path, error: OSError) -> SourceFailed:
+    return SourceFailed(f"{path} cannot be read: {error.strerror}.", hint="Is it there, and may you read it?")
 
 
 def read_rows(path: Path) -> pl.DataFrame:

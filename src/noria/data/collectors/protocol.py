@@ -16,12 +16,13 @@ class Piece:
     Attributes:
         source: a stable name of the part, for instance ``file:schedule/2013-04.parquet``.
         mark: what tells whether it is new: a digest, a watermark. Stored in the transaction of the commit.
+        frame: the rows; None where they are as they were, and the mark alone is new.
         meta: lineage, for people: path, digest, query, URL.
     """
 
     source: str
     mark: dict[str, Any]
-    frame: pl.DataFrame
+    frame: pl.DataFrame | None
     meta: dict[str, Any] = field(default_factory=dict[str, Any])
 
 

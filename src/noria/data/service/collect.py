@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from noria.assets import Assets, Change, Changes
 from noria.assets.records import RunState
 from noria.base.actor import Actor
 from noria.base.clock import Clock
 from noria.base.errors import Invalid, NoriaError
+from noria.base.ids import RunId
+from noria.data import queries
 from noria.data import tables as t
 from noria.data.collectors import FileSource, SqlSource, UrlSource
 from noria.data.collectors.protocol import Piece, Source
@@ -44,11 +44,24 @@ class SourceSpec:
 
 @dataclass(slots=True, kw_only=True)
 class Collected:
-    """What a collection did."""
+    """What a collection did.
+
+    Attributes:
+        refused: batches that lie in quarantine; ``details["source"]`` says where each came from.
+        run_id: the collection's run; None where nothing was new.
+    """
 
     commits: list[Commit] = field(default_factory=list[Commit])
     rows: int = 0
     refused: list[ContractBroken] = field(default_factory=list[ContractBroken])
+    run_id: RunId | None = None
+
+
+_HAPPENED = {"added": "is new", "changed": "changed", "removed": "is gone"}
+
+
+class TakenError(Exception):
+    """Another collection landed this piece since its mark was read: the transaction rolls back."""
 
 
 class Collector:
@@ -77,50 +90,94 @@ class Collector:
         """Commits what is new. A batch that its contract refuses is set aside, and the rest goes on.
 
         Interrupted and called again, it goes on after the last piece that landed: the mark of a piece is written in
-        the transaction of its commit.
+        the transaction of its commit. Where nothing is new it leaves no run and writes nothing.
         """
-        with self._changes.begin("data.collect", repository.project_id, actor) as change:
-            name = f"collect {repository.name}"
-            run = self._assets.start_run(change.tx, repository.project_id, kind="collection", name=name, actor=actor)
-            change.note(repository.name, run=run.id)
         done = Collected()
         error: NoriaError | None = None
         try:
-            for piece in self._source(spec).pieces(self._marks(repository)):
-                self._land(repository, piece, spec, branch, actor, run.id, done)
-                if advance is not None:
-                    advance(1)
+            while not self._take(repository, spec, actor, branch, advance, done):
+                pass
         except NoriaError as failed:
             error = failed
-        state = RunState.FAILED if error is not None else RunState.DONE
-        with self._db.write() as tx:
-            self._assets.end_run(tx, run.id, state, error=None if error is None else error.as_dict()["error"])
+            self._begin(repository, actor, done)
+        if done.run_id is not None:
+            state = RunState.FAILED if error is not None else RunState.DONE
+            with self._db.write() as tx:
+                self._assets.end_run(tx, done.run_id, state, error=None if error is None else error.as_dict()["error"])
         if error is not None:
             raise error
         return done
 
+    def _take(
+        self,
+        repository: Repository,
+        spec: SourceSpec,
+        actor: Actor,
+        branch: str,
+        advance: Callable[..., None] | None,
+        done: Collected,
+    ) -> bool:
+        """Commits every piece; False where somebody else collects the source too and was faster: look again."""
+        done.refused.clear()
+        marks = self._marks(repository)
+        for piece in self._source(spec).pieces(dict(marks)):
+            try:
+                self._land(repository, piece, marks.get(piece.source), spec, branch, actor, done)
+            except TakenError:
+                return False
+            marks[piece.source] = piece.mark
+            if advance is not None:
+                advance(1)
+        return True
+
+    def pending_files(self, repository: Repository, pattern: str) -> list[str]:
+        """Which files a collection would read, and why, in words. Nothing is written."""
+        return FileSource(self._root, pattern).pending(self._marks(repository))
+
     def collect_folder(
         self, repository: Repository, folder: Path, *, actor: Actor, branch: str = MAIN, message: str = ""
-    ) -> Commit:
-        """Commits a folder of files as it is now."""
+    ) -> Collected:
+        """Commits a folder of files as it is now; no commit where it is as it was."""
         if repository.kind != RepositoryKind.FILES:
             self._data.get(repository.project_id, repository.name, RepositoryKind.FILES)
         meta = {"source": {"kind": "folder", "path": str(folder)}}
-        return self._data.commit(repository, folder, actor=actor, branch=branch, message=message, meta=meta)
+        head = self._data.head(repository, branch)
+        commit = self._data.commit(repository, folder, actor=actor, branch=branch, message=message, meta=meta)
+        return Collected(commits=[] if head is not None and head.id == commit.id else [commit])
+
+    def pending_folder(self, repository: Repository, folder: Path) -> list[str]:
+        """What of a folder differs from what was committed, in words."""
+        return [f"{c.path} {_HAPPENED[c.kind]}" for c in self._data.status(repository, folder).changes]
+
+    def _begin(self, repository: Repository, actor: Actor, done: Collected) -> RunId:
+        """The run of a collection; it begins with the first thing there is to say."""
+        if done.run_id is None:
+            with self._changes.begin("data.collect", repository.project_id, actor) as change:
+                name, project_id = f"collect {repository.name}", repository.project_id
+                run = self._assets.start_run(change.tx, project_id, kind="collection", name=name, actor=actor)
+                change.note(repository.name, run=run.id)
+            done.run_id = run.id
+        return done.run_id
 
     def _land(
         self,
         repository: Repository,
         piece: Piece,
+        before: dict[str, Any] | None,
         spec: SourceSpec,
         branch: str,
         actor: Actor,
-        run_id: Any,
         done: Collected,
     ) -> None:
+        if piece.frame is None:
+            self._mark_alone(repository, piece, actor)
+            return
+        run_id = self._begin(repository, actor, done)
         head = self._data.head(repository, branch)
 
         def mark(change: Change) -> None:
+            if queries.mark(change.tx.conn, repository.id, piece.source) != before:
+                raise TakenError
             self._mark(change, repository, piece)
 
         try:
@@ -137,15 +194,19 @@ class Collector:
                 also=mark,
             )
         except ContractBroken as refused:
+            refused.details["source"] = piece.source
             done.refused.append(refused)
             return
-        if head is not None and commit.id == head.id:  # nothing new in it: the mark alone is written
-            with self._changes.begin("data.collect", repository.project_id, actor) as change:
-                mark(change)
-                change.note(repository.name, source=piece.source, rows=0)
+        if head is not None and commit.id == head.id:  # nothing new in it
+            self._mark_alone(repository, piece, actor)
             return
         done.commits.append(commit)
         done.rows += commit.stats["added"] + commit.stats["updated"]
+
+    def _mark_alone(self, repository: Repository, piece: Piece, actor: Actor) -> None:
+        with self._changes.begin("data.collect", repository.project_id, actor) as change:
+            self._mark(change, repository, piece)
+            change.note(repository.name, source=piece.source, rows=0)
 
     def _mark(self, change: Change, repository: Repository, piece: Piece) -> None:
         row = {"repository_id": repository.id, "source": piece.source, "mark": piece.mark, "at": change.tx.now_ms}
@@ -153,8 +214,7 @@ class Collector:
 
     def _marks(self, repository: Repository) -> dict[str, dict[str, Any]]:
         with self._db.read() as conn:
-            found = conn.execute(select(t.collected).where(t.collected.c.repository_id == repository.id))
-            return {row.source: row.mark for row in found}
+            return queries.marks(conn, repository.id)
 
     def _source(self, spec: SourceSpec) -> Source:
         if spec.files is not None:

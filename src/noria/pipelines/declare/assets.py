@@ -39,6 +39,11 @@ class Source(Inert):
     folder: bool = False
     pinned: str | None = None
 
+    @property
+    def collected(self) -> bool:
+        """Whether noria reads it; otherwise its rows are posted. A pinned source stays as it is."""
+        return self.pinned is None and bool(self.files or self.sql or self.url)
+
     def at(self, ref: str) -> Source:
         """The same source at a branch, tag or commit."""
         values = {name: getattr(self, name) for name in self.__slots__ if hasattr(self, name)}

@@ -17,8 +17,11 @@ from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import NoriaError
 from noria.base.ids import RunId
+from noria.data.errors import ContractBroken
+from noria.data.service.collect import Collected
 from noria.pipelines import queries, snapshot
-from noria.pipelines.errors import Infeasible
+from noria.pipelines.declare.assets import Source
+from noria.pipelines.errors import Infeasible, SourceEmpty
 from noria.pipelines.execute import Output, read_output
 from noria.pipelines.executors.protocol import Done, Event, Executor, Logged, Lost
 from noria.pipelines.graph import Graph, Node
@@ -95,6 +98,8 @@ class Work:
     reused: list[tuple[Node, dict[str, Version]]] = field(default_factory=list[tuple[Node, dict[str, Version]]])
     """Steps taken from the cache that are not written down yet."""
     peers: list[Work] = field(default_factory=list["Work"])
+    collect: bool = False
+    """Sources are collected before their version is taken; without it they are taken as they stand."""
     trial: bool = False
     """A trial of a sweep: its outputs do not become current, and its model is not registered."""
 
@@ -108,6 +113,11 @@ class Work:
             for asset in needed:
                 self.users[asset].append(name)
         self.coming = [(self.places[name], name) for name in self.order if not self.missing[name]]
+
+    def needs_head(self, name: str) -> bool:
+        """Whether the newest version of an asset matters: it is a target, or an input that is not pinned."""
+        edges = [e for user in self.users[name] for e in self.graph.node(user).edges if e.asset == name]
+        return not edges or any(e.pinned is None for e in edges)
 
     def finish(self, result: StepResult) -> None:
         """Takes the result of an asset; what can be looked at from now on is ``coming``."""
@@ -175,33 +185,36 @@ class Driver(Planner):
                 self._submit(work, running)
 
     def _take_source(self, work: Work, node: Node) -> None:
-        source = node.thing
-        version = self.source_version(source, None)
-        if version is None and (source.files or source.sql or source.url):
-            repository = self.ensure_source(source)
+        source: Source = node.thing
+        done = Collected()
+        if work.collect and source.collected and work.needs_head(node.name):
             try:
-                self.collect_source(repository, source, work.actor)
+                done = self.collect_source(source, work.actor)
             except NoriaError as error:
-                self._finish(
-                    work, StepResult(asset=node.name, kind="source", action="failed", error=error.as_dict()["error"])
-                )
+                self._fail_source(work, node, error, self.source_version(source, None))
                 return
-            version = self.source_version(source, None)
+        version = self.source_version(source, None)
         if version is None:
-            error = {
-                "code": "source_empty",
-                "message": f"The source {node.name!r} has no rows yet.",
-                "hint": f"noria data append {node.name} FILE",
-                "details": {},
-            }
-            self._finish(work, StepResult(asset=node.name, kind="source", action="failed", error=error))
+            self._fail_source(work, node, done.refused[0] if done.refused else _empty(source), None)
             return
         work.resolved[node.name] = Resolved({"": version})
-        self._finish(work, StepResult(asset=node.name, kind="source", action="source", outputs={"": version.id}))
+        warnings = tuple(_set_aside(node.name, refused) for refused in done.refused)
+        self._finish(
+            work,
+            StepResult(asset=node.name, kind="source", action="source", outputs={"": version.id}, warnings=warnings),
+        )
 
-    def collect_source(self, repository: Any, source: Any, actor: Actor) -> Any:
+    def _fail_source(self, work: Work, node: Node, error: NoriaError, version: Version | None) -> None:
+        plain = error.as_dict()["error"]
+        if version is not None:
+            plain["hint"] = f"{plain['hint']}\nnoria run --no-collect   goes on with the rows that are there.".lstrip()
+        self._finish(work, StepResult(asset=node.name, kind="source", action="failed", error=plain))
+
+    def collect_source(self, source: Source, actor: Actor) -> Collected:
+        """Reads what is new in a source, and commits it."""
+        repository = self.ensure_source(source)
         if source.folder:
-            return self._s.collector.collect_folder(repository, self.root / source.files, actor=actor)
+            return self._s.collector.collect_folder(repository, self.root / (source.files or ""), actor=actor)
         return self._s.collector.collect(repository, self.source_spec(source), actor=actor)
 
     def _look_at(self, work: Work, node: Node) -> None:
@@ -512,6 +525,24 @@ class Driver(Planner):
 
 def _slot(name: str, slot: str) -> str:
     return name if slot == "" else f"{name}.{slot}"
+
+
+def _empty(source: Source) -> SourceEmpty:
+    hint = f"noria data collect {source.name}" if source.collected else f"noria data append {source.name} FILE"
+    return SourceEmpty(f"The source {source.name!r} has no rows yet.", hint=hint)
+
+
+def _set_aside(name: str, refused: ContractBroken) -> dict[str, Any]:
+    """A batch that was refused, as the warning of a run that goes on without it."""
+    found, number = refused.details["findings"], refused.details["quarantine"]
+    more = f" and {len(found) - 1} more findings" if len(found) > 1 else ""
+    return {
+        "code": refused.code,
+        "message": f"A batch of {name} ({refused.details['source']}) was set aside: {found[0]['message']}{more}. "
+        "The run went on without it.",
+        "hint": f"noria data quarantine show {number}   has the findings and the rows.",
+        "details": refused.details,
+    }
 
 
 _NONE = StepResult(asset="", kind="", action="")

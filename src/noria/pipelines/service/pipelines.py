@@ -13,7 +13,9 @@ import msgspec
 
 from noria.assets.records import Content, Direction, RunState, Version
 from noria.base.actor import Actor
+from noria.base.errors import Invalid
 from noria.base.ids import RunId
+from noria.data.service.collect import Collected
 from noria.pipelines import queries
 from noria.pipelines.declare.policies import Inert
 from noria.pipelines.errors import ComputeFailed, PipelineFailed
@@ -40,6 +42,7 @@ class Pipelines(Driver):
         trigger: str | None = None,
         advance: Advance | None = None,
         check: bool = True,
+        collect: bool = True,
     ) -> PipelineRun:
         """Makes what is out of date: the targets and all that they need.
 
@@ -49,6 +52,7 @@ class Pipelines(Driver):
             force: run the targets even if they are cached, or the steps named here: any of this run.
             trigger: what started it, where no person did.
             check: raise where a step failed; otherwise look at the result.
+            collect: read what is new in sources first; otherwise they are taken as they stand.
 
         Raises:
             PipelineFailed: a step failed; everything that did not depend on it was made all the same.
@@ -71,6 +75,7 @@ class Pipelines(Driver):
             code=code,
             executor=made,
             advance=advance,
+            collect=collect,
         )
         if advance is not None:
             advance(0, total=len(order))
@@ -131,6 +136,19 @@ class Pipelines(Driver):
     def _end_pipeline(self, run_id: RunId, state: RunState, error: dict[str, Any] | None) -> None:
         with self._db.write() as tx:
             self._s.assets.end_run(tx, run_id, state, error=error)
+
+    def collect(self, name: str, *, actor: Actor) -> Collected:
+        """Reads what is new in one source, and commits it.
+
+        Raises:
+            AssetUnknown: the project has no such asset.
+            Invalid: it is no source, or its rows are posted.
+            SourceFailed: it cannot be read.
+        """
+        node = self.graph().node(name)
+        if node.kind != "source":
+            raise Invalid(f"{node.name!r} is a {node.kind}, not a source.", hint=f"noria run {node.name}")
+        return self.collect_source(node.thing, actor)
 
     def compute(self, name: str, runner: str, inputs: Mapping[str, Version], spec: dict[str, Any]) -> list[Output]:
         """Runs one of noria's own runners on versions, in a process of its own, and returns its outputs.

@@ -10,6 +10,7 @@ from noria.assets.records import Version
 from noria.base.errors import Invalid
 from noria.base.ids import RunId
 from noria.pipelines import queries
+from noria.pipelines.declare.assets import Source
 from noria.pipelines.graph import Graph, Node
 from noria.pipelines.identity import Manifest, compare
 from noria.pipelines.records import PlannedStep, Why
@@ -125,14 +126,30 @@ class Planner(PipelineBase):
         )
 
     def _plan_source(self, node: Node, resolved: dict[str, Resolved]) -> PlannedStep:
-        version = self.source_version(node.thing, None)
-        resolved[node.name] = Resolved({} if version is None else {"": version}, changing=version is None)
+        source: Source = node.thing
+        version = self.source_version(source, None)
         if version is None:
-            posted = not (node.thing.files or node.thing.sql or node.thing.url)
-            text = "no rows were posted yet" if posted else "it was never collected"
-            why = (Why(level="NEW", text=text),)
-            return PlannedStep(asset=node.name, kind="source", action="empty" if posted else "run", why=why)
-        return PlannedStep(asset=node.name, kind="source", action="source", version_id=version.id)
+            text = "it was never collected" if source.collected else "no rows were posted yet"
+            resolved[node.name] = Resolved({}, changing=True)
+            action = "run" if source.collected else "empty"
+            return PlannedStep(asset=node.name, kind="source", action=action, why=(Why(level="NEW", text=text),))
+        why = tuple(Why(level="INPUT", text=text) for text in self._pending(source))
+        # What lies behind a network may hold something new or not: only the run asks.
+        known = bool(why) and source.files is not None
+        resolved[node.name] = Resolved({} if known else {"": version}, changing=known)
+        action = "run" if known else "source"
+        return PlannedStep(asset=node.name, kind="source", action=action, why=why, version_id=version.id)
+
+    def _pending(self, source: Source) -> list[str]:
+        """What a run would collect of a source that has rows, in words."""
+        if not source.collected:
+            return []
+        repository = self._s.data.get(self._s.project_id, source.name)
+        if source.folder:
+            return self._s.collector.pending_folder(repository, self.root / (source.files or ""))
+        if source.files is None:
+            return [f"its {'query' if source.sql else 'address'} is asked when it runs"]
+        return self._s.collector.pending_files(repository, source.files)
 
     def inputs(self, node: Node, resolved: Mapping[str, Resolved]) -> dict[str, Version]:
         """Slot -> version for every edge; further outputs of an input come as ``slot.output``."""
