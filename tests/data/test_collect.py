@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import ClassVar
+from uuid import UUID
 
 import polars as pl
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from noria.assets.records import RunState
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError
+from noria.data.collectors.sql import _read, _written
 from noria.data.errors import ContractBroken, SourceFailed
 from noria.data.records import RepositoryKind
 from noria.data.service.collect import SourceSpec
@@ -101,6 +107,141 @@ def test_sql_is_collected_by_watermark(workspace: Workspace, actor: Actor, repo)
     with pytest.raises(SourceFailed, match="not usable") as wrong:
         workspace.collector.collect(repo, SourceSpec(sql="select 1", url="nonsense://secret"), actor=actor)
     assert "secret" not in str(wrong.value)
+
+
+@pytest.fixture
+def shop(workspace: Workspace) -> Iterator[Engine]:
+    engine = create_engine(f"sqlite:///{root(workspace) / 'shop.db'}")
+    with engine.begin() as conn:
+        conn.execute(text("create table orders (id integer, n integer, at text)"))
+    yield engine
+    engine.dispose()
+
+
+def add(engine: Engine, *rows: tuple[int, int, str | None]) -> None:
+    with engine.begin() as conn:
+        for row in rows:
+            conn.execute(text("insert into orders values (:a, :b, :c)"), dict(zip("abc", row, strict=True)))
+
+
+def watermarked(engine: Engine) -> SourceSpec:
+    url = engine.url.render_as_string(hide_password=False)
+    return SourceSpec(sql="select id, n, at from orders", url=url, watermark="at")
+
+
+@pytest.fixture(params=["key", "no key"])
+def table(request: pytest.FixtureRequest, workspace: Workspace, actor: Actor):
+    key = ("id",) if request.param == "key" else ()
+    return workspace.data.create(workspace.project.id, "events", RepositoryKind.TABLE, actor=actor, key=key)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 100])
+def test_rows_of_one_watermark_are_all_taken_once_whatever_the_batch(
+    workspace: Workspace, actor: Actor, table, shop: Engine, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr("noria.data.collectors.sql._BATCH", batch)
+    spec = watermarked(shop)
+
+    def collected() -> list[int]:
+        workspace.collector.collect(table, spec, actor=actor)
+        assert workspace.collector.collect(table, spec, actor=actor).commits == [], "nothing twice"
+        return sorted(workspace.data.read(table)["id"].to_list())
+
+    add(shop, (1, 1, "a"), (2, 1, "b"), (3, 1, "b"), (4, 1, "b"), (5, 1, "b"), (6, 1, "c"))
+    assert collected() == [1, 2, 3, 4, 5, 6]
+    add(shop, (7, 1, "c"), (8, 1, "c"))
+    assert collected() == [1, 2, 3, 4, 5, 6, 7, 8], "those that come later with the largest value"
+    add(shop, (9, 1, "c"), (10, 1, "d"))
+    assert collected() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+
+
+def test_rows_without_a_watermark_arrive_once(workspace: Workspace, actor: Actor, table, shop: Engine) -> None:
+    spec = watermarked(shop)
+    add(shop, (1, 1, None), (2, 1, "a"), (3, 1, None))
+    workspace.collector.collect(table, spec, actor=actor)
+    add(shop, (4, 1, None))
+    workspace.collector.collect(table, spec, actor=actor)
+    assert workspace.collector.collect(table, spec, actor=actor).commits == []
+    assert sorted(workspace.data.read(table)["id"].to_list()) == [1, 2, 3, 4]
+
+
+def test_equal_rows_without_a_key_are_as_many_as_there_are(workspace: Workspace, actor: Actor, shop: Engine) -> None:
+    table = workspace.data.create(workspace.project.id, "events", RepositoryKind.TABLE, actor=actor)
+    spec = watermarked(shop)
+    add(shop, (1, 1, "a"), (1, 1, "a"))
+    workspace.collector.collect(table, spec, actor=actor)
+    add(shop, (1, 1, "a"))
+    workspace.collector.collect(table, spec, actor=actor)
+    assert len(workspace.data.read(table)) == 3
+
+
+def test_a_watermark_does_not_move_past_a_batch_that_was_refused(
+    workspace: Workspace, actor: Actor, repo, shop: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.data.collectors.sql._BATCH", 1)
+    contract = {"columns": {"id": {"type": "int64"}, "n": {"type": "int64", "max": 100}, "at": {"type": "str"}}}
+    workspace.data.set_contract(repo, contract, actor=actor)
+    repo = workspace.data.get(workspace.project.id, "orders")
+    spec = watermarked(shop)
+    add(shop, (1, 1, "a"), (2, 999, "b"), (3, 3, "c"))
+    assert len(workspace.collector.collect(repo, spec, actor=actor).refused) == 1
+    with shop.begin() as conn:
+        conn.execute(text("update orders set n = 2 where id = 2"))
+    assert workspace.collector.collect(repo, spec, actor=actor).rows == 2
+    assert workspace.data.read(repo)["n"].to_list() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        7,
+        0.5,
+        "x",
+        date(2026, 1, 2),
+        datetime(2026, 1, 2, 3, 4, 5, 6),
+        datetime(2026, 1, 2, tzinfo=UTC),
+        Decimal("1.50"),
+        UUID(int=5),
+        b"\x00\xff",
+    ],
+)
+def test_a_watermark_of_any_type_is_written_and_read(value: object) -> None:
+    mark = json.loads(json.dumps(_written(value, "at")))
+    assert _read(mark) == value
+    assert type(_read(mark)) is type(value)
+
+
+def test_a_watermark_that_is_no_column_or_does_not_grow_is_named(
+    workspace: Workspace, actor: Actor, table, shop: Engine
+) -> None:
+    add(shop, (1, 1, "a"))
+    spec = replace(watermarked(shop), watermark="n + 1")
+    with pytest.raises(SourceFailed, match="no column 'n . 1'") as wrong:
+        workspace.collector.collect(table, spec, actor=actor)
+    assert wrong.value.hint == "Its columns: id, n, at."
+    with pytest.raises(SourceFailed, match="holds a list"):
+        _written([1], "at")
+
+
+@pytest.mark.postgres
+def test_dates_and_decimals_of_postgresql_are_watermarks(
+    workspace: Workspace, actor: Actor, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.data.collectors.sql._BATCH", 2)
+    url = postgres_url.replace("postgresql://", "postgresql+psycopg://")
+    engine = create_engine(url)
+    with engine.begin() as conn:
+        conn.execute(text("create table sold (id integer, day date, price numeric(8, 2), at timestamptz)"))
+        for n in range(6):
+            conn.execute(
+                text(f"insert into sold values ({n}, '2026-01-0{1 + n // 3}', {n // 2}.5, '2026-01-01 0{n}:00Z')")
+            )
+    for column in ("day", "price", "at"):
+        table = workspace.data.create(workspace.project.id, column, RepositoryKind.TABLE, actor=actor, key=("id",))
+        spec = SourceSpec(sql="select * from sold", url=url, watermark=column)
+        assert workspace.collector.collect(table, spec, actor=actor).rows == 6
+        assert workspace.collector.collect(table, spec, actor=actor).commits == []
+    engine.dispose()
 
 
 class Handler(BaseHTTPRequestHandler):

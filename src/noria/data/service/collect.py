@@ -125,6 +125,8 @@ class Collector:
                 self._land(repository, piece, marks.get(piece.source), spec, branch, actor, done)
             except TakenError:
                 return False
+            if done.refused and spec.watermark is not None:
+                break  # a watermark never moves past rows that did not land
             marks[piece.source] = piece.mark
             if advance is not None:
                 advance(1)
