@@ -216,7 +216,7 @@ def test_a_watermark_that_is_no_column_or_does_not_grow_is_named(
 ) -> None:
     add(shop, (1, 1, "a"))
     spec = replace(watermarked(shop), watermark="n + 1")
-    with pytest.raises(SourceFailed, match="no column 'n . 1'") as wrong:
+    with pytest.raises(SourceFailed, match=r"no column 'n \+ 1'") as wrong:
         workspace.collector.collect(table, spec, actor=actor)
     assert wrong.value.hint == "Its columns: id, n, at."
     with pytest.raises(SourceFailed, match="holds a list"):
@@ -242,6 +242,87 @@ def test_dates_and_decimals_of_postgresql_are_watermarks(
         assert workspace.collector.collect(table, spec, actor=actor).rows == 6
         assert workspace.collector.collect(table, spec, actor=actor).commits == []
     engine.dispose()
+
+
+# ---- without a key
+
+
+@pytest.fixture
+def plain(workspace: Workspace, actor: Actor):
+    return workspace.data.create(workspace.project.id, "lines", RepositoryKind.TABLE, actor=actor)
+
+
+def numbers(workspace: Workspace, repository) -> list[int]:
+    return sorted(workspace.data.read(repository)["n"].to_list())
+
+
+def test_without_a_key_new_files_are_appended_and_a_changed_one_makes_the_table_anew(
+    workspace: Workspace, actor: Actor, plain
+) -> None:
+    place, spec = root(workspace), SourceSpec(files="*.csv")
+    (place / "1.csv").write_text("n\n1\n1\n")
+    (place / "2.csv").write_text("n\n2\n")
+    workspace.collector.collect(plain, spec, actor=actor)
+    (place / "3.csv").write_text("n\n3\n")
+    done = workspace.collector.collect(plain, spec, actor=actor)
+    assert done.commits[0].stats["added"] == 1
+    assert numbers(workspace, plain) == [1, 1, 2, 3]
+    (place / "1.csv").write_text("n\n1\n7\n")
+    (place / "4.csv").write_text("n\n4\n")
+    done = workspace.collector.collect(plain, spec, actor=actor)
+    assert len(done.commits) == 1
+    assert done.commits[0].meta["source"]["whole"] == 4
+    assert numbers(workspace, plain) == [1, 2, 3, 4, 7]
+    assert workspace.collector.collect(plain, spec, actor=actor).commits == []
+    (place / "2.csv").unlink()
+    assert workspace.collector.collect(plain, spec, actor=actor).commits == []
+    assert numbers(workspace, plain) == [1, 2, 3, 4, 7], "a file that is gone takes nothing with it"
+    (place / "1.csv").write_text("n\n8\n")
+    with pytest.raises(SourceFailed, match=r"1.csv changed, and 2.csv, which was collected before, is gone"):
+        workspace.collector.collect(plain, spec, actor=actor)
+    assert numbers(workspace, plain) == [1, 2, 3, 4, 7]
+
+
+def test_without_a_key_rows_that_were_appended_are_not_lost(workspace: Workspace, actor: Actor, plain) -> None:
+    place, spec = root(workspace), SourceSpec(files="*.csv")
+    (place / "1.csv").write_text("n\n1\n")
+    workspace.collector.collect(plain, spec, actor=actor)
+    workspace.data.append(plain, [{"n": 50}], actor=actor)
+    (place / "2.csv").write_text("n\n2\n")
+    assert workspace.collector.collect(plain, spec, actor=actor).rows == 1
+    (place / "1.csv").write_text("n\n9\n")
+    with pytest.raises(SourceFailed, match="has no key") as refused:
+        workspace.collector.collect(plain, spec, actor=actor)
+    assert "key=" in refused.value.hint
+    assert numbers(workspace, plain) == [1, 2, 50]
+
+
+def test_without_a_key_an_answer_that_differs_takes_the_place_of_the_one_before(
+    workspace: Workspace, actor: Actor, plain
+) -> None:
+    url = f"sqlite:///{root(workspace) / 'shop.db'}"
+    engine = create_engine(url)
+    with engine.begin() as conn:
+        conn.execute(text("create table lines (n integer)"))
+        conn.execute(text("insert into lines values (1), (2)"))
+    spec = SourceSpec(sql="select n from lines", url=url)
+    workspace.collector.collect(plain, spec, actor=actor)
+    with engine.begin() as conn:
+        conn.execute(text("insert into lines values (3)"))
+        conn.execute(text("delete from lines where n = 1"))
+    engine.dispose()
+    workspace.collector.collect(plain, spec, actor=actor)
+    assert numbers(workspace, plain) == [2, 3]
+    assert workspace.collector.collect(plain, spec, actor=actor).commits == []
+
+
+def test_without_a_key_a_document_that_changed_takes_the_place_of_the_one_before(
+    workspace: Workspace, actor: Actor, plain, web: str
+) -> None:
+    for etag, content in (('"k1"', b"n\n1\n2\n"), ('"k2"', b"n\n2\n3\n")):
+        Handler.content, Handler.etag = content, etag
+        workspace.collector.collect(plain, SourceSpec(url=web), actor=actor)
+    assert numbers(workspace, plain) == [2, 3]
 
 
 class Handler(BaseHTTPRequestHandler):

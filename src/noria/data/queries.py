@@ -244,6 +244,8 @@ def marks(conn: Connection, repository_id: int) -> dict[str, dict[str, Any]]:
     return {row.source: row.mark for row in found}
 
 
-def mark(conn: Connection, repository_id: int, source: str) -> dict[str, Any] | None:
-    where = (t.collected.c.repository_id == repository_id, t.collected.c.source == source)
-    return conn.execute(select(t.collected.c.mark).where(*where)).scalar_one_or_none()
+def appended(conn: Connection, repository_id: int) -> bool:
+    """Whether a commit of the repository was made by something else than a collection."""
+    found = select(t.commits.c.id).join(at.runs, at.runs.c.id == t.commits.c.run_id)
+    where = (t.commits.c.repository_id == repository_id, at.runs.c.kind != "collection")
+    return conn.execute(found.where(*where).limit(1)).first() is not None

@@ -38,15 +38,27 @@ class FileSource:
     """Files by a pattern below a folder, in the order of their names; a file is collected again when it changed.
 
     A file of the same size and time as before is not read.
+
+    Args:
+        keyed: whether rows have a key. Without one a file that changed brings all files again, as one whole piece.
     """
 
-    def __init__(self, root: Path, pattern: str) -> None:
+    def __init__(self, root: Path, pattern: str, *, keyed: bool = True) -> None:
         self._root = root
         self._pattern = pattern
+        self._keyed = keyed
 
     def pieces(self, marks: dict[str, dict[str, Any]]) -> Iterator[Piece]:
-        for found in self._found(marks):
-            yield self._piece(found)
+        if self._keyed:
+            for found in self._found(marks):
+                yield self._piece(found)
+            return
+        every = list(self._found(marks))
+        changed = [f for f in every if f.before and not f.same]
+        if changed:
+            yield self._whole(changed[0], marks)
+        else:
+            yield from map(self._piece, every)
 
     def pending(self, marks: dict[str, dict[str, Any]]) -> list[str]:
         """What a collection would read, in words; none where nothing is new."""
@@ -60,6 +72,30 @@ class FileSource:
         if _quick(found.path).items() - found.mark.items():
             raise SourceFailed(f"{found.path} changed while it was read.", hint="Repeat the command when it is whole.")
         return Piece(source=found.source, mark=found.mark, frame=frame, meta=meta)
+
+    def _whole(self, changed: Found, marks: dict[str, dict[str, Any]]) -> Piece:
+        """All files, to take the place of all rows."""
+        pieces = {p.source: p for p in map(self._piece, self._found({}))}
+        gone = sorted(source for source in marks if source.startswith("file:") and source not in pieces)
+        if gone:
+            raise SourceFailed(
+                f"{changed.name} changed, and {gone[0].removeprefix('file:')}, which was collected before, is gone. "
+                "Rows without a key are made anew from all files.",
+                hint='Put it back, or give the source a key: key="COLUMN".',
+                details={"gone": gone, "changed": changed.name},
+            )
+        frames = [p.frame for p in pieces.values() if p.frame is not None]
+        try:
+            frame = pl.concat(frames, how="vertical_relaxed")
+        except pl.exceptions.PolarsError as error:
+            raise SourceFailed(
+                f"The files of {self._pattern} do not make one table: {str(error).splitlines()[0]:.300}",
+                hint="Without a key all files are read together: give them the same columns, in the same order.",
+            ) from None
+        first = pieces.pop(changed.source)
+        meta = {**first.meta, "whole": len(frames)}
+        others = {p.source: p.mark for p in pieces.values()}
+        return Piece(source=first.source, mark=first.mark, frame=frame, meta=meta, whole=True, others=others)
 
     def _found(self, marks: dict[str, dict[str, Any]]) -> Iterator[Found]:
         for path in self._paths():

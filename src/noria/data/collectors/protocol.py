@@ -18,12 +18,20 @@ class Piece:
         mark: what tells whether it is new: a digest, a watermark. Stored in the transaction of the commit.
         frame: the rows; None where they are as they were, and the mark alone is new.
         meta: lineage, for people: path, digest, query, URL.
+        whole: it takes the place of all rows, since those of a part that changed cannot be found without a key.
+        others: marks of the further parts that a whole piece holds.
     """
 
     source: str
     mark: dict[str, Any]
     frame: pl.DataFrame | None
     meta: dict[str, Any] = field(default_factory=dict[str, Any])
+    whole: bool = False
+    others: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+
+    @property
+    def marks(self) -> dict[str, dict[str, Any]]:
+        return {**self.others, self.source: self.mark}
 
 
 class Source(Protocol):

@@ -42,10 +42,12 @@ class SqlSource:
     Args:
         url: an SQLAlchemy URL. It is never stored or shown.
         watermark: a column that grows, for instance a number or a time of change.
+        keyed: whether rows have a key. Without one, and without a watermark, an answer that differs is a whole piece.
     """
 
-    def __init__(self, url: str, query: str, watermark: str | None = None) -> None:
+    def __init__(self, url: str, query: str, watermark: str | None = None, *, keyed: bool = True) -> None:
         self._url = url
+        self._keyed = keyed
         self._query = query.strip().rstrip(";")
         self._watermark = watermark
 
@@ -73,7 +75,8 @@ class SqlSource:
         frame = _frame(*self._rows(engine, self._query, {}))
         mark = {"rows": len(frame), "hash": int(frame.hash_rows(seed=1).sum() or 0) if len(frame) else 0}
         if marks.get(source) != mark:
-            yield Piece(source=source, mark=mark, frame=frame, meta=meta)
+            whole = not self._keyed and source in marks
+            yield Piece(source=source, mark=mark, frame=frame, meta=meta, whole=whole)
 
     def _without(
         self, engine: Any, source: str, meta: dict[str, Any], marks: dict[str, Any], column: str

@@ -23,14 +23,16 @@ class UrlSource:
 
     Args:
         checksum: ``blake3:<hex>`` of the file, checked where it is given.
+        keyed: whether rows have a key. Without one a file that changed is a whole piece.
     """
 
-    def __init__(self, url: str, cache: Path, checksum: str | None = None) -> None:
+    def __init__(self, url: str, cache: Path, checksum: str | None = None, *, keyed: bool = True) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise Invalid(f"{url!r} is not an HTTP address.", hint="https://host/path/file.parquet")
         self._url = url
         self._checksum = checksum
+        self._keyed = keyed
         name = Path(parts.path).name or "download"
         self._part = cache / f"{blake3.blake3(url.encode()).hexdigest()[:16]}-{name}"
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=urllib3.Retry(3))
@@ -50,7 +52,9 @@ class UrlSource:
             )
         if before.get("digest") != digest:
             meta = {"kind": "url", "url": self._url, "digest": f"blake3:{digest}"}
-            yield Piece(source=source, mark={"etag": etag, "digest": digest}, frame=read_rows(self._part), meta=meta)
+            frame, whole = read_rows(self._part), bool(before) and not self._keyed
+            mark = {"etag": etag, "digest": digest}
+            yield Piece(source=source, mark=mark, frame=frame, meta=meta, whole=whole)
         self._part.unlink(missing_ok=True)
 
     def _download(self, etag: str | None) -> str | None:

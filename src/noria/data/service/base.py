@@ -145,9 +145,11 @@ class DataBase:
         """The repository, made if it is new; refused where the one there is of another form."""
         found = self.find(project_id, name)
         if found is None:
-            return self.create(
-                project_id, name, kind, actor=actor, key=key, time=time, known=known, asset_kind=asset_kind
-            )
+            how = {"key": key, "time": time, "known": known}
+            try:
+                return self.create(project_id, name, kind, actor=actor, asset_kind=asset_kind, **how)
+            except RepositoryExists:  # somebody else made it in between
+                found = self.get(project_id, name)
         if found.kind != kind or (
             kind == RepositoryKind.TABLE and (found.key, found.time, found.known) != (key, time, known)
         ):

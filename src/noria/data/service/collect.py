@@ -17,7 +17,7 @@ from noria.data import queries
 from noria.data import tables as t
 from noria.data.collectors import FileSource, SqlSource, UrlSource
 from noria.data.collectors.protocol import Piece, Source
-from noria.data.errors import ContractBroken
+from noria.data.errors import ContractBroken, SourceFailed
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service import Data
 from noria.db import Database
@@ -120,14 +120,15 @@ class Collector:
         """Commits every piece; False where somebody else collects the source too and was faster: look again."""
         done.refused.clear()
         marks = self._marks(repository)
-        for piece in self._source(spec).pieces(dict(marks)):
+        for piece in self._source(spec, keyed=bool(repository.key)).pieces(dict(marks)):
             try:
-                self._land(repository, piece, marks.get(piece.source), spec, branch, actor, done)
+                before = {source: marks.get(source) for source in piece.marks}
+                self._land(repository, piece, before, spec, branch, actor, done)
             except TakenError:
                 return False
             if done.refused and spec.watermark is not None:
                 break  # a watermark never moves past rows that did not land
-            marks[piece.source] = piece.mark
+            marks.update(piece.marks)
             if advance is not None:
                 advance(1)
         return True
@@ -165,7 +166,7 @@ class Collector:
         self,
         repository: Repository,
         piece: Piece,
-        before: dict[str, Any] | None,
+        before: dict[str, dict[str, Any] | None],
         spec: SourceSpec,
         branch: str,
         actor: Actor,
@@ -178,8 +179,11 @@ class Collector:
         head = self._data.head(repository, branch)
 
         def mark(change: Change) -> None:
-            if queries.mark(change.tx.conn, repository.id, piece.source) != before:
+            found = queries.marks(change.tx.conn, repository.id)
+            if any(found.get(source) != seen for source, seen in before.items()):
                 raise TakenError
+            if piece.whole and queries.appended(change.tx.conn, repository.id):
+                raise _would_lose(repository, piece)
             self._mark(change, repository, piece)
 
         try:
@@ -189,7 +193,7 @@ class Collector:
                 actor=actor,
                 branch=branch,
                 message=f"collected {piece.source}",
-                mode=spec.mode,
+                mode="overwrite" if piece.whole else spec.mode,
                 meta={"source": piece.meta},
                 run_id=run_id,
                 source=piece.source,
@@ -211,20 +215,31 @@ class Collector:
             change.note(repository.name, source=piece.source, rows=0)
 
     def _mark(self, change: Change, repository: Repository, piece: Piece) -> None:
-        row = {"repository_id": repository.id, "source": piece.source, "mark": piece.mark, "at": change.tx.now_ms}
-        change.tx.upsert(t.collected, row, key=["repository_id", "source"])
+        for source, mark in piece.marks.items():
+            row = {"repository_id": repository.id, "source": source, "mark": mark, "at": change.tx.now_ms}
+            change.tx.upsert(t.collected, row, key=["repository_id", "source"])
 
     def _marks(self, repository: Repository) -> dict[str, dict[str, Any]]:
         with self._db.read() as conn:
             return queries.marks(conn, repository.id)
 
-    def _source(self, spec: SourceSpec) -> Source:
+    def _source(self, spec: SourceSpec, *, keyed: bool) -> Source:
         if spec.files is not None:
-            return FileSource(self._root, spec.files)
+            return FileSource(self._root, spec.files, keyed=keyed)
         if spec.sql is not None and spec.url is not None:
-            return SqlSource(spec.url, spec.sql, spec.watermark)
+            return SqlSource(spec.url, spec.sql, spec.watermark, keyed=keyed)
         if spec.url is not None:
-            return UrlSource(spec.url, self._cache / "downloads", spec.checksum)
+            return UrlSource(spec.url, self._cache / "downloads", spec.checksum, keyed=keyed)
         raise Invalid(
             "The source says neither files= nor sql= nor url=: its rows are posted.", hint="noria data append"
         )
+
+
+def _would_lose(repository: Repository, piece: Piece) -> SourceFailed:
+    return SourceFailed(
+        f"{piece.source} changed. {repository.name} has no key, so its rows would be made anew from the source, "
+        "without those that were appended by hand or over HTTP. Nothing was changed.",
+        hint='Give the source a key, under another name: key="COLUMN"; or keep the appended rows in a repository of '
+        "their own.",
+        details={"repository": repository.name, "source": piece.source},
+    )
