@@ -18,6 +18,7 @@ from sqlalchemy import Engine, create_engine, text
 from noria.assets.records import RunState
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError
+from noria.data import queries
 from noria.data.collectors.sql import _read, _written
 from noria.data.errors import ContractBroken, SourceFailed
 from noria.data.records import RepositoryKind
@@ -326,36 +327,51 @@ def test_without_a_key_a_document_that_changed_takes_the_place_of_the_one_before
 
 
 class Handler(BaseHTTPRequestHandler):
+    """A server of one file. ``wrong`` says how it answers a request for the rest; ``cut`` ends its next answer."""
+
     content = b""
     etag = '"1"'
     cut = 0
+    wrong = ""
     ranges: ClassVar[list[str]] = []
+    asked: ClassVar[int] = 0
 
     def do_GET(self) -> None:
-        if self.headers.get("If-None-Match") == self.etag:
+        Handler.asked += 1
+        if self.etag and self.headers.get("If-None-Match") == self.etag:
             self.send_response(304)
             self.end_headers()
             return
-        start = 0
-        asked = self.headers.get("Range")
-        if asked and self.headers.get("If-Range") == self.etag:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            self.ranges.append(asked)
+        start, wanted = 0, self.headers.get("Range")
+        if wanted:
+            self.ranges.append(wanted)
+            if self.wrong or self.headers.get("If-Range") == self.etag:
+                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if start and start >= len(self.content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(self.content)}")
+            self.end_headers()
+            return
+        first = 0 if self.wrong == "from the beginning" else start
+        body = self.content[first:]
         self.send_response(206 if start else 200)
-        self.send_header("ETag", self.etag)
-        self.send_header("Content-Length", str(len(self.content) - start))
+        if self.etag and not (start and self.wrong == "no etag"):
+            self.send_header("ETag", self.etag)
+        if start and self.wrong != "no range":
+            self.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/{len(self.content)}")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        body = self.content[start:]
         if Handler.cut:
             body, Handler.cut = body[: Handler.cut], 0
         self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         return
 
 
 @pytest.fixture
 def web() -> Iterator[str]:
+    Handler.etag, Handler.cut, Handler.wrong, Handler.ranges, Handler.asked = '"1"', 0, "", [], 0
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -380,3 +396,69 @@ def test_a_url_is_collected_resumed_and_not_fetched_again(workspace: Workspace, 
         workspace.collector.collect(repo, SourceSpec(url=web, checksum="blake3:00"), actor=actor)
     with pytest.raises(Invalid, match="not an HTTP address"):
         workspace.collector.collect(repo, SourceSpec(url="file:///etc/passwd"), actor=actor)
+
+
+def lines(first: int) -> bytes:
+    """A file of 5,000 rows; another first number gives another file of the same length."""
+    return pl.DataFrame({"id": list(range(5000)), "n": list(range(first, first + 5000))}).write_csv().encode()
+
+
+def cut(workspace: Workspace, actor: Actor, repo, url: str, hint: str) -> None:
+    """Fetches a first part of the old file; then the new one is in its place."""
+    Handler.content, Handler.cut = lines(10_000), 20_000
+    with pytest.raises(SourceFailed, match=hint):
+        workspace.collector.collect(repo, SourceSpec(url=url), actor=actor)
+    Handler.content = lines(20_000)
+
+
+@pytest.mark.parametrize("etag", ["", 'W/"1"', '""', "1"])
+def test_without_a_strong_etag_a_download_begins_anew(
+    workspace: Workspace, actor: Actor, repo, web: str, etag: str
+) -> None:
+    Handler.etag = etag
+    cut(workspace, actor, repo, web, "begins anew")
+    workspace.collector.collect(repo, SourceSpec(url=web), actor=actor)
+    assert Handler.ranges == []
+    assert workspace.data.read(repo)["n"].to_list() == list(range(20_000, 25_000))
+    assert workspace.collector.collect(repo, SourceSpec(url=web), actor=actor).commits == []
+
+
+@pytest.mark.parametrize("wrong", ["", "no etag", "no range", "from the beginning", "another etag"])
+def test_bytes_of_two_states_of_a_file_are_never_put_together(
+    workspace: Workspace, actor: Actor, repo, web: str, wrong: str
+) -> None:
+    cut(workspace, actor, repo, web, "goes on")
+    Handler.wrong = wrong
+    if wrong in ("", "another etag"):  # with a server that keeps If-Range, and with one that does not
+        Handler.etag = '"2"'
+    workspace.collector.collect(repo, SourceSpec(url=web), actor=actor)
+    assert Handler.ranges == ["bytes=20000-"]
+    assert workspace.data.read(repo)["n"].to_list() == list(range(20_000, 25_000))
+
+
+@pytest.mark.parametrize("shorter", [True, False])
+def test_a_download_of_which_nothing_is_left_is_whole_only_at_its_length(
+    workspace: Workspace, actor: Actor, repo, web: str, shorter: bool
+) -> None:
+    """A process that died after the last byte; and a file that is shorter now, from a careless server."""
+    cut(workspace, actor, repo, web, "goes on")
+    (part,) = (p for p in (workspace.home / "cache" / "downloads").iterdir() if p.suffix == ".csv")
+    part.write_bytes(lines(20_000) + (b"9999,1\n" if shorter else b""))
+    workspace.collector.collect(repo, SourceSpec(url=web), actor=actor)
+    assert workspace.data.read(repo)["n"].to_list() == list(range(20_000, 25_000))
+    assert Handler.asked == (3 if shorter else 2)
+
+
+def test_a_new_etag_of_the_same_bytes_is_remembered(workspace: Workspace, actor: Actor, repo, web: str) -> None:
+    Handler.content = lines(0)
+    workspace.collector.collect(repo, SourceSpec(url=web), actor=actor)
+    Handler.etag = '"2"'
+    for _ in range(2):
+        assert workspace.collector.collect(repo, SourceSpec(url=web), actor=actor).commits == []
+    (mark,) = marks_of(workspace, repo)
+    assert mark["etag"] == '"2"'
+
+
+def marks_of(workspace: Workspace, repo) -> list[dict[str, str]]:
+    with workspace.db.read() as conn:
+        return list(queries.marks(conn, repo.id).values())
