@@ -47,13 +47,17 @@ class Cache(msgspec.Struct):
 
 
 class Worktree:
-    """One folder for one repository. Not thread-safe."""
+    """One folder for one repository. Not thread-safe.
 
-    def __init__(self, home: Path, repository_id: int, folder: Path) -> None:
+    Args:
+        trust: believe the cache. Without it every file is read.
+    """
+
+    def __init__(self, home: Path, repository_id: int, folder: Path, *, trust: bool = True) -> None:
         self.folder = folder.resolve()
         name = object_id(Kind.BLOB, f"{repository_id}:{self.folder}".encode()).hex[:24]
         self._path = home / "cache" / "stat" / name
-        self._cache = self._load()
+        self._cache = self._load() if trust else Cache(_MAGIC, "", 0, {})
         self._fresh: dict[str, Seen] = {}
 
     def store(

@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS objects (
     id BLOB NOT NULL, pack INTEGER NOT NULL, offset INTEGER NOT NULL, stored INTEGER NOT NULL, raw INTEGER NOT NULL,
     kind INTEGER NOT NULL, flags INTEGER NOT NULL, PRIMARY KEY (id, pack)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS damaged (id BLOB NOT NULL, pack INTEGER NOT NULL, PRIMARY KEY (id, pack)) WITHOUT ROWID;
 """
 
 
@@ -61,15 +62,37 @@ class PackIndex:
             ]
 
     def missing(self, oids: Sequence[bytes], ignoring: frozenset[str] = frozenset()) -> set[bytes]:
-        """Which of the objects lie in no pack, or only in those of ``ignoring``; asks for hundreds in one query."""
+        """Which of the objects lie in no pack, or only in those of ``ignoring``; asks for hundreds in one query.
+
+        A copy that was found damaged does not count, so that the same bytes, put again, are stored again.
+        """
         missing = set(oids)
+        damaged = self.damaged()
         for start in range(0, len(oids), _AT_ONCE):
             some = oids[start : start + _AT_ONCE]
             query = f"SELECT id, pack FROM objects WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608 - only marks
             with self._lock:
                 rows = self._db.execute(query, some).fetchall()
-                missing.difference_update(oid for oid, pack in rows if not ignoring or self._name(pack) not in ignoring)
+                missing.difference_update(
+                    oid
+                    for oid, pack in rows
+                    if (not ignoring or self._name(pack) not in ignoring) and (oid, pack) not in damaged
+                )
         return missing
+
+    def damaged(self) -> set[tuple[bytes, int]]:
+        """Copies that were found damaged: (object, number of the pack). Hardly ever any."""
+        with self._lock:
+            return set(self._db.execute("SELECT id, pack FROM damaged").fetchall())
+
+    def mark(self, oid: bytes, pack: str, *, damaged: bool) -> None:
+        """Notes that the copy of an object in a pack was found damaged, or whole again."""
+        where = "WHERE id = ? AND pack IN (SELECT num FROM packs WHERE name = ?)"
+        with self._lock:
+            if damaged:
+                self._db.execute(f"INSERT OR IGNORE INTO damaged SELECT id, pack FROM objects {where}", (oid, pack))  # noqa: S608 - a fixed text
+            else:
+                self._db.execute(f"DELETE FROM damaged {where}", (oid, pack))  # noqa: S608 - a fixed text
 
     def _name(self, num: int) -> str:
         name = self._names.get(num)
@@ -88,6 +111,7 @@ class PackIndex:
             try:
                 self._db.execute("INSERT OR IGNORE INTO packs (name) VALUES (?)", (pack,))
                 (num,) = self._db.execute("SELECT num FROM packs WHERE name = ?", (pack,)).fetchone()
+                self._db.execute("DELETE FROM damaged WHERE pack = ?", (num,))  # written anew, from the same bytes
                 self._db.executemany(
                     "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)",
                     ((r.id, num, r.offset, r.stored, r.raw, int(r.kind), r.flags) for r in located),
@@ -103,7 +127,9 @@ class PackIndex:
     def remove(self, pack: str) -> None:
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM objects WHERE pack IN (SELECT num FROM packs WHERE name = ?)", (pack,))
+            for table in ("objects", "damaged"):
+                query = f"DELETE FROM {table} WHERE pack IN (SELECT num FROM packs WHERE name = ?)"  # noqa: S608 - fixed
+                self._db.execute(query, (pack,))
             self._db.execute("DELETE FROM packs WHERE name = ?", (pack,))
             self._db.execute("COMMIT")
             self._names.clear()

@@ -55,15 +55,19 @@ class ObjectStore:
         return bytes(self.view(oid, kind))
 
     def view(self, oid: Digest, kind: Kind) -> bytes | memoryview:
-        """Like ``get``, without a copy where the pack can be mapped. Valid as long as it is referenced."""
+        """Like ``get``, without a copy where the pack can be mapped. Valid as long as it is referenced.
+
+        A copy that is damaged is noted as such: the same object, put again, is stored again.
+        """
         damage: ObjectCorrupt | None = None
         for pack, found in self._places(oid):
             if found.kind != kind:
                 continue
             try:
-                return packs.open_record(pack, found, self._record(pack, found))
+                return self._open(pack, found)
             except ObjectCorrupt as error:
                 damage = error
+                self.index.mark(oid.raw, pack, damaged=True)
             except ObjectMissing:
                 self.index.remove(pack)  # the file went away, the cache did not know
         if damage is not None:
@@ -71,8 +75,26 @@ class ObjectStore:
         raise ObjectMissing(f"{kind.name.lower()} {oid.short}")
 
     def has(self, oid: Digest, *, ignoring: frozenset[str] = frozenset()) -> bool:
-        """Whether a pack that is not in ``ignoring`` holds the object (existence only; bytes are checked on read)."""
-        return not self.index.missing([oid.raw], ignoring)
+        """Whether a pack that is not in ``ignoring`` holds the object.
+
+        Bytes are checked on reading; a copy that was found damaged then is looked at again here.
+        """
+        if not self.index.missing([oid.raw], ignoring):
+            return True
+        return any(self._mended(pack, found) for pack, found in self.index.find(oid.raw) if pack not in ignoring)
+
+    def _mended(self, pack: str, found: Located) -> bool:
+        try:
+            self._open(pack, found)
+        except (ObjectCorrupt, ObjectMissing):
+            return False
+        self.index.mark(found.id, pack, damaged=False)
+        return True
+
+    @property
+    def has_damage(self) -> bool:
+        """Whether any copy of an object was found damaged and is not whole again."""
+        return bool(self.index.damaged())
 
     def stored_size(self, oid: Digest) -> int:
         places = self._places(oid)
@@ -83,6 +105,17 @@ class ObjectStore:
         if not found and self.refresh():
             found = self.index.find(oid.raw)
         return found
+
+    def _open(self, pack: str, found: Located) -> bytes | memoryview:
+        try:
+            return packs.open_record(pack, found, self._record(pack, found))
+        except ObjectCorrupt:
+            with self._lock:
+                mapped = self._maps.pop(pack, None)
+            if mapped is None:
+                raise
+            # The file may have been replaced by a whole one since it was mapped.
+            return packs.open_record(pack, found, self._record(pack, found))
 
     def _record(self, pack: str, found: Located) -> bytes | memoryview:
         length = packs.RECORD.size + found.stored
@@ -133,13 +166,17 @@ class ObjectStore:
         """Re-hashes every object of a pack and returns what is damaged."""
         damaged: list[ObjectCorrupt] = []
         name = pack_name(pack)
+        noted = {oid for oid, _ in self.index.damaged()}
         for found in self.pack_entries(pack):
             record = self.source.read(name, found.offset, packs.RECORD.size + found.stored)
             try:
                 packs.check_sum(pack, found, record)
                 packs.open_record(pack, found, record)
+                if found.id in noted:
+                    self.index.mark(found.id, pack, damaged=False)
             except ObjectCorrupt as error:
                 damaged.append(error)
+                self.index.mark(found.id, pack, damaged=True)
         return damaged
 
     def drop_pack(self, pack: str) -> None:
@@ -194,7 +231,7 @@ class Writer:
     def put(self, kind: Kind, raw: bytes) -> Digest:
         """Stores an object unless it is there; returns its id."""
         oid = packs.object_id(kind, raw)
-        if oid.raw in self._pending or self._store.has(oid, ignoring=self._ignoring):
+        if oid.raw in self._pending or not self._store.index.missing([oid.raw], self._ignoring):
             self.reused += len(raw)
         else:
             self._add(oid, kind, raw)

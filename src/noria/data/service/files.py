@@ -51,7 +51,7 @@ class FileVerbs(RowVerbs):
         for _ in range(2):
             head = self.head(repository, branch)
             with self._s.sessions.writer() as writer:
-                work = Worktree(self._s.home, repository.id, folder)
+                work = Worktree(self._s.home, repository.id, folder, trust=not self._s.sessions.store.has_damage)
                 root = work.store(self._s.sessions.store, writer, None if head is None else head.layout, advance)
                 try:
                     commit = self._commit_tree(
@@ -93,6 +93,9 @@ class FileVerbs(RowVerbs):
         run_id: RunId | None,
     ) -> Commit:
         if head is not None and head.layout == root:
+            if self._s.sessions.store.has_damage:  # what was damaged is stored again, and nothing else changed
+                with self._db.write() as tx:
+                    self._s.sessions.seal(tx, writer.flush())
             return head
         writer_packs = writer.flush()  # nodes must be readable for the counts below
         store = self._s.sessions.store
