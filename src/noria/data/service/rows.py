@@ -359,6 +359,7 @@ class RowVerbs(ContractVerbs):
                 raise Invalid(f"Row {number} is a {type(row).__name__}, not an object with columns.")
             if row.keys() != names:
                 raise _wrong_columns(number, row, list(names))
+        _check_exact(rows, types)
         reading = {
             n: pl.String() if d.is_temporal() and not isinstance(d, pl.Duration) else d for n, d in types.items()
         }
@@ -415,6 +416,23 @@ def to_frame(rows: Any) -> pl.DataFrame:
     assert isinstance(frame, pl.DataFrame)
     texts = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
     return frame.with_columns(pl.col(texts).cast(pl.String)) if texts else frame
+
+
+def _check_exact(rows: Sequence[Mapping[str, Any]], types: Mapping[str, pl.DataType]) -> None:
+    """Refuses 1.5 for a whole number and 7 for a truth value: Polars would make 1 and true of them, silently."""
+    for name, dtype in types.items():
+        if not (dtype.is_integer() or dtype == pl.Boolean):
+            continue
+        for number, row in enumerate(rows):
+            value = row[name]
+            whole = not isinstance(value, float) or value.is_integer()
+            if value is not None and not (isinstance(value, bool) if dtype == pl.Boolean else whole):
+                raise Invalid(
+                    f"A value does not fit its column's type: {name} of row {number} is {value!r}, and {name} holds "
+                    f"{'true or false' if dtype == pl.Boolean else 'whole numbers'}.",
+                    hint=f"noria data show NAME   tells the types. Send {name} as such, or null.",
+                    details={"row": number, "column": name},
+                )
 
 
 def _wrong_columns(number: int, row: Mapping[str, Any], names: list[str]) -> Invalid:
