@@ -30,6 +30,7 @@ from noria.assets import (
 from noria.assets import tables as asset_tables
 from noria.assets.audit import AuditLog
 from noria.assets.logs import prune_logs
+from noria.assets.packing import Packing
 from noria.assets.records import Content, Project, Version
 from noria.assets.retention import Retention
 from noria.base import faults as crash_points
@@ -169,6 +170,10 @@ class Workspace:
     @cached_property
     def sessions(self) -> StoreSessions:
         return StoreSessions(self.db, self.store, self.clock, self.assets.holder)
+
+    @cached_property
+    def packing(self) -> Packing:
+        return Packing(self.db, self.sessions, self.clock, self.faults)
 
     @cached_property
     def data(self) -> Data:

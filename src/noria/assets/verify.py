@@ -31,7 +31,8 @@ def verify(
     """Returns what does not hold, in words."""
     step = advance or _silent
     with db.read() as conn:
-        packs = [(row.id, row.size) for row in conn.execute(select(t.packs.c.id, t.packs.c.size))]
+        live = select(t.packs.c.id, t.packs.c.size).where(t.packs.c.condemned_epoch.is_(None))
+        packs = [(row.id, row.size) for row in conn.execute(live)]
         ids = [VersionId(found) for (found,) in conn.execute(select(t.versions.c.id).order_by(t.versions.c.id))]
     faults = [fault for pack, size in packs for fault in _check_pack(store, pack, size, data, step)]
     seen: set[tuple[Kind, bytes]] = set()
@@ -74,6 +75,6 @@ def _check_version(
                 continue
             seen.add((kind, raw))
             if not store.has(Digest(raw)) and not (store.refresh() and store.has(Digest(raw))):
-                yield f"{name} needs the {kind.name.lower()} {raw.hex()[:16]}, which no pack holds"
+                yield f"{name} needs the {kind.name.lower()} {raw.hex()[:16]}, which no pack holds whole"
     except NoriaError as error:
         yield f"{name}: {error.message}"

@@ -62,6 +62,18 @@ def prune(shell: Shell) -> None:
 
 
 @admin.command()
+@click.pass_obj
+def pack(shell: Shell) -> None:
+    """Merge small packs of the store into larger ones; remove those merged earlier. A server does it each day."""
+    done = shell.ws.packing.run(enough=2)
+    value = {"merged": done.merged, "made": done.made, "bytes": done.size}
+    merged = f"{done.merged} packs merged into {done.made}" if done.merged else "Nothing to merge"
+    waiting = f", {done.waiting} wait for the next time" if done.waiting else ""
+    text = f"{merged}; {done.removed} removed{waiting}."
+    shell.emit({**value, "removed": done.removed, "waiting": done.waiting}, text)
+
+
+@admin.command()
 @click.argument("what", required=False)
 @click.argument("keep", required=False)
 @click.pass_obj

@@ -214,6 +214,8 @@ class Loop:
             self.state["doing"] = f"{endpoint.name}: monitoring"
             ws.delivery.process(endpoint.name)
         self.settle(wait=True)
+        self.state["doing"] = "merging small packs"
+        self._safely(ws.packing.run)
         if to_datetime(ws.event_clock.event_ms(ws.project.id)).day == 1:
             self._prove()
         self.state["doing"] = ""

@@ -12,7 +12,7 @@ from noria.store.packs import Located
 from noria.store.records import Kind
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS packs (num INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS packs (num INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS objects (
     id BLOB NOT NULL, pack INTEGER NOT NULL, offset INTEGER NOT NULL, stored INTEGER NOT NULL, raw INTEGER NOT NULL,
     kind INTEGER NOT NULL, flags INTEGER NOT NULL, PRIMARY KEY (id, pack)
@@ -31,7 +31,6 @@ class PackIndex:
         self.path = path
         self._lock = threading.Lock()
         self._db = self._open()
-        self._names: dict[int, str] = {}
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,14 +51,13 @@ class PackIndex:
 
     def find(self, oid: bytes) -> list[tuple[str, Located]]:
         """Every place where the object lies: (pack, where)."""
+        query = "SELECT name, offset, stored, raw, kind, flags FROM objects JOIN packs ON num = pack WHERE id = ?"
         with self._lock:
-            rows = self._db.execute(
-                "SELECT pack, offset, stored, raw, kind, flags FROM objects WHERE id = ?", (oid,)
-            ).fetchall()
-            return [
-                (self._name(pack), Located(oid, offset, stored, raw, Kind(kind), flags))
-                for pack, offset, stored, raw, kind, flags in rows
-            ]
+            rows = self._db.execute(query, (oid,)).fetchall()
+        return [
+            (pack, Located(oid, offset, stored, raw, Kind(kind), flags))
+            for pack, offset, stored, raw, kind, flags in rows
+        ]
 
     def missing(self, oids: Sequence[bytes], ignoring: frozenset[str] = frozenset()) -> set[bytes]:
         """Which of the objects lie in no pack, or only in those of ``ignoring``; asks for hundreds in one query.
@@ -70,14 +68,13 @@ class PackIndex:
         damaged = self.damaged()
         for start in range(0, len(oids), _AT_ONCE):
             some = oids[start : start + _AT_ONCE]
-            query = f"SELECT id, pack FROM objects WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608 - only marks
+            marks = ",".join("?" * len(some))
+            query = f"SELECT id, num, name FROM objects JOIN packs ON num = pack WHERE id IN ({marks})"  # noqa: S608 - only marks
             with self._lock:
                 rows = self._db.execute(query, some).fetchall()
-                missing.difference_update(
-                    oid
-                    for oid, pack in rows
-                    if (not ignoring or self._name(pack) not in ignoring) and (oid, pack) not in damaged
-                )
+            missing.difference_update(
+                oid for oid, num, pack in rows if pack not in ignoring and (oid, num) not in damaged
+            )
         return missing
 
     def damaged(self) -> set[tuple[bytes, int]]:
@@ -93,13 +90,6 @@ class PackIndex:
                 self._db.execute(f"INSERT OR IGNORE INTO damaged SELECT id, pack FROM objects {where}", (oid, pack))  # noqa: S608 - a fixed text
             else:
                 self._db.execute(f"DELETE FROM damaged {where}", (oid, pack))  # noqa: S608 - a fixed text
-
-    def _name(self, num: int) -> str:
-        name = self._names.get(num)
-        if name is None:
-            name = self._db.execute("SELECT name FROM packs WHERE num = ?", (num,)).fetchone()[0]
-            self._names[num] = name
-        return name
 
     def packs(self) -> set[str]:
         with self._lock:
@@ -132,7 +122,6 @@ class PackIndex:
                 self._db.execute(query, (pack,))
             self._db.execute("DELETE FROM packs WHERE name = ?", (pack,))
             self._db.execute("COMMIT")
-            self._names.clear()
 
     def count(self) -> int:
         with self._lock:

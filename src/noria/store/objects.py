@@ -17,7 +17,7 @@ from noria.base.errors import DiskFull
 from noria.base.faults import Faults, NoFaults
 from noria.store import packs
 from noria.store.bytestore import ByteStore
-from noria.store.errors import ObjectCorrupt, ObjectMissing
+from noria.store.errors import ObjectCorrupt, ObjectMissing, PackCorrupt
 from noria.store.index import PackIndex
 from noria.store.packs import Located
 from noria.store.records import Kind, PackInfo
@@ -57,8 +57,16 @@ class ObjectStore:
     def view(self, oid: Digest, kind: Kind) -> bytes | memoryview:
         """Like ``get``, without a copy where the pack can be mapped. Valid as long as it is referenced.
 
-        A copy that is damaged is noted as such: the same object, put again, is stored again.
+        A copy that is damaged is noted as such: the same object, put again, is stored again. A pack that went away was
+        merged into another one, which is looked for.
         """
+        try:
+            return self._view(oid, kind)
+        except ObjectMissing:
+            self.refresh()
+        return self._view(oid, kind)
+
+    def _view(self, oid: Digest, kind: Kind) -> bytes | memoryview:
         damage: ObjectCorrupt | None = None
         for pack, found in self._places(oid):
             if found.kind != kind:
@@ -149,7 +157,11 @@ class ObjectStore:
         for name in self.source.list("packs/"):
             pack = name.rsplit("/", 1)[1].removesuffix(".pack")
             if pack not in known:
-                self.index.add(pack, list(self.pack_entries(pack)))
+                try:
+                    entries = list(self.pack_entries(pack))
+                except ObjectMissing:
+                    continue  # it was merged into another one since the folder was listed
+                self.index.add(pack, entries)
                 news = True
         return news
 
@@ -252,6 +264,28 @@ class Writer:
     def missing(self, oids: Sequence[bytes]) -> set[bytes]:
         """Which of these objects would be stored if they were put now."""
         return {oid for oid in self._store.index.missing(oids, self._ignoring) if oid not in self._pending}
+
+    def copy(self, pack: str) -> bool:
+        """Takes over all records of a small pack as they are; False, and nothing taken, where one is damaged."""
+        store, name = self._store, pack_name(pack)
+        try:
+            whole = store.source.read(name, 0, store.source.size(name))
+            records: list[tuple[Located, bytes]] = []
+            for found in store.pack_entries(pack):
+                record = whole[found.offset : found.offset + packs.RECORD.size + found.stored]
+                packs.check_sum(pack, found, record)
+                packs.open_record(pack, found, record)
+                records.append((found, record))
+        except (ObjectCorrupt, ObjectMissing, PackCorrupt):
+            return False
+        for found, record in records:
+            if found.id in self._pending:
+                continue
+            if self._offset == 0:
+                self._append(packs.header())
+            self._pending[found.id] = found._replace(offset=self._offset)
+            self._append(record)
+        return True
 
     def _add(self, oid: Digest, kind: Kind, raw: bytes) -> None:
         flags, stored = packs.squeeze(kind, raw, self._compressor)
