@@ -81,6 +81,29 @@ def test_a_file_that_cannot_be_read_fails_the_run_in_words(
     assert run.error is not None
 
 
+@pytest.mark.parametrize(
+    ("broken", "state"), [(KeyboardInterrupt, RunState.CANCELLED), (ZeroDivisionError, RunState.FAILED)]
+)
+def test_a_collection_that_is_interrupted_does_not_stay_running(
+    workspace: Workspace,
+    actor: Actor,
+    repo,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: type[BaseException],
+    state: RunState,
+) -> None:
+    (root(workspace) / "1.csv").write_text("id,n\n1,10\n")
+
+    def append(*_: object, **__: object) -> None:
+        raise broken
+
+    monkeypatch.setattr(workspace.data, "append", append)
+    with pytest.raises(broken):
+        workspace.collector.collect(repo, SourceSpec(files="*.csv"), actor=actor)
+    (run,) = workspace.assets.list_runs(workspace.project.id, kinds=["collection"]).items
+    assert run.state == state
+
+
 def test_a_missing_file_is_named(workspace: Workspace, actor: Actor, repo) -> None:
     with pytest.raises(SourceFailed, match="no file"):
         workspace.collector.collect(repo, SourceSpec(files="nope.csv"), actor=actor)

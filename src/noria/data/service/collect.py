@@ -100,6 +100,13 @@ class Collector:
         except NoriaError as failed:
             error = failed
             self._begin(repository, actor, done)
+        except BaseException as broken:  # interrupted, or a bug: nothing stays running
+            if done.run_id is not None:
+                state = RunState.CANCELLED if isinstance(broken, KeyboardInterrupt) else RunState.FAILED
+                plain = {"code": "interrupted", "message": str(broken) or type(broken).__name__}
+                with self._db.write() as tx:
+                    self._assets.end_run(tx, done.run_id, state, error=plain)
+            raise
         if done.run_id is not None:
             state = RunState.FAILED if error is not None else RunState.DONE
             with self._db.write() as tx:
