@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 from sqlalchemy import create_engine, text
+from test_models import PROJECT, world
 
 from noria.assets.records import RunState
 from noria.base.actor import Actor
@@ -295,3 +296,26 @@ def test_the_rows_of_a_bad_batch_are_left_out_by_collect_with_a_warning(strict: 
     assert code == 0
     assert [e["code"] for e in json.loads(out)["refused"]] == ["contract_broken"]
     assert pl.DataFrame(json.loads(noria("data", "read", "orders", "--json")[1]))["id"].to_list() == [1]
+
+
+def test_a_sweep_warns_of_it_too(project: Any, tmp_path: Path, noria: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    steps = PROJECT.replace('"orders", key', '"orders", files="orders/*.parquet", key')
+    project({"steps.py": steps.replace('"outcomes", key', '"outcomes", files="outcomes.parquet", key')})
+    orders, outcomes = world()
+    (tmp_path / "orders").mkdir()
+    orders.write_parquet(tmp_path / "orders" / "good.parquet")
+    outcomes.write_parquet(tmp_path / "outcomes.parquet")
+    assert noria("data", "collect", "orders")[0] == 0
+    found = json.loads(noria("data", "contract", "infer", "orders", "--json")[1])
+    found["columns"]["n"]["max"] = 100
+    (tmp_path / "contract.json").write_text(json.dumps(found))
+    assert noria("data", "contract", "set", "orders", "contract.json")[0] == 0
+    orders.head(3).with_columns(n=pl.lit(999, pl.Int64)).write_parquet(tmp_path / "orders" / "new.parquet")
+    code, out, _ = noria("sweep", "chance", "--trials", "1", "--json")
+    assert code == 0
+    (warning,) = json.loads(out)["warnings"]
+    assert warning["details"]["source"] == "file:orders/new.parquet"
+    code, _, err = noria("sweep", "chance", "--trials", "1")
+    assert code == 0
+    assert "orders/new.parquet) was set aside" in err

@@ -117,7 +117,7 @@ def shop(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_a_sweep_answers_its_trials_the_best_and_the_version(shop: Shop) -> None:
     done = shop("sweep", "chance", "--trigger", "a new month")
-    assert set(done) == {"run", "model", "metric", "better", "trials", "best", "model_version"}
+    assert set(done) == {"run", "model", "metric", "better", "trials", "best", "model_version", "warnings"}
     assert (done["model"], done["metric"], done["better"], len(done["trials"])) == ("chance", "log_loss", -1, 3)
     assert all(t["cached"] for t in done["trials"])
     assert done["best"]["value"] == min(t["value"] for t in done["trials"])

@@ -116,7 +116,7 @@ def _show_run(shell: Shell, done: PipelineRun) -> None:
     shell.table(["asset", "kind", "", "took", "why"], rows, right=["took"])
     counts = {word: sum(words[s.action] == word for s in steps) for word in dict.fromkeys(words.values())}
     shell.say(f"{', '.join(f'{n} {word}' for word, n in counts.items() if n)}. Run {done.run_id}")
-    for warning in (found for s in steps for found in s.warnings):
+    for warning in done.warnings:
         shell.warn(warning["message"], warning["hint"])
 
 

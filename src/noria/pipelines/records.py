@@ -81,6 +81,11 @@ class PipelineRun:
     steps: dict[str, StepResult]
 
     @property
+    def warnings(self) -> tuple[dict[str, Any], ...]:
+        """What did not stop a step, in the form of errors."""
+        return tuple(warning for step in self.steps.values() for warning in step.warnings)
+
+    @property
     def failed(self) -> list[StepResult]:
         return [s for s in self.steps.values() if s.action == "failed"]
 

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-import sys
-
 import click
 import msgspec
 
@@ -23,9 +20,7 @@ def sweep(shell: Shell, model: str, trials: int | None, executor: str | None, tr
     An interrupted sweep goes on where it stopped: trials that ran before are taken from the cache.
     """
     ws = shell.ws
-    # Under --json what the project's code prints must not get into the answer.
-    quiet = contextlib.redirect_stdout(sys.stderr) if shell.json else contextlib.nullcontext()
-    with quiet, shell.progress(f"{model}: sweep", total=trials) as advance:
+    with shell.own_output(), shell.progress(f"{model}: sweep", total=trials) as advance:
         done: Sweep = ws.training.sweep(
             model, actor=ws.actor, trials=trials, executor=executor, trigger=trigger, advance=advance
         )
@@ -46,6 +41,8 @@ def _show(shell: Shell, done: Sweep) -> None:
     ]
     shell.table(["trial", done.metric, *names, ""], rows, right=["trial", done.metric, *names])
     shell.say(f"{done.model_version} is trial {done.best.number}. Run {done.run_id}")
+    for warning in done.warnings:
+        shell.warn(warning["message"], warning["hint"])
 
 
 def _text(value: object) -> str:

@@ -25,7 +25,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """A finished sweep. ``best`` is the trial that became the model."""
+    """A finished sweep. ``best`` is the trial that became the model; ``warnings`` came up when its inputs were made."""
 
     run_id: RunId
     model: str
@@ -35,3 +35,4 @@ class Sweep:
     best: Trial
     model_version: str
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    warnings: tuple[dict[str, Any], ...] = ()

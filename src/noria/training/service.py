@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ class Training:
             )
         wanted = trials or node.options["trials"]
         inputs = [e.asset for e in node.edges]
-        self._pipelines.run(inputs, actor=actor, executor=executor, trigger=trigger)
+        before = self._pipelines.run(inputs, actor=actor, executor=executor, trigger=trigger)
         run_id, code, made = self._begin(graph, node, wanted, actor, trigger, executor)
         done: list[Trial] = []
         try:
@@ -106,7 +107,7 @@ class Training:
         finally:
             if not hasattr(executor, "submit"):
                 made.close()
-        return self._finish(node, run_id, done, best, final.steps[name], actor)
+        return replace(self._finish(node, run_id, done, best, final.steps[name], actor), warnings=before.warnings)
 
     def _begin(
         self, graph: Graph, node: Node, trials: int, actor: Actor, trigger: str | None, executor: Any

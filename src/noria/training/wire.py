@@ -31,6 +31,7 @@ class SweepOut(msgspec.Struct):
     trials: list[TrialOut]
     best: TrialOut
     model_version: str
+    warnings: list[dict[str, Any]] = []
 
 
 def trial_out(trial: Trial) -> TrialOut:
@@ -54,4 +55,5 @@ def sweep_out(sweep: Sweep) -> SweepOut:
         trials=[trial_out(t) for t in sweep.trials],
         best=trial_out(sweep.best),
         model_version=sweep.model_version,
+        warnings=list(sweep.warnings),
     )
