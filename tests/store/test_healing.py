@@ -103,7 +103,7 @@ def test_files_heal_when_they_are_committed_again_as_the_hint_says(project: Any,
     assert ws.verify(data=True)
     with pytest.raises(ObjectCorrupt) as corrupt:
         ws.data.checkout(repository, tmp_path / "out")
-    assert "noria data commit for files" in corrupt.value.hint
+    assert "mended by noria data commit" in corrupt.value.hint
     assert ws.data.commit(repository, tmp_path / "files", actor=ws.actor).id == head.id
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
     ws.data.checkout(repository, tmp_path / "out")

@@ -24,8 +24,8 @@ class ObjectCorrupt(Unavailable):
     def __init__(self, name: str, pack: str, offset: int, reason: str) -> None:
         super().__init__(
             f"The object {name} in pack {pack} at byte {offset} is damaged: {reason}.",
-            hint="noria admin verify --data   lists what is damaged. Restore the pack from a backup, or write the same "
-            "bytes again: noria data commit for files, noria run for what a step made.",
+            hint="noria admin verify --data   lists what is damaged. Restore the pack from a backup; files that are "
+            "still in their folder are mended by noria data commit, too.",
             details={"object": name, "pack": pack, "offset": offset, "reason": reason},
         )
 
