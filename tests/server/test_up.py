@@ -289,9 +289,9 @@ def test_beyond_loopback_it_does_not_start_without_a_token(template: Path, tmp_p
         assert refused.stdout == ""
 
 
-def test_beyond_loopback_a_forged_host_opens_neither_port(template: Path, tmp_path: Path) -> None:
+def test_beyond_loopback_a_forged_host_opens_neither_port(daily: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
-    with copied(template, folder):
+    with copied(daily, folder):  # not the template of ``idle``: two supervisors of one id would share a socket's name
         pass
     token = {"Authorization": "Bearer secret"}
     with up(folder, "--host", "0.0.0.0", "--allow-host", "noria.example", NORIA_TOKEN="secret") as server:
