@@ -17,7 +17,6 @@ from looped_shop import (
     ROBOT,
     START_MS,
     T0,
-    KeptLabeller,
     Traffic,
     copied,
     good,
@@ -31,6 +30,7 @@ from test_releases import consistent, evidence, release, rollout, until_ended
 from noria.base.times import DAY
 from noria.data.records import RepositoryKind
 from noria.delivery.records import CandidateState, Phase
+from noria.monitoring.labeller import Labeller
 from noria.serving.loaded import Loaded
 from noria.serving.segments import Captured, CapturedRow, SegmentWriter
 from noria.workspace import Workspace
@@ -72,7 +72,7 @@ def answered(ws: Workspace, loaded: Loaded, orders: pl.DataFrame) -> list[str]:
 
 
 @pytest.mark.postgres
-def test_the_whole_loop_on_postgresql(postgres_url: str, tmp_path: Path, labeller: KeptLabeller) -> None:
+def test_the_whole_loop_on_postgresql(postgres_url: str, tmp_path: Path, labeller: Labeller) -> None:
     root = tmp_path / "on_postgres"
     root.mkdir()
     make(root, versions=3, text=VISITED, db_url=postgres_url, more={"visits": visits()})
