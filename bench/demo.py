@@ -20,13 +20,13 @@ _EVERY = 3.0
 """Seconds between two looks: the kernel walks all pages of all processes for one, which is a twentieth of a core."""
 
 
-def memory(folder: Path, demo: int) -> int:
-    """Bytes that the demo's processes hold now."""
+def memory(folder: Path, demo: int) -> list[tuple[int, str]]:
+    """(bytes that it holds now, what it is) of each of the demo's processes."""
     roots = [demo]
     note = folder / ".noria" / "demo-server.json"
     if note.exists():
         roots.append(json.loads(note.read_text(encoding="utf-8"))["pid"])
-    total = 0
+    found: list[tuple[int, str]] = []
     seen: set[int] = set()
     for root in roots:
         try:
@@ -39,10 +39,11 @@ def memory(folder: Path, demo: int) -> int:
                 continue
             seen.add(process.pid)
             try:
-                total += process.memory_full_info().pss
+                words = [w for w in process.cmdline()[1:] if not w.startswith(("-", "/", "{"))]
+                found.append((process.memory_full_info().pss, " ".join(words[:4])))
             except (psutil.Error, AttributeError):
                 continue
-    return total
+    return found
 
 
 def main() -> None:
@@ -51,12 +52,14 @@ def main() -> None:
     command = [sys.executable, "-m", "noria", "demo", "--json", "--no-keep", "--folder", str(folder), *sys.argv[1:]]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    peak = [0]
+    peak: list[tuple[int, str]] = []
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(_EVERY):
-            peak[0] = max(peak[0], memory(folder, process.pid))
+            now = memory(folder, process.pid)
+            if sum(size for size, _ in now) > sum(size for size, _ in peak):
+                peak[:] = now
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -67,7 +70,9 @@ def main() -> None:
     for stage, seconds in found["seconds"]["stages"].items():
         print(f"{seconds:8.1f} s  {stage}")
     print(f"{time.monotonic() - began:8.1f} s  in all")
-    print(f"{peak[0] / (1 << 20):8.0f} MiB  at the peak, all processes")
+    print(f"{sum(size for size, _ in peak) / (1 << 20):8.0f} MiB  at the peak, all processes:")
+    for size, name in sorted(peak, reverse=True):
+        print(f"{size / (1 << 20):8.0f} MiB    {name}")
     print(f"{found['predictions_served']:,} predictions, {found['lost_predictions']} lost")
     print(json.dumps({k: v for k, v in found.items() if k != "here"}), file=sys.stderr)
 

@@ -305,8 +305,6 @@ class Workspace:
 
     def rest(self) -> None:
         """Lets go of processes that nobody has needed for long; a server calls it now and then."""
-        if "delivery" in self.__dict__:
-            self.delivery.rest()
         if "side_worker" in self.__dict__:
             self.side_worker.rest()
 
@@ -333,7 +331,6 @@ class Workspace:
     def delivery(self) -> Delivery:
         from noria.delivery.service import Delivery
         from noria.delivery.service import Services as DeliveryServices
-        from noria.delivery.trainer import Trainer
 
         return Delivery(
             DeliveryServices(
@@ -352,7 +349,7 @@ class Workspace:
                 training=self.training,
                 serving=self.serving,
                 monitoring=self.monitoring,
-                trainer=Trainer(self.environment),
+                environment=self.environment,
             )
         )
 
@@ -432,8 +429,6 @@ class Workspace:
     # ---- life
 
     def close(self) -> None:
-        if "delivery" in self.__dict__:
-            self.delivery.close()
         if "side_worker" in self.__dict__:
             self.side_worker.close()
         if "features" in self.__dict__:

@@ -1,6 +1,7 @@
-"""``python -m noria.worker [FAULT]``: runs tasks that come as lines of JSON on the standard input, one after another.
+"""``python -m noria.worker CODE FAULT``: runs tasks, one after another; they come as lines of JSON on standard input.
 
-FAULT is the crash point of a test (``base/faults.py``).
+CODE is a snapshot whose modules are imported before there is a task, or empty. FAULT is the crash point of a test
+(``base/faults.py``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from noria import project as project_file
 from noria.base import faults
 from noria.base.faults import Faults
 from noria.pipelines.execute import execute, load_file, write_outputs
@@ -33,9 +35,21 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     views: dict[str, CodeView] = {}
-    hook = faults.of(sys.argv.pop() if len(sys.argv) > 1 else None)  # no task's business
+    code, fault = sys.argv[1:] if len(sys.argv) == 3 else ("", "")
+    del sys.argv[1:]  # no task's business
+    hook = faults.of(fault)
+    if code:
+        views[code] = CodeView(Path(code))
+        _import_modules(views[code], Path(code))
     while line := tasks.readline():
         _run(decode_task(line), views, out, hook)
+
+
+def _import_modules(view: CodeView, code: Path) -> None:
+    """Imports what tasks of this snapshot will need. What fails here is said by the task that needs it."""
+    with contextlib.suppress(Exception):
+        for module in project_file.load(code).modules:
+            view.load(module)
 
 
 def _run(spec: TaskSpec, views: dict[str, CodeView], out: BinaryIO, hook: Faults) -> None:

@@ -1,13 +1,11 @@
-"""``python -m noria.worker.train``: trainings from one code snapshot, asked for by a server's triggers.
+"""``python -m noria.worker.train '<json>'``: one training from a code snapshot, started by a server's trigger.
 
-The server itself never imports a project's code (decision 14). Each line of the standard input asks for a training,
-each line of the output says what came of one, as JSON. Workers stay warm from one training to the next.
+The server itself never imports a project's code (decision 14). The last line of output says what came of it, as JSON.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import Any
 
@@ -53,17 +51,17 @@ def train(asked: dict[str, Any], workers: Executor) -> dict[str, Any]:
 
 def main() -> None:
     die_with_parent()
-    out = os.fdopen(os.dup(1), "wb")  # the protocol; what the project's code prints goes elsewhere
-    os.dup2(2, 1)
-    workers = ProcessExecutor()
-    while line := sys.stdin.buffer.readline():
-        try:
-            answer = train(json.loads(line), workers)
-        except NoriaError as error:
-            answer = error.as_dict()
-        out.write(json.dumps(answer).encode() + b"\n")
-        out.flush()
-    workers.close()
+    asked = json.loads(sys.argv[1])
+    # One core for a training; the others answer predictions. Its worker imports the project while this process does.
+    workers = ProcessExecutor(workers=1)
+    workers.prepare(asked["root"])
+    try:
+        answer = train(asked, workers)
+    except NoriaError as error:
+        answer = error.as_dict()
+    finally:
+        workers.close()
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from noria.data.rows.layout import Fragment, Layout
 from noria.data.rows.schema import KNOWN, SEQ
 from noria.store import Kind, ObjectStore
 
-_CACHED_BYTES = 256 << 20
+_CACHED_BYTES = 128 << 20
 
 
 class TableReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +14,6 @@ from noria.db import Database, Tx
 from noria.delivery import queries
 from noria.delivery.errors import CandidateNotFound, NotApplied
 from noria.delivery.records import OPEN, Candidate, CandidateState
-from noria.delivery.trainer import Trainer
 from noria.jobs import Jobs
 from noria.monitoring.service import Monitoring
 from noria.pipelines.records import Definition
@@ -48,7 +48,7 @@ class Services:
     training: Training
     serving: Serving
     monitoring: Monitoring
-    trainer: Trainer
+    environment: Mapping[str, str]
 
 
 class DeliveryBase:
@@ -56,13 +56,6 @@ class DeliveryBase:
         self._s = services
         self._db = services.db
         self._project_id = services.project_id
-
-    def rest(self) -> None:
-        """Lets go of a process that nobody has needed for long."""
-        self._s.trainer.rest()
-
-    def close(self) -> None:
-        self._s.trainer.close()
 
     def candidate(self, candidate_id: int, tx: Tx | None = None) -> Candidate:
         with self._db.read(tx) as conn:

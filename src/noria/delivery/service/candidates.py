@@ -18,6 +18,7 @@ from noria.delivery.errors import TrainingFailed
 from noria.delivery.records import OPEN, Candidate, CandidateState, GateResult, Phase
 from noria.delivery.service.base import EVALUATOR, SYSTEM
 from noria.delivery.service.follow import Following
+from noria.delivery.trainer import train
 from noria.jobs.records import Job
 from noria.jobs.work import JobControl
 from noria.registry.records import CHALLENGER, CHAMPION, ModelVersion
@@ -139,7 +140,7 @@ class Candidates(Following):
             "params": candidate.params,
             "trigger": candidate.trigger,
         }
-        return self._s.trainer.train(asked, control.lost.is_set)
+        return train(asked, self._s.environment, control.lost.is_set)
 
     def _champion_number(self, candidate: Candidate) -> int | None:
         champion = self._champion_of(candidate)

@@ -62,6 +62,10 @@ class ProcessExecutor:
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
 
+    def prepare(self, code: str, cpu: int = 1) -> None:
+        """Starts a worker that imports the modules of a code snapshot right away, before there is a task for it."""
+        self._start(cpu, code)
+
     def submit(self, task: TaskSpec) -> None:
         worker = next((w for w in self._workers if w.task is None and w.cpu == task.cpu), None) or self._start(task.cpu)
         worker.task, worker.started = task, time.monotonic()
@@ -109,13 +113,13 @@ class ProcessExecutor:
 
     # ---- workers
 
-    def _start(self, cpu: int) -> _Worker:
+    def _start(self, cpu: int, code: str = "") -> _Worker:
         environment = {k: v for k, v in self._environment.items() if k in _KEPT}
         threads = str(cpu)
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
             environment[name] = threads
         process = subprocess.Popen(
-            [sys.executable, "-m", "noria.worker", self._environment.get(faults.SETTING, "")],
+            [sys.executable, "-m", "noria.worker", code, self._environment.get(faults.SETTING, "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
