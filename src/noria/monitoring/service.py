@@ -170,9 +170,12 @@ class Monitoring:
         keys = None if everything else pl.concat(fresh, how="vertical_relaxed").unique(maintain_order=True)
         tables: dict[str, tuple[pl.DataFrame, dict[str, Any]]] = {}
         for slot, (repository, schema, commit) in whole.items():
-            frame = self._data.read(repository, commit, hidden=True)
-            if keys is not None and set(key) <= set(schema.names):
-                frame = frame.join(keys, on=key, how="semi", maintain_order="left")
+            if keys is not None and set(key) == set(schema.key):
+                frame = self._data.rows_with_keys(repository, commit, keys)
+            else:
+                frame = self._data.read(repository, commit, hidden=True)
+                if keys is not None and set(key) <= set(schema.names):
+                    frame = frame.join(keys, on=key, how="semi", maintain_order="left")
             meta = {"key": list(schema.key), "time": schema.time, "known": schema.known_column}
             tables[slot] = (frame, {**meta, "columns": {c.name: c.type for c in schema.columns}})
         return tables, seqs

@@ -16,7 +16,7 @@ from noria.data.rows.layout import Fragment, Layout
 from noria.data.rows.schema import KNOWN, SEQ
 from noria.store import Kind, ObjectStore
 
-_CACHED_BYTES = 128 << 20
+_CACHED_BYTES = 96 << 20
 
 
 class TableReader:
@@ -99,10 +99,11 @@ class TableReader:
 
     def _keep(self, key: tuple[bytes, tuple[str, ...]], frame: pl.DataFrame) -> None:
         with self._lock:
-            if key in self._cache:
+            size = int(frame.estimated_size())
+            if key in self._cache or size > _CACHED_BYTES // 4:  # one large one would drive all others out
                 return
             self._cache[key] = frame
-            self._cached_bytes += int(frame.estimated_size())
+            self._cached_bytes += size
             while self._cached_bytes > _CACHED_BYTES and len(self._cache) > 1:
                 _, old = self._cache.popitem(last=False)
                 self._cached_bytes -= int(old.estimated_size())

@@ -122,15 +122,20 @@ class TableWriter:
             unchanged=unchanged,
         )
 
+    def rows_with_keys(self, layout: Layout, keys: pl.DataFrame) -> pl.DataFrame:
+        """The live rows with these keys, hidden columns included; found by the index, not by reading the table."""
+        asked = _keys_of(layout.schema, keys)
+        found = [matches.drop("__row", "__new") for _, matches in self._keys.find(layout, asked)]
+        return pl.concat([_nothing(layout.schema), *found])
+
     def delete(self, writer: Writer, base: Layout, keys: pl.DataFrame) -> RowsChange:
         """The table without the rows of these keys; keys that are not there change nothing."""
         schema = base.schema
         if not schema.key:
             raise Invalid("Rows of a table without a key cannot be deleted by key.", hint="Overwrite the table.")
-        types = schema.polars()
-        asked = keys.select([pl.col(name).cast(types[name]) for name in schema.key]).unique(maintain_order=True)
+        asked = _keys_of(schema, keys)
         edit = Edit(self.reader, writer, schema, base.fragments)
-        none = _prepared(schema, pl.DataFrame(schema=types), 0, 0)
+        none = _nothing(schema)
         old = pl.concat([none, *(edit.mark(number, matches) for number, matches in self._keys.find(base, asked))])
         total = (int.from_bytes(base.sum, "little") - _total(schema, old, 0)) % MODULUS
         edit.fold()
@@ -163,6 +168,17 @@ class TableWriter:
         if equal:
             frame = frame.with_row_index("__new").filter(~pl.col("__new").is_in(equal)).drop("__new")
         return frame, pl.concat(gone), len(equal)
+
+
+def _keys_of(schema: TableSchema, keys: pl.DataFrame) -> pl.DataFrame:
+    """The key columns of a frame, in the table's types, each key once."""
+    types = schema.polars()
+    return keys.select([pl.col(name).cast(types[name]) for name in schema.key]).unique(maintain_order=True)
+
+
+def _nothing(schema: TableSchema) -> pl.DataFrame:
+    """No rows, with the hidden columns."""
+    return _prepared(schema, pl.DataFrame(schema=schema.polars()), 0, 0)
 
 
 def _prepared(schema: TableSchema, rows: pl.DataFrame, seq: int, known_us: int) -> pl.DataFrame:

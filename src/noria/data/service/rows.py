@@ -301,6 +301,10 @@ class RowVerbs(ContractVerbs):
                 raise Invalid(f"{repository.name} has no column {name!r}.", hint=hint)
         return self.reader.read(layout, columns=columns, hidden=hidden, after_seq=after_seq, times=times)
 
+    def rows_with_keys(self, repository: Repository, ref: str, keys: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a table with these keys at a commit, hidden columns included, in no order that means anything."""
+        return self.writer.rows_with_keys(self.layout(self.resolve(repository, ref)), keys)
+
     def diff_rows(
         self, repository: Repository, before: str, after: str
     ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
