@@ -579,8 +579,8 @@ def _locate(url: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple
         folder = Path(text).expanduser().resolve()
         if folder.name == HOME:
             return folder, project_file.find_root(folder.parent)
-        root = folder if (folder / "noria.toml").is_file() else project_file.find_root(folder)
-        if root is None or (folder / HOME / "meta.db").is_file():
+        root = project_file.find_root(folder)
+        if root is None or root != folder or (folder / HOME / "meta.db").is_file():
             return folder / HOME, root
         return _named(root, folder / HOME), root
     root = project_file.find_root(Path.cwd())
@@ -618,8 +618,10 @@ def _check_url(url: str) -> str:
 def redacted(url: str) -> str:
     """An URL as it may be shown: without user and password, query and fragment."""
     scheme, _, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}".partition("?")[0].partition("#")[0]
+    before, _, place = rest.rpartition("@")  # a password may hold any of the signs that end other parts
+    if "?" in before or "#" in before:  # or a query holds an @: where the host stands cannot be told
+        place = "..."
+    return f"{scheme}://{place}".partition("?")[0].partition("#")[0]
 
 
 def _faults(env: Mapping[str, str]) -> Faults:

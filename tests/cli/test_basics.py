@@ -54,6 +54,8 @@ def test_without_a_workspace_the_command_to_type_is_said(tmp_path: Path, monkeyp
         ("https://noria.example", "behind a server (https://noria.example) cannot be opened yet", "GET /openapi.json"),
         ("http://me:secret@noria.example/x?token=secret", "behind a server (http://noria.example/x)", "postgresql://"),
         ("mysql://me:secret@db/noria", "not opened by mysql:// (mysql://db/noria)", "a folder"),
+        ("mysql://me:sec/ret@db/noria", "not opened by mysql:// (mysql://db/noria)", "a folder"),
+        ("mysql://me:sec?ret@db/noria", "not opened by mysql:// (mysql://...)", "a folder"),
         ("sqlite:///meta.db", "not opened by sqlite://", "a folder"),
         ("s3://bucket/noria", "not opened by s3://", "postgresql://host/name"),
     ],
@@ -77,6 +79,7 @@ def test_a_url_that_opens_no_workspace_is_refused_and_those_that_do_are_named(
         assert says in error["message"]
         assert hint in error["hint"]
         assert "secret" not in err
+        assert "sec" not in error["message"].partition("(")[2]
     monkeypatch.setenv("NORIA_WORKSPACE", url)
     assert noria("admin", "audit", capsys=capsys)[0] == 2
     assert [p.name for p in tmp_path.iterdir()] == ["named"]

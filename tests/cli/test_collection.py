@@ -319,3 +319,13 @@ def test_a_sweep_warns_of_it_too(project: Any, tmp_path: Path, noria: Any, monke
     code, _, err = noria("sweep", "chance", "--trials", "1")
     assert code == 0
     assert "orders/new.parquet) was set aside" in err
+
+
+def test_a_plan_says_what_cannot_be_read_here_and_goes_on(shop: Path, noria: Any) -> None:
+    (shop / "steps.py").write_text(STEPS.replace("in/*.csv", "in/1.csv"), encoding="utf-8")
+    assert noria("run")[0] == 0
+    (shop / "in" / "1.csv").unlink()
+    code, out, _ = noria("plan", "--json")
+    assert code == 0
+    source = next(s for s in json.loads(out)["steps"] if s["asset"] == "orders")
+    assert "cannot be read here" in source["why"][0]["text"]

@@ -74,6 +74,7 @@ def test_damaged_bytes_that_are_put_again_are_stored_again(
         assert one.has(oid)
         assert one.get(oid, Kind.BLOB) == DATA
     assert put(store, DATA)[1] == [], "and once only"
+    assert not store.has_damage
 
 
 def test_a_pack_that_was_restored_counts_again(store: ObjectStore, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def _months(
             "labelled": month["labelled"],
             "late": round(month["positives"], 4),
             **{
-                name: {metric: round(value, 4) for metric, value in month["metrics"][side].items()}
+                name: {m: None if v is None else round(v, 4) for m, v in month["metrics"].get(side, {}).items()}
                 for name, side in _SIDES.items()
             },
         }

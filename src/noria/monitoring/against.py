@@ -13,6 +13,11 @@ from noria.training.metrics import METRICS
 SPANS: Mapping[str, str] = {"month": "1mo", "week": "1w", "day": "1d"}
 
 
+def cut(by: str) -> pl.Expr:
+    """Where the stretch of event time begins that a row belongs to; ``all`` is one stretch."""
+    return pl.col("at").dt.truncate(SPANS[by]) if by in SPANS else pl.col("at").min()
+
+
 def against(
     answered: pl.DataFrame, other: pl.DataFrame, constant: float | None, by: str, metrics: Sequence[str]
 ) -> list[Compared]:
@@ -24,8 +29,7 @@ def against(
         constant: the share, or the mean, that a model without features would answer; None where it is not known.
         by: ``month``, ``week``, ``day`` or ``all``.
     """
-    cut = pl.col("at").dt.truncate(SPANS[by]) if by in SPANS else pl.col("at").min()
-    frame = answered.join(other, on="entity", how="left", maintain_order="left").with_columns(__start=cut)
+    frame = answered.join(other, on="entity", how="left", maintain_order="left").with_columns(__start=cut(by))
     made: list[Compared] = []
     for (start,), part in frame.sort("__start", maintain_order=True).group_by("__start", maintain_order=True):
         known = part.filter(pl.col("truth").is_not_null() & pl.col("other").is_not_null())

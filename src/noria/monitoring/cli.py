@@ -95,7 +95,7 @@ def compare(shell: Shell, endpoint: str, model: str, by: str, since: str | None,
     other = ws.registry.resolve(ws.project.id, model)
     with shell.progress(f"{other.name} scores what was asked"):
         found = [w.against_out(c) for c in ws.monitoring.compare(endpoint, other, by=by, since=first, until=last)]
-    pairs = [(side, name) for side, values in (found[0].metrics if found else {}).items() for name in values]
+    pairs = list(dict.fromkeys((side, name) for c in found for side, values in c.metrics.items() for name in values))
 
     def human() -> None:
         columns = ["from", "answered", "truth", "positive", *(f"{name} {side}" for side, name in pairs)]

@@ -6,11 +6,12 @@ from noria.base.errors import Invalid
 from noria.base.ids import ProjectId
 from noria.http import Call, Route
 from noria.monitoring import wire as w
+from noria.monitoring.against import SPANS
 from noria.monitoring.service import Monitoring
 from noria.registry import Registry
 from noria.serving.service import Serving
 
-_SPANS = ("all", "month", "week", "day")
+_SPANS = ("all", *SPANS)
 
 
 class MonitoringRoutes:

@@ -21,7 +21,7 @@ from noria.db import Database
 from noria.labels.records import KNOWN, LabelSpec
 from noria.monitoring import queries, skew, windows
 from noria.monitoring import tables as t
-from noria.monitoring.against import against
+from noria.monitoring.against import against, cut
 from noria.monitoring.drift import column_drift, missing_share, score_drift
 from noria.monitoring.labeller import Labeller
 from noria.monitoring.records import Accuracy, Alert, Compared, Drift, DriftOf, Window
@@ -347,10 +347,8 @@ class Monitoring:
         after = package.after_ms
         now = self._event_clock.event_ms(self._project_id)
         model = "" if deployment is None else frame["model"][0]
-        spans = {"month": "1mo", "week": "1w", "day": "1d"}
-        cut = pl.col("at").dt.truncate(spans[by]) if by in spans else pl.col("at").min()
         made: list[Accuracy] = []
-        for (start,), part in frame.with_columns(cut.alias("__start")).group_by("__start", maintain_order=True):
+        for (start,), part in frame.with_columns(cut(by).alias("__start")).group_by("__start", maintain_order=True):
             due = part.filter(pl.col("at") <= to_datetime(now - after))
             known = part.filter(pl.col("truth").is_not_null())
             newest: Any = part["at"].max()
@@ -381,9 +379,15 @@ class Monitoring:
         """What was answered, beside what another version would have answered to the same requests.
 
         The other version scores the features table as it is now, which has to hold the rows (``noria run FEATURES``).
-        The constant is the mean truth of the rows before the first answer.
+        The constant is the mean truth of the rows before the endpoint's first answer.
         """
-        frame = self.joined(endpoint, since, until).filter(pl.col("answered"))
+        whole = self.joined(endpoint).filter(pl.col("answered"))
+        first, keep = whole["at"].min(), pl.lit(value=True)
+        if since is not None:
+            keep &= pl.col("at") >= to_datetime(since)
+        if until is not None:
+            keep &= pl.col("at") < to_datetime(until)
+        frame = whole.filter(keep)
         if not len(frame):
             return []
         package = self._training.package_of(model)
@@ -392,7 +396,7 @@ class Monitoring:
         key = list(package.features.spine.key)
         entities = pl.Series("entity", _entities(scores.select(key)), dtype=pl.String)
         other = pl.DataFrame([entities, scores["score"].alias("other"), scores["_at"]])
-        before = other.filter(pl.col("_at") < frame["at"].min()).join(self.truth(endpoint), on="entity", how="inner")
+        before = other.filter(pl.col("_at") < first).join(self.truth(endpoint), on="entity", how="inner")
         constant: Any = before["truth"].mean()
         return against(frame, other.select("entity", "other"), constant, by, list(package.metrics))
 

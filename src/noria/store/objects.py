@@ -101,8 +101,9 @@ class ObjectStore:
 
     @property
     def has_damage(self) -> bool:
-        """Whether any copy of an object was found damaged and is not whole again."""
-        return bool(self.index.damaged())
+        """Whether an object was found damaged, and no whole copy of it is there."""
+        damaged = self.index.damaged()
+        return bool(damaged) and bool(self.index.missing(list({oid for oid, _ in damaged})))
 
     def stored_size(self, oid: Digest) -> int:
         places = self._places(oid)

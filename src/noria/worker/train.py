@@ -18,7 +18,7 @@ from noria.workspace import connect
 
 def train(asked: dict[str, Any], workers: Executor) -> dict[str, Any]:
     """Trains a model with its checks; returns the number of its version, and how each check went."""
-    actor = Actor(name=f"trigger:{asked['trigger']}", automatic=asked["trigger"] not in ("manual", "drill"))
+    actor = Actor(name=f"trigger:{asked['trigger']}", automatic=asked["automatic"])
     with connect(asked["url"], project=asked["project"], root=asked["root"]) as ws:
         name, inline = asked["model"], ws.source is not None and ws.source.executor == "inline"
         # A snapshot of code holds no data: sources are taken as they stand in the workspace.

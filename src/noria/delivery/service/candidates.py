@@ -15,7 +15,7 @@ from noria.base.times import parse_time
 from noria.delivery import gates
 from noria.delivery import tables as t
 from noria.delivery.errors import TrainingFailed
-from noria.delivery.records import OPEN, Candidate, CandidateState, GateResult, Phase
+from noria.delivery.records import OPEN, PERSONS, Candidate, CandidateState, GateResult, Phase
 from noria.delivery.service.base import EVALUATOR, SYSTEM
 from noria.delivery.service.follow import Following
 from noria.delivery.trainer import train
@@ -139,6 +139,7 @@ class Candidates(Following):
             "model": candidate.model,
             "params": candidate.params,
             "trigger": candidate.trigger,
+            "automatic": candidate.trigger not in PERSONS,
         }
         return train(asked, self._s.environment, control.lost.is_set)
 

@@ -51,12 +51,16 @@ class _Worker:
 
 
 class ProcessExecutor:
-    """Up to ``workers`` tasks at once, each in a process."""
+    """Tasks in processes: as many at once as there are processors, or ``workers``."""
 
     def __init__(self, workers: int | None = None, environment: dict[str, str] | None = None) -> None:
-        cpus = workers or os.cpu_count() or 1
         self.caps = Capabilities(
-            isolation="process", can_kill=True, files=True, cpus=cpus, memory=psutil.virtual_memory().total
+            isolation="process",
+            can_kill=True,
+            files=True,
+            cpus=os.cpu_count() or 1,
+            memory=psutil.virtual_memory().total,
+            at_once=workers,
         )
         self._environment = environment if environment is not None else dict(os.environ)
         self._selector = selectors.DefaultSelector()

@@ -16,6 +16,7 @@ class Capabilities:
         can_kill: time-outs and memory limits are enforced.
         files: inputs and outputs cross as files; otherwise as values in memory.
         cpus, memory: what there is, for tasks that ask for more than there is.
+        at_once: how many tasks may run at once; None for as many as the processors allow.
     """
 
     isolation: str
@@ -23,6 +24,7 @@ class Capabilities:
     files: bool
     cpus: int
     memory: int
+    at_once: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -283,16 +283,15 @@ class Driver(Planner):
 
     def _fits(self, work: Work, node: Node) -> bool:
         used = self._used(work)
-        return used is None or used + node.resources["cpu"] <= work.executor.caps.cpus
+        return not used or (not self._full(work) and sum(used) + node.resources["cpu"] <= work.executor.caps.cpus)
 
     def _full(self, work: Work) -> bool:
-        used = self._used(work)
-        return used is not None and used >= work.executor.caps.cpus
+        used, caps = self._used(work), work.executor.caps
+        return bool(used) and (sum(used) >= caps.cpus or (caps.at_once is not None and len(used) >= caps.at_once))
 
-    def _used(self, work: Work) -> int | None:
-        """Processors that running steps have; None where none runs."""
-        running = [r.node.resources["cpu"] for peer in work.peers for r in peer.running.values()]
-        return sum(running) if running else None
+    def _used(self, work: Work) -> list[int]:
+        """Processors that each running step has."""
+        return [r.node.resources["cpu"] for peer in work.peers for r in peer.running.values()]
 
     def _begin(self, work: Work, ready: Ready) -> Running:
         node, kind = ready.node, self._s.kinds[ready.node.kind]

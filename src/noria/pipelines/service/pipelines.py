@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,7 @@ from noria.assets.records import Content, Direction, RunState, Version
 from noria.base.actor import Actor
 from noria.base.errors import Invalid
 from noria.base.ids import RunId
+from noria.base.times import MINUTE
 from noria.data.service.collect import Collected
 from noria.pipelines import queries
 from noria.pipelines.declare.policies import Inert
@@ -26,6 +27,9 @@ from noria.pipelines.records import Definition, PipelineRun, StepResult
 from noria.pipelines.service.base import CodeVersions, entry_in_process
 from noria.pipelines.service.driver import Advance, Driver, Work
 from noria.pipelines.task import TaskSpec
+
+_COMPUTE_MS: Final = 30 * MINUTE
+"""noria's own tasks end for sure; a server must not wait for one for ever."""
 
 
 class Pipelines(Driver):
@@ -161,7 +165,9 @@ class Pipelines(Driver):
         folder = Path(tempfile.mkdtemp(prefix="noria-compute-"))
         try:
             specs = [self.values.spec(slot, version, files=True) for slot, version in inputs.items()]
-            task = TaskSpec(attempt="", asset=name, kind="compute", runner=runner, inputs=specs, spec=spec)
+            task = TaskSpec(
+                attempt="", asset=name, kind="compute", runner=runner, inputs=specs, spec=spec, timeout=_COMPUTE_MS
+            )
             task.out = str(folder)
             try:
                 done = self._s.worker.run(task)

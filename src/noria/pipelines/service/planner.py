@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from noria.assets.records import Version
-from noria.base.errors import Invalid
+from noria.base.errors import Invalid, NoriaError
 from noria.base.ids import RunId
 from noria.pipelines import queries
 from noria.pipelines.declare.assets import Source
@@ -133,7 +133,12 @@ class Planner(PipelineBase):
             resolved[node.name] = Resolved({}, changing=True)
             action = "run" if source.collected else "empty"
             return PlannedStep(asset=node.name, kind="source", action=action, why=(Why(level="NEW", text=text),))
-        why = tuple(Why(level="INPUT", text=text) for text in self._pending(source))
+        try:
+            why = tuple(Why(level="INPUT", text=text) for text in self._pending(source))
+        except NoriaError as error:  # the run will say so too, or leave it: --no-collect
+            why = (Why(level="INPUT", text=f"it cannot be read here: {error.message}"),)
+            resolved[node.name] = Resolved({"": version})
+            return PlannedStep(asset=node.name, kind="source", action="source", why=why, version_id=version.id)
         # What lies behind a network may hold something new or not: only the run asks.
         known = bool(why) and source.files is not None
         resolved[node.name] = Resolved({} if known else {"": version}, changing=known)
