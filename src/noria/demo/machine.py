@@ -19,6 +19,8 @@ from noria.base.errors import Conflict, Failed, NoriaError, Unavailable
 _SECONDS: Final = 900.0
 _START: Final = 90.0
 PORT: Final = 5000
+_ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""As in noria's worker processes: sums of floats depend on how many threads add them up."""
 
 
 class DemoFailed(Failed):
@@ -91,6 +93,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
+            env={**os.environ, **_ONE_THREAD},
             pass_fds=(self._lock,) if self._lock >= 0 else (),
         )
         if done.returncode not in accept:
