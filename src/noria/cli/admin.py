@@ -14,7 +14,8 @@ def migrate(shell: Shell) -> None:
     """Bring an older workspace to this version; writes a backup first."""
     from noria.workspace import migrate as run
 
-    before, after, backup = run(shell.url)
+    with shell.progress("Backup and migration"):
+        before, after, backup = run(shell.url)
     value = {"before": before, "after": after, "backup": backup}
     done = f"Schema revision {before} -> {after}." if before != after else f"Revision {after} already."
     shell.emit(value, done + (f" Backup: {backup}" if backup else ""))
@@ -29,7 +30,8 @@ def backup(shell: Shell, target: str) -> None:
 
     from noria.base.errors import Invalid
 
-    made = shell.ws.db.backup(Path(target))
+    with shell.progress("Copying"):
+        made = shell.ws.db.backup(Path(target))
     if made is None:
         raise Invalid("A PostgreSQL workspace is backed up by PostgreSQL itself.", hint="pg_dump --format=custom ...")
     shell.emit({"backup": made}, f"Written: {made}")

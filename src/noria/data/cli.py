@@ -101,9 +101,10 @@ def append(shell: Shell, name: str, path: str, mode: str, message: str, branch: 
     """Append, overwrite or delete rows of a table from a file."""
     ws = shell.ws
     repository = _get(shell, name, RepositoryKind.TABLE)
-    done = ws.data.append(
-        repository, read_rows(Path(path)), actor=ws.actor, mode=mode, message=message, branch=branch, source=path
-    )
+    with shell.progress(f"Writing to {name}"):
+        done = ws.data.append(
+            repository, read_rows(Path(path)), actor=ws.actor, mode=mode, message=message, branch=branch, source=path
+        )
     _say_commit(shell, repository, done)
 
 
@@ -117,7 +118,7 @@ def collect(shell: Shell, name: str) -> None:
     contract refuses is set aside, and the rest is taken.
     """
     ws = shell.ws
-    with shell.own_output():
+    with shell.own_output(), shell.progress(f"Collecting {name}"):
         done = ws.pipelines.collect(name, actor=ws.actor)
     if done.refused and not done.commits:
         raise done.refused[0]
@@ -183,14 +184,13 @@ def show(shell: Shell, name: str) -> None:
 @click.pass_obj
 def read(shell: Shell, name: str, ref: str, limit: int, out: str | None) -> None:
     """Show rows of a table, or write them to a file."""
-    frame = shell.ws.data.read(_get(shell, name, RepositoryKind.TABLE), ref)
+    if out is not None and not out.endswith((".csv", ".parquet")):
+        raise Invalid(f"{out} ends neither with .parquet nor with .csv.", hint="--out rows.parquet")
+    with shell.progress(f"Reading {name}"):
+        frame = shell.ws.data.read(_get(shell, name, RepositoryKind.TABLE), ref)
+        if out is not None:
+            frame.write_csv(out) if out.endswith(".csv") else frame.write_parquet(out)
     if out is not None:
-        if out.endswith(".csv"):
-            frame.write_csv(out)
-        elif out.endswith(".parquet"):
-            frame.write_parquet(out)
-        else:
-            raise Invalid(f"{out} ends neither with .parquet nor with .csv.", hint="--out rows.parquet")
         shell.emit({"rows": len(frame), "file": out}, f"{len(frame)} rows written to {out}.")
         return
     shown = rows_out(frame.head(limit))

@@ -22,7 +22,8 @@ def apply(shell: Shell) -> None:
     """Write down this project's definitions: a running server acts on them, and its endpoints are made."""
     ws = shell.ws
     before = ws.pipelines.definitions()
-    made = ws.delivery.apply(actor=ws.actor)
+    with shell.progress("Reading the project"):
+        made = ws.delivery.apply(actor=ws.actor)
     rows: list[list[str]] = []
     for found in made:
         old = before.get(found.name)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 _WORDS: Final = {
     "promoted": "[green]promoted[/]",
@@ -26,6 +29,7 @@ class Screen:
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
         self._bar: Progress | None = None
+        self._waiting: Status | None = None
         self._task: Any = None
         self._seen: dict[int, str] = {}
         self._start = self._end = datetime(2013, 1, 1, tzinfo=UTC)
@@ -34,17 +38,30 @@ class Screen:
 
     def stage(self, title: str) -> None:
         self._console.print(f"[bold]{title}[/]")
+        self._waiting = self._console.status("working")
+        self._waiting.start()
 
     def done(self, seconds: float) -> None:
+        self.rest()
         if seconds >= 1:
             self._console.print(f"  [dim]{seconds:.1f} s[/]")
 
     def say(self, text: str) -> None:
         self._console.print("  " + text.replace("[", "\\["))
 
+    def rest(self) -> None:
+        """Nothing moves any more, whether a stage ended or was interrupted: the terminal gets its cursor back."""
+        if self._waiting is not None:
+            self._waiting.stop()
+            self._waiting = None
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
     # ---- the replay
 
     def begin_replay(self, start: datetime, end: datetime) -> None:
+        self.rest()
         self._start, self._end, self._begun = start, end, time.monotonic()
         if self._console.is_terminal:
             columns = (TextColumn("  {task.description}"), BarColumn(bar_width=30), TimeRemainingColumn())
@@ -80,5 +97,4 @@ class Screen:
     def end_replay(self) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=(self._end - self._start).days)
-            self._bar.stop()
-            self._bar = None
+        self.rest()

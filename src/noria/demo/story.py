@@ -89,7 +89,11 @@ class Story:
     def _timed(self, title: str) -> Iterator[None]:
         begun = time.monotonic()
         self.screen.stage(title)
-        yield
+        try:
+            yield
+        except BaseException:
+            self.screen.rest()
+            raise
         self.took[title] = round(time.monotonic() - begun, 1)
         self.screen.done(self.took[title])
 

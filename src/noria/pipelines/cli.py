@@ -27,7 +27,7 @@ _EXECUTORS = click.Choice(["inline", "process"])
 @click.pass_obj
 def plan(shell: Shell, what: tuple[str, ...], force: bool) -> None:
     """Show what would run and why, how long it took before, and what is cached. Nothing is run or written."""
-    with shell.own_output():
+    with shell.own_output(), shell.progress("Planning"):
         graph = shell.ws.pipelines.graph()
         targets, params = read_arguments(graph, what)
         steps = shell.ws.pipelines.plan(targets, params, force=force)

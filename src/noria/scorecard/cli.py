@@ -21,10 +21,8 @@ def scorecard(shell: Shell, model: str | None, keep: bool) -> None:
     MODEL is an endpoint, a model, model/3 or model@champion; it may be left out where there is only one.
     """
     ws = shell.ws
-    if keep:
-        score, _ = ws.scorecard.keep(model, actor=ws.actor)
-    else:
-        score = ws.scorecard.score(model)
+    with shell.progress("Reading the evidence"):
+        score = ws.scorecard.keep(model, actor=ws.actor)[0] if keep else ws.scorecard.score(model)
     shell.emit(msgspec.to_builtins(score_out(score)), lambda: _show(shell, score))
 
 

@@ -25,7 +25,8 @@ def trace(shell: Shell, thing: str, rows: int) -> None:
 
     THING is prediction:ID or ENDPOINT/ID, a run, model/3 or model@champion, an asset, a digest or a commit.
     """
-    trail = shell.ws.trace.trace(thing, rows=rows)
+    with shell.progress(f"Following {thing}"):
+        trail = shell.ws.trace.trace(thing, rows=rows)
     shell.emit(msgspec.to_builtins(trail_out(trail)), lambda: _show(shell, trail))
 
 
