@@ -387,6 +387,7 @@ class Workspace:
             self.serving,
             self.training,
             self.side_worker,
+            self.ingest,
         )
 
     @cached_property

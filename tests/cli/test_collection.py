@@ -329,3 +329,21 @@ def test_a_plan_says_what_cannot_be_read_here_and_goes_on(shop: Path, noria: Any
     assert code == 0
     source = next(s for s in json.loads(out)["steps"] if s["asset"] == "orders")
     assert "cannot be read here" in source["why"][0]["text"]
+
+
+def test_a_file_that_does_not_fit_is_named(shop: Path, noria: Any) -> None:
+    assert noria("run")[0] == 0
+    (shop / "in" / "2.csv").write_text("id\n2\n")
+    code, _, err = noria("run")
+    assert code == 1
+    assert "2.csv: The rows do not have the table's columns: missing n" in err
+
+
+def test_a_posted_source_can_be_appended_to_after_a_run_that_found_it_empty(shop: Path, noria: Any) -> None:
+    (shop / "steps.py").write_text(STEPS.replace('files="in/*.csv", ', ""), encoding="utf-8")
+    code, _, err = noria("run")
+    assert code == 1
+    assert "noria data append orders FILE" in err
+    assert noria("data", "append", "orders", "in/1.csv")[0] == 0
+    assert noria("run")[0] == 0
+    assert value(shop) == {"ids": [1], "sum": 10}

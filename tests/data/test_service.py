@@ -461,3 +461,14 @@ def test_the_format_of_a_commit_never_changes(workspace: Workspace, actor: Actor
     raw = [workspace.store.get(Digest(bytes.fromhex(c.id)), Kind.COMMIT) for c in commits]
     assert commits[0].id.encode() in raw[1]  # a commit names its parents
     golden("commit.bin", raw[1])
+
+
+def test_a_table_that_was_never_written_may_be_declared_again(workspace: Workspace, actor: Actor) -> None:
+    project_id, kind = workspace.project.id, RepositoryKind.TABLE
+    workspace.data.ensure(project_id, "orders", kind, actor=actor, key=("order_idd",))
+    made = workspace.data.ensure(project_id, "orders", kind, actor=actor, key=("order_id",), time="at")
+    assert (made.key, made.time) == (("order_id",), "at")
+    rows = pl.DataFrame({"order_id": [1], "at": [T0]})
+    workspace.data.append(made, rows, actor=actor)
+    with pytest.raises(Invalid, match="was made as"):
+        workspace.data.ensure(project_id, "orders", kind, actor=actor, key=("at",))

@@ -351,6 +351,10 @@ def test_a_replay_over_days_trains_and_releases_within_the_call_and_nothing_is_l
         assert (status, answer) == (200, {"watermark": to_text(START_MS), "days": 0})
         status, answer = server.ask("POST", "/v1/captures/take")
         assert (status, answer) == (200, {"rows": {ENDPOINT: 1}})
+        fresh = ask_endpoint(server)  # nobody has taken it over, and it can be traced all the same
+        traced = noria(folder, "trace", f"{ENDPOINT}/{fresh['id']}", "--json")
+        assert traced.returncode == 0, traced.stderr
+        assert json.loads(traced.stdout)["backward"]["facts"]["recomputed"] == "equal"
         for day in range(3):
             tell(ws, day)
         to = to_text(START_MS + 2 * DAY + HOUR)

@@ -109,7 +109,7 @@ class Served:
 def trace_of(ws: Workspace) -> Trace:
     return Trace(
         ws.db, ws.project.id, ws.assets, ws.lineage, ws.changes, ws.evidence, ws.data, ws.registry, ws.tracking,
-        ws.serving, ws.training, ws.side_worker,
+        ws.serving, ws.training, ws.side_worker, ws.ingest,
     )  # fmt: skip
 
 

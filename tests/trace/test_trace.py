@@ -345,7 +345,7 @@ def test_commits_are_traced_on_every_database(both) -> None:
     ws.data.append(table, [{"id": 2}], actor=ME)
     trace = Trace(
         ws.db, ws.project.id, ws.assets, ws.lineage, ws.changes, ws.evidence, ws.data, ws.registry, ws.tracking,
-        ws.serving, ws.training, ws.side_worker,
+        ws.serving, ws.training, ws.side_worker, ws.ingest,
     )  # fmt: skip
     trail = trace.trace(first.id[:12])
     assert (trail.backward.id, trail.forward) == (first.id, ())

@@ -61,6 +61,11 @@ def _repository(row: Row[Any]) -> Repository:
     )
 
 
+def declare(conn: Connection, repository_id: int, key: tuple[str, ...], time: str | None, known: str | None) -> None:
+    values = {"key": list(key), "time": time, "known": known}
+    conn.execute(update(t.repositories).where(t.repositories.c.id == repository_id).values(**values))
+
+
 def branch(conn: Connection, repository_id: int, name: str) -> Branch | None:
     row = conn.execute(_BRANCH, {"repository_id": repository_id, "name": name}).one_or_none()
     return None if row is None else _branch(row)

@@ -55,7 +55,7 @@ def _baselines(gate: dict[str, Any], evaluation: Evaluation) -> list[GateResult]
                 GateResult(
                     kind="beats_baseline",
                     passed=result.chance >= gate["confidence"],
-                    text=_words(metric.name, name, result),
+                    text=_words(metric.name, name, result, gate["confidence"]),
                     details={"baseline": name, "metric": metric.name, **result.as_value()},
                 )
             )
@@ -82,7 +82,7 @@ def _champion(
     return GateResult(
         kind="beats_champion",
         passed=result.chance >= gate["confidence"],
-        text=_words(metric.name, name, result),
+        text=_words(metric.name, name, result, gate["confidence"]),
         details={
             "champion": name,
             "metric": metric.name,
@@ -93,9 +93,12 @@ def _champion(
     )
 
 
-def _words(metric: str, other: str, result: m.Comparison) -> str:
+def _words(metric: str, other: str, result: m.Comparison, needed: float) -> str:
     word = "better" if result.gain >= 0 else "worse"
-    return f"{metric} {word} than {other} by {abs(result.gain):.4f} (better with {result.chance:.0%})"
+    sure = f"better with {result.chance:.0%}"
+    if result.chance < needed:
+        sure += f", {needed:.0%} are needed"
+    return f"{metric} {word} than {other} by {abs(result.gain):.4f} ({sure})"
 
 
 def _slices(gate: dict[str, Any], evaluation: Evaluation) -> GateResult:

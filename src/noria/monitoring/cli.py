@@ -65,9 +65,9 @@ def accuracy(
     names = list(found[0].metrics) if found else []
 
     def human() -> None:
-        columns = ["from", "answered", "truth", "coverage", "positive", *names]
+        columns = ["from", "answered", "due", "of them known", "coverage", "positive", *names]
         rows = [
-            [a.start[:10], a.n, a.labelled, f"{a.coverage:.1%}", f"{a.positives:.1%}",
+            [a.start[:10], a.n, a.due, a.labelled, f"{a.coverage:.1%}", f"{a.positives:.1%}",
              *(_interval(a.metrics.get(n, {})) for n in names)]
             for a in found
         ]  # fmt: skip

@@ -85,7 +85,8 @@ class Shell:
         made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         numbers = set(right)
         for column in columns:
-            made.add_column(escape(column), justify="right" if column in numbers else "left", overflow="fold")
+            justify = "right" if column in numbers else "left"
+            made.add_column(escape(column), justify=justify, overflow="fold", no_wrap=column in _COPIED)
         for row in rows:
             made.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
         self.console.print(made)
@@ -117,6 +118,10 @@ class Shell:
                 bar.update(task, advance=done, **changes)
 
             yield advance
+
+
+_COPIED = ("run", "id", "commit")
+"""Columns that people copy from: never broken over two lines."""
 
 
 def _nothing(done: float = 1, text: str | None = None, total: float | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from noria.assets import Assets, Changes, EvidenceLog, Lineage
 from noria.assets.records import Asset
-from noria.base.actor import Actor
+from noria.base.actor import SYSTEM, Actor
 from noria.base.errors import NoriaError, NotFound
 from noria.base.ids import CommitId, ProjectId, RunId, VersionId
 from noria.base.names import nearest
@@ -19,6 +19,7 @@ from noria.pipelines.executors import SideWorker
 from noria.registry import Registry
 from noria.registry.records import ModelVersion
 from noria.serving import Serving
+from noria.serving.ingest import Ingest
 from noria.trace import queries
 from noria.trace.backward import Backward
 from noria.trace.errors import ThingNotFound, ThingUnclear
@@ -52,6 +53,7 @@ class Trace:
         serving: Serving,
         training: Training,
         worker: SideWorker,
+        ingest: Ingest,
     ) -> None:
         self._db = db
         self._project_id = project_id
@@ -63,6 +65,7 @@ class Trace:
         self._registry = registry
         self._tracking = tracking
         self._serving = serving
+        self._ingest = ingest
         self.predictions = Predictions(project_id, data)
         self._replayer = Replayer(assets, data, serving, training, worker)
 
@@ -99,7 +102,7 @@ class Trace:
     def _named(self, thing: str, rows: int) -> Trail:
         name, slash, rest = thing.removeprefix("models:/").partition("/")
         if slash and any(e.name == name for e in self._serving.endpoints()):
-            found = self.predictions.find(name, rest)
+            found = self._find_prediction(name, rest)
             if found:
                 return self._of_prediction(thing, found, rows)
         try:
@@ -161,11 +164,11 @@ class Trace:
     def _prediction(self, thing: str, text: str, rows: int) -> Trail:
         endpoint, slash, rest = text.partition("/")
         if slash and endpoint in self._endpoints():
-            found = self.predictions.find(endpoint, rest)
+            found = self._find_prediction(endpoint, rest)
         else:
             found = []
             for name in self._endpoints():
-                found = found or self.predictions.find(name, text)
+                found = found or self._find_prediction(name, text)
         if not found:
             known = (a.name for a in self._assets.list_assets(self._project_id))
             raise ThingNotFound(
@@ -173,6 +176,13 @@ class Trace:
                 hint=nearest(thing, known) or "A prediction, run, model/3, asset, digest or commit.",
             )
         return self._of_prediction(thing, found, rows)
+
+    def _find_prediction(self, endpoint: str, prediction_id: str) -> list[Captured]:
+        """What was captured of a prediction; one that was answered today is taken into its table first."""
+        found = self.predictions.find(endpoint, prediction_id)
+        if not found and self._ingest.take(actor=SYSTEM):
+            found = self.predictions.find(endpoint, prediction_id)
+        return found
 
     def _of_prediction(self, thing: str, found: list[Captured], rows: int) -> Trail:
         replay: Replay | None = None

@@ -41,6 +41,9 @@ def _show(shell: Shell, done: Sweep) -> None:
     ]
     shell.table(["trial", done.metric, *names, ""], rows, right=["trial", done.metric, *names])
     shell.say(f"{done.model_version} is trial {done.best.number}. Run {done.run_id}")
+    shell.say(
+        f"noria release {done.model_version}   releases it; noria run {done.model} uses the defaults of the function."
+    )
     for warning in done.warnings:
         shell.warn(warning["message"], warning["hint"])
 

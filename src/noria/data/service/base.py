@@ -153,12 +153,26 @@ class DataBase:
         if found.kind != kind or (
             kind == RepositoryKind.TABLE and (found.key, found.time, found.known) != (key, time, known)
         ):
+            if found.kind == kind and self._declare_again(found, key, time, known, actor):
+                return self.get(project_id, name, kind)
             raise Invalid(
                 f"The repository {name!r} is declared with key {list(key)}, time {time!r}, known {known!r}, but was "
                 f"made as {found.kind.value} with key {list(found.key)}, time {found.time!r}, known {found.known!r}.",
                 hint="Declare it as it is, or give the new one another name.",
             )
         return found
+
+    def _declare_again(
+        self, repository: Repository, key: tuple[str, ...], time: str | None, known: str | None, actor: Actor
+    ) -> bool:
+        """Gives a table that was never written to its new form; False where it holds a commit already."""
+        with self._s.changes.begin("data.declare", repository.project_id, actor) as change:
+            conn = change.tx.conn
+            if any(branch.head is not None for branch in queries.branches(conn, repository.id)):
+                return False
+            queries.declare(conn, repository.id, key, time, known)
+            change.note(repository.name, key=list(key), time=time, known=known)
+        return True
 
     def find(self, project_id: ProjectId, name: str, tx: Tx | None = None) -> Repository | None:
         with self._db.read(tx) as conn:

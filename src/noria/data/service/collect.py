@@ -210,6 +210,8 @@ class Collector:
             refused.details["source"] = piece.source
             done.refused.append(refused)
             return
+        except Invalid as error:  # say which piece it was
+            raise SourceFailed(f"{piece.source}: {error.message}", hint=error.hint, details=error.details) from error
         if head is not None and commit.id == head.id:  # nothing new in it
             self._mark_alone(repository, piece, actor)
             return

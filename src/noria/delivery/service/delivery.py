@@ -86,7 +86,7 @@ class Delivery(Releases):
         if found is None:
             raise NothingBefore(
                 f"{endpoint.name!r} has no earlier champion that is still loaded.",
-                hint=f"noria deploy {endpoint.model}/N",
+                hint=f"noria deploy {endpoint.model}/N --endpoint {endpoint.name}",
             )
         return found
 

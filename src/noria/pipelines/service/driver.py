@@ -195,6 +195,7 @@ class Driver(Planner):
                 return
         version = self.source_version(source, None)
         if version is None:
+            self.ensure_source(source)  # so that rows can be appended or posted
             self._fail_source(work, node, done.refused[0] if done.refused else _empty(source), None)
             return
         work.resolved[node.name] = Resolved({"": version})
@@ -527,6 +528,10 @@ def _slot(name: str, slot: str) -> str:
 
 
 def _empty(source: Source) -> SourceEmpty:
+    if source.files is not None:
+        text = f"The source {source.name!r} has no rows yet: no file with rows fits {source.files!r}."
+        hint = f"The pattern counts from the project's folder. noria data collect {source.name}   looks again."
+        return SourceEmpty(text, hint=hint)
     hint = f"noria data collect {source.name}" if source.collected else f"noria data append {source.name} FILE"
     return SourceEmpty(f"The source {source.name!r} has no rows yet.", hint=hint)
 
