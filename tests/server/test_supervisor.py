@@ -222,6 +222,8 @@ def test_the_scores_are_those_of_bulk(endpoints: Endpoints, returns: str) -> Non
         ("GET", "/", None, 404, "not_found", "POST /endpoints"),
         ("POST", "/invocations", b"{}", 404, "not_found", "POST /endpoints"),
         ("POST", "/endpoints/returns/predict", {"row": order(big=True)}, 400, "request_invalid", "big is a feature"),
+        ("POST", "/endpoints/returns/predict", {"row": {"id": "x"}}, 400, "request_invalid", "Columns"),
+        ("POST", "/endpoints/returns/predict", {"row": order(nn=3)}, 400, "request_invalid", "n"),
         ("POST", "/endpoints/returns/predict", {"row": order(n=2**70)}, 400, "request_invalid", "Columns"),
         ("POST", "/endpoints/returns/predict", b'{"row": ', 400, "request_invalid", '"row"'),
         ("POST", "/endpoints/returns/predict", b"", 400, "request_invalid", '"row"'),
