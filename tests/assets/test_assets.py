@@ -21,6 +21,7 @@ from noria.assets.sessions import SESSION_LEASE
 from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import Invalid, NotFound
+from noria.base.once import Once
 from noria.base.pages import token
 from noria.base.times import DAY, HOUR
 from noria.store import Kind
@@ -120,14 +121,17 @@ def test_runs_are_paged_newest_first(both: Workspace, actor: Actor, clock) -> No
 
 
 def test_a_change_holds_its_audit_row_event_and_answer_together(both: Workspace, actor: Actor) -> None:
-    with pytest.raises(ZeroDivisionError), both.changes.begin("t.verb", both.project.id, actor, key="k") as change:
+    with (
+        pytest.raises(ZeroDivisionError),
+        both.changes.begin("t.verb", both.project.id, actor, once=Once("k", None)) as change,
+    ):
         change.event("thing.made", "a")
         raise ZeroDivisionError
     with both.db.read() as conn:
         assert conn.execute(select(t.events)).all() == []
         assert conn.execute(select(t.idempotency)).all() == []
     for _ in range(2):
-        with both.changes.begin("t.verb", both.project.id, actor, key="k", request={"n": 1}) as change:
+        with both.changes.begin("t.verb", both.project.id, actor, once=Once("k", {"n": 1})) as change:
             if change.earlier is None:
                 change.event("thing.made", "a", {"n": 1})
                 change.note("a", n=1)
@@ -140,9 +144,9 @@ def test_a_change_holds_its_audit_row_event_and_answer_together(both: Workspace,
 
 
 def test_a_key_cannot_be_used_for_another_request(both: Workspace, actor: Actor) -> None:
-    with both.changes.begin("t.verb", both.project.id, actor, key="k", request=1):
+    with both.changes.begin("t.verb", both.project.id, actor, once=Once("k", 1)):
         pass
-    with pytest.raises(KeyReused), both.changes.begin("t.verb", both.project.id, actor, key="k", request=2):
+    with pytest.raises(KeyReused), both.changes.begin("t.verb", both.project.id, actor, once=Once("k", 2)):
         pass
 
 
@@ -150,7 +154,7 @@ def test_requests_with_one_key_from_many_threads_have_one_effect(both: Workspace
     effects: list[int] = []
 
     def call() -> None:
-        with both.changes.begin("t.verb", both.project.id, actor, key="same") as change:
+        with both.changes.begin("t.verb", both.project.id, actor, once=Once("same", None)) as change:
             if change.earlier is None:
                 change.answer({"n": 1})
                 effects.append(1)
@@ -261,10 +265,10 @@ def test_a_session_that_begins_after_the_epoch_stores_condemned_objects_again(bo
 def test_pruning_keeps_what_is_young_or_undelivered(both: Workspace, actor: Actor, clock) -> None:
     both.changes._subscriptions = {"kept": ("s",)}
     for kind in ("kept", "gone"):
-        with both.changes.begin("t.verb", both.project.id, actor, key=kind) as change:
+        with both.changes.begin("t.verb", both.project.id, actor, once=Once(kind, None)) as change:
             change.event(kind, kind)
     clock.tick(31 * DAY)
-    with both.changes.begin("t.verb", both.project.id, actor, key="young") as change:
+    with both.changes.begin("t.verb", both.project.id, actor, once=Once("young", None)) as change:
         change.event("young", "young")
     removed = both.retention.prune(both.project.id)
     assert removed["events"] == 1

@@ -104,8 +104,6 @@ class Changes:
         project_id: ProjectId,
         actor: Actor,
         *,
-        key: str | None = None,
-        request: Any = None,
         once: Once | None = None,
         tx: Tx | None = None,
     ) -> Generator[Change]:
@@ -113,28 +111,25 @@ class Changes:
 
         Args:
             verb: for the audit log, for instance ``data.commit``.
-            key: idempotency key; a second request with it gets the first one's answer.
-            request: what was asked for; a key that comes back with another request is refused.
-            once: both in one, as a route hands it on.
+            once: the caller's key and what was asked for under it; a second request with the key gets the first one's
+                answer, and a key that comes back with another request is refused.
 
         Raises:
             KeyReused: the key was used for another request.
         """
-        if once is not None:
-            key, request = once.key, once.request
         with self._db.write(tx) as open_tx:
             event_ms = self._clock.event_ms_in(open_tx, project_id)
             change = Change(open_tx, project_id, actor, event_ms, self._subscriptions)
-            asked = "" if key is None else _asked(verb, request)
-            if key is not None:
-                change.earlier = self._earlier(open_tx, project_id, key, asked)
+            asked = "" if once is None else _asked(verb, once.request)
+            if once is not None:
+                change.earlier = self._earlier(open_tx, project_id, once.key, asked)
             yield change
             if change.earlier is not None:
                 return
             self._faults.at(f"change.{verb}")
             _append_audit(open_tx, project_id, actor.name, verb, change.audit_subject, change.audit_detail)
-            if key is not None:
-                row = {"project_id": project_id, "key": key, "verb": verb, "request": asked}
+            if once is not None:
+                row = {"project_id": project_id, "key": once.key, "verb": verb, "request": asked}
                 open_tx.insert(t.idempotency, {**row, "answer": change.stored_answer, "created_at": open_tx.now_ms})
 
     def answered(self, verb: str, project_id: ProjectId, once: Once | None) -> Any:

@@ -119,9 +119,8 @@ class Replay:
         """Sends a model to the canary that is worse on purpose. Marked as a drill in every record."""
         if self._drilled or day < self._drill or any(c["state"] in _OPEN for c in self._candidates()):
             return
-        done = self._machine.noria(
-            "run", MODEL, *_WORSE, "--executor", "inline", accept=(0, 1)
-        )  # its check says no, and rightly
+        # Its check says no, and rightly.
+        done = self._machine.noria("run", MODEL, *_WORSE, "--executor", "inline", accept=(0, 1))
         made = next(s for s in done["steps"] if s["asset"] == MODEL)
         versions = self._machine.noria("models", "show", MODEL)["versions"]
         newest = max(v["number"] for v in versions)

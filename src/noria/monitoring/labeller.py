@@ -18,6 +18,8 @@ _SECONDS: Final = 120.0
 
 
 class Labeller:
+    """One per workspace."""
+
     def __init__(self, worker: SideWorker) -> None:
         self._worker = worker
 

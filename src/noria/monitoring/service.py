@@ -315,12 +315,7 @@ class Monitoring:
             return pl.DataFrame(schema=types)
         times = (None if since is None else since * 1000, None if until is None else until * 1000 - 1)
         rows = self._data.read(repository, columns=_COLUMNS, times=times)
-        keep = pl.col("error") == ""
-        if since is not None:
-            keep &= pl.col("at") >= to_datetime(since)
-        if until is not None:
-            keep &= pl.col("at") < to_datetime(until)
-        rows = rows.filter(keep).drop("error")
+        rows = rows.filter((pl.col("error") == "") & _within(since, until)).drop("error")
         truth = self.truth(endpoint).select("entity", "truth")
         return rows.join(truth, on="entity", how="left", maintain_order="left")
 
@@ -382,12 +377,7 @@ class Monitoring:
         The constant is the mean truth of the rows before the endpoint's first answer.
         """
         whole = self.joined(endpoint).filter(pl.col("answered"))
-        first, keep = whole["at"].min(), pl.lit(value=True)
-        if since is not None:
-            keep &= pl.col("at") >= to_datetime(since)
-        if until is not None:
-            keep &= pl.col("at") < to_datetime(until)
-        frame = whole.filter(keep)
+        first, frame = whole["at"].min(), whole.filter(_within(since, until))
         if not len(frame):
             return []
         package = self._training.package_of(model)
@@ -513,6 +503,16 @@ class Monitoring:
             frame = frame.filter(pl.col("deployment") == deployment)
         frame = frame.sort("at", "id")
         return frame.sample(min(count, len(frame)), seed=seed).sort("at", "id")
+
+
+def _within(since: int | None, until: int | None) -> pl.Expr:
+    """Whether a row's moment lies in [since, until), milliseconds; all of them where there is no bound."""
+    keep = pl.lit(value=True)
+    if since is not None:
+        keep &= pl.col("at") >= to_datetime(since)
+    if until is not None:
+        keep &= pl.col("at") < to_datetime(until)
+    return keep
 
 
 def _reference(folder: Path) -> dict[str, Any]:

@@ -24,6 +24,13 @@ CREATE TABLE IF NOT EXISTS damaged (id BLOB NOT NULL, pack INTEGER NOT NULL, PRI
 _AT_ONCE = 250
 
 
+_WHOLE = """
+SELECT o.id, name FROM objects AS o JOIN packs ON num = o.pack
+WHERE NOT EXISTS (SELECT 1 FROM damaged AS d WHERE d.id = o.id AND d.pack = o.pack)
+"""
+"""Where objects lie, without copies that were found damaged."""
+
+
 class PackIndex:
     """Thread-safe; shared between processes through the file."""
 
@@ -65,16 +72,13 @@ class PackIndex:
         A copy that was found damaged does not count, so that the same bytes, put again, are stored again.
         """
         missing = set(oids)
-        damaged = self.damaged()
         for start in range(0, len(oids), _AT_ONCE):
             some = oids[start : start + _AT_ONCE]
             marks = ",".join("?" * len(some))
-            query = f"SELECT id, num, name FROM objects JOIN packs ON num = pack WHERE id IN ({marks})"  # noqa: S608 - only marks
+            query = f"{_WHOLE} AND o.id IN ({marks})"
             with self._lock:
                 rows = self._db.execute(query, some).fetchall()
-            missing.difference_update(
-                oid for oid, num, pack in rows if pack not in ignoring and (oid, num) not in damaged
-            )
+            missing.difference_update(oid for oid, pack in rows if pack not in ignoring)
         return missing
 
     def damaged(self) -> set[tuple[bytes, int]]:

@@ -14,6 +14,7 @@ from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import Invalid, NotFound
 from noria.base.ids import RunId
+from noria.base.once import Once
 from noria.data.errors import HeadMoved
 from noria.data.records import MAIN, Commit, PathChange, Repository, RepositoryKind
 from noria.data.service.rows import LostRaceError, RowVerbs
@@ -125,8 +126,8 @@ class FileVerbs(RowVerbs):
             event_ms=self._s.event_clock.event_ms(repository.project_id),
         )
         packs = [*writer_packs, *writer.flush()]
-        request = {"tree": root.hex, "branch": branch}
-        with self._s.changes.begin("data.commit", repository.project_id, actor, key=key, request=request) as change:
+        once = None if key is None else Once(key, {"tree": root.hex, "branch": branch})
+        with self._s.changes.begin("data.commit", repository.project_id, actor, once=once) as change:
             if change.earlier is not None:
                 return self.commit_by_id(change.earlier["commit"])[1]
             self._s.sessions.seal(change.tx, packs)

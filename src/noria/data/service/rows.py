@@ -50,16 +50,10 @@ class _Work:
     mode: str
     expected: str | None
     meta: dict[str, Any]
-    key: str | None
     run_id: RunId | None
     source: str
     also: Callable[[Change], None] | None
-    request: Any
-
-    @property
-    def once(self) -> Once | None:
-        """The idempotency key with what it stands for; hashing rows costs time, so only where there is one."""
-        return None if self.key is None else Once(self.key, self.request)
+    once: Once | None
 
 
 class RowVerbs(ContractVerbs):
@@ -138,11 +132,10 @@ class RowVerbs(ContractVerbs):
             mode=mode,
             expected=expected,
             meta=meta or {},
-            key=key,
             run_id=run_id,
             source=source,
             also=also,
-            request=None if key is None else _request(batches, mode, branch),
+            once=None if key is None else Once(key, _request(batches, mode, branch)),
         )
         for repository, _ in batches.values():
             if repository.kind != RepositoryKind.TABLE:
@@ -185,7 +178,7 @@ class RowVerbs(ContractVerbs):
                     same[name] = head
                 else:
                     landings[name] = self._landing(writer, work, repository, head, change, digest, event_ms)
-            if not landings and work.key is None:
+            if not landings and work.once is None:
                 return same
             packs = writer.flush()
             with self._s.changes.begin(VERB, work.project_id, work.actor, once=work.once) as change:
