@@ -47,9 +47,10 @@ from noria.jobs.queries import prune as prune_jobs
 
 if TYPE_CHECKING:
     from noria.assets.verify import Walker
-    from noria.data import Collector, Data
+    from noria.data import Collector, Data, Files
     from noria.data.records import Commit, Repository
     from noria.data.rows import RowsChange
+    from noria.data.service import Services as DataServices
     from noria.delivery.service import Delivery
     from noria.features.service import Features
     from noria.monitoring.service import Monitoring
@@ -178,24 +179,34 @@ class Workspace:
     @cached_property
     def data(self) -> Data:
         from noria.data import Data
+
+        return Data(self._data_services)
+
+    @cached_property
+    def files(self) -> Files:
+        """Of ``data``, the verbs of history and of files: they start without Polars."""
+        from noria.data import Files
+
+        return self.data if "data" in self.__dict__ else Files(self._data_services)
+
+    @cached_property
+    def _data_services(self) -> DataServices:
         from noria.data.service import Services
 
         def on_rows(change: Change, repository: Repository, rows: RowsChange, commit: Commit) -> None:
             self.features.on_rows(change, repository, rows, commit)
 
-        return Data(
-            Services(
-                db=self.db,
-                assets=self.assets,
-                changes=self.changes,
-                sessions=self.sessions,
-                evidence=self.evidence,
-                clock=self.clock,
-                event_clock=self.event_clock,
-                faults=self.faults,
-                home=self.home,
-                listeners=[on_rows],
-            )
+        return Services(
+            db=self.db,
+            assets=self.assets,
+            changes=self.changes,
+            sessions=self.sessions,
+            evidence=self.evidence,
+            clock=self.clock,
+            event_clock=self.event_clock,
+            faults=self.faults,
+            home=self.home,
+            listeners=[on_rows],
         )
 
     @cached_property

@@ -397,7 +397,16 @@ def test_help_of_every_command_is_there(capsys: pytest.CaptureFixture[str]) -> N
 
     for name in COMMANDS:
         command = noria.get_command(click.Context(noria), name)
-        parts = list(command.commands) if isinstance(command, click.Group) else []
+        parts = command.list_commands(click.Context(command)) if isinstance(command, click.Group) else []
         for asked in ([name], *([name, part] for part in parts)):
             assert run([*asked, "--help"]) == 0
             assert "--json" in capsys.readouterr().out or parts
+
+
+def test_the_list_of_data_commands_says_what_each_says_of_itself() -> None:
+    from noria.data.cli import data
+
+    for name, (_, text) in data.lazy.items():
+        command = data.get_command(click.Context(data), name)
+        assert command.name == name
+        assert (command.help or "").splitlines()[0] == text

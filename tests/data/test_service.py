@@ -472,3 +472,11 @@ def test_a_table_that_was_never_written_may_be_declared_again(workspace: Workspa
     workspace.data.append(made, rows, actor=actor)
     with pytest.raises(Invalid, match="was made as"):
         workspace.data.ensure(project_id, "orders", kind, actor=actor, key=("at",))
+
+
+def test_the_graph_follows_main_only(both: Workspace, actor: Actor) -> None:
+    repo = table(both, actor)
+    first = both.data.append(repo, rows(1), actor=actor)
+    both.data.create_branch(repo, "trial", actor=actor)
+    both.data.append(repo, rows(2), actor=actor, branch="trial")
+    assert both.assets.asset(both.project.id, "flights").current_id == first.version_id

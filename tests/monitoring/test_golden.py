@@ -21,7 +21,7 @@ from noria.base.digest import Digest
 from noria.base.times import DAY
 from noria.store import Kind
 from noria.training import package, rows
-from noria.workspace import Workspace
+from noria.workspace import Workspace, migrate
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 KEPT = GOLDEN / "workspace-1.zip"
@@ -72,6 +72,7 @@ def kept(written: Path, tmp_path: Path) -> Iterator[Workspace]:
     root = tmp_path / "opened"
     with zipfile.ZipFile(written) as file:
         file.extractall(root)
+    migrate(root)  # what an older release made is opened after one command
     with copied(root, root) as ws:
         yield ws
 

@@ -48,6 +48,7 @@ versions = Table(
     Column("rows", Ms),
     Column("meta", Json, nullable=False),
     Column("created_at", Ms, nullable=False),
+    Column("gone_at", Ms),
     UniqueConstraint("asset_id", "digest"),
     Index(None, "digest"),
 )

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, Table, UniqueConstraint
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, Table, UniqueConstraint
 
 from noria.db.metadata import metadata
 from noria.db.types import BigId, Json, Ms, Str
@@ -98,3 +98,66 @@ collected = Table(
     Column("commit_id", Str, ForeignKey("commits.id")),
     Column("at", Ms, nullable=False),
 )
+
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("id", Str, primary_key=True),
+    Column("repository_id", BigId, ForeignKey("repositories.id"), nullable=False),
+    Column("branch", Str, nullable=False),
+    Column("base", Str),
+    Column("layout", Str),
+    Column("number", Integer, nullable=False),
+    Column("state", Str, nullable=False),
+    Column("commit_id", Str),
+    Column("actor", Str, nullable=False),
+    Column("message", Str, nullable=False),
+    Column("meta", Json, nullable=False),
+    Column("created_at", Ms, nullable=False),
+    Column("updated_at", Ms, nullable=False),
+    Index(None, "repository_id", "state"),
+    CheckConstraint("state IN ('open', 'finished', 'dropped')", name="state"),
+)
+"""Open commits. ``layout`` is the tree or table so far, ``number`` counts its changes (compare-and-swap)."""
+
+remotes = Table(
+    "remotes",
+    metadata,
+    Column("repository_id", BigId, ForeignKey("repositories.id"), primary_key=True),
+    Column("name", Str, primary_key=True),
+    Column("url", Str, nullable=False),
+    Column("repository", Str, nullable=False),
+    Column("project", Str, nullable=False),
+    Column("partial", Boolean, nullable=False),
+    Column("heads", Json, nullable=False),
+    Column("created_at", Ms, nullable=False),
+)
+"""Other workspaces with the same repository. ``heads``: branch -> commit, as last seen there."""
+
+producers = Table(
+    "producers",
+    metadata,
+    Column("repository_id", BigId, ForeignKey("repositories.id"), primary_key=True),
+    Column("name", Str, primary_key=True),
+    Column("sequence", Ms, nullable=False),
+    Column("answer", Json, nullable=False),
+    Column("at", Ms, nullable=False),
+)
+"""Who appends in numbered batches: the last number taken, and what was answered to it."""
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("project_id", BigId, ForeignKey("projects.id"), nullable=False),
+    Column("repository", Str, nullable=False),
+    Column("what", Json, nullable=False),
+    Column("reason", Str, nullable=False),
+    Column("actor", Str, nullable=False),
+    Column("state", Str, nullable=False),
+    Column("counts", Json, nullable=False),
+    Column("created_at", Ms, nullable=False),
+    Column("done_at", Ms),
+    CheckConstraint("state IN ('running', 'done')", name="state"),
+)
+"""What was erased from all history, by whom and why. Never what it held."""

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from noria.data.rows.write import plain
+from noria.data.values import plain
 from noria.features import kernels
 from noria.features.found import Found
 from noria.features.function import FeatureFunction, FeatureSpec

@@ -16,6 +16,7 @@ from noria.data.rows.keys import KeyIndex
 from noria.data.rows.layout import Layout, encode_layout, make_layout
 from noria.data.rows.read import TableReader
 from noria.data.rows.schema import KNOWN, SEQ, TableSchema, conform
+from noria.data.values import plain
 from noria.store import Kind, Writer
 
 _BIG = 65_536
@@ -232,7 +233,3 @@ def examples(frame: pl.DataFrame, count: int = 3) -> list[dict[str, Any]]:
     """The first rows as plain values, for error messages."""
     shown = frame.select([name for name in frame.columns if not name.startswith("__")]).head(count)
     return [{k: plain(v) for k, v in row.items()} for row in shown.to_dicts()]
-
-
-def plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -6,7 +6,7 @@ import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from noria.assets import Assets, Change, Changes, EvidenceLog, ProjectClock, StoreSessions
 from noria.assets.records import AssetKind, Content, Direction, Version
@@ -22,12 +22,13 @@ from noria.base.once import Once
 from noria.base.times import parse_time
 from noria.data import queries
 from noria.data import tables as t
-from noria.data.contract import Contract
 from noria.data.errors import BranchNotFound, RepositoryExists, RepositoryNotFound, WrongRepositoryKind
 from noria.data.records import MAIN, Branch, Commit, Repository, RepositoryKind
-from noria.data.rows import Layout, RowsChange, TableReader, TableWriter, load_layout
 from noria.db import Database, Tx
 from noria.store import Kind, Writer
+
+if TYPE_CHECKING:
+    from noria.data.rows import RowsChange
 
 TRIES: Final = 20
 """How often a commit is built anew after another writer was faster, before it gives up."""
@@ -38,6 +39,10 @@ class RowsListener(Protocol):
     """Hears of new rows inside the transaction that lands them (the online store fills itself this way)."""
 
     def __call__(self, change: Change, repository: Repository, rows: RowsChange, commit: Commit) -> None: ...
+
+
+def _locks() -> dict[int, threading.RLock]:
+    return defaultdict(threading.RLock)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +59,8 @@ class Services:
     faults: Faults
     home: Path
     listeners: list[RowsListener] = field(default_factory=list[RowsListener])
+    locks: dict[int, threading.RLock] = field(default_factory=_locks)
+    """One writer of this process at a time in each repository; other processes are met by compare-and-swap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +93,7 @@ class DataBase:
     def __init__(self, services: Services) -> None:
         self._s = services
         self._db = services.db
-        self.reader = TableReader(services.sessions.store)
-        self.writer = TableWriter(self.reader)
-        self._locks: dict[int, threading.RLock] = defaultdict(threading.RLock)
-        self._contracts: dict[tuple[int, int], Contract] = {}
-        self._kept_days: set[tuple[int, int, int]] = set()
+        self._locks = services.locks
 
     # ---- repositories
 
@@ -297,10 +300,6 @@ class DataBase:
     def version(self, commit: Commit) -> Version:
         return self._s.assets.version(commit.version_id)
 
-    def layout(self, commit: Commit) -> Layout:
-        """How a commit of a table lies on disk."""
-        return load_layout(self._s.sessions.store, commit.layout)
-
     # ---- landing
 
     def _prepare(
@@ -393,7 +392,8 @@ class DataBase:
         self._s.faults.at("data.head")
         if not queries.move_branch(tx.conn, repository.id, landing.branch, landing.head, landing.id, tx.now_ms):
             return None
-        self._s.assets.set_current(tx, repository.asset_id, version.id)
+        if landing.branch == MAIN:  # the graph follows main; other branches are work in progress
+            self._s.assets.set_current(tx, repository.asset_id, version.id)
         self._announce(change, landing, commit)
         return commit
 
@@ -410,7 +410,7 @@ class DataBase:
         return run_id
 
     def _announce(self, change: Change, landing: Landing, commit: Commit) -> None:
-        if landing.change is not None:
+        if landing.change is not None and landing.branch == MAIN:
             for listener in self._s.listeners:
                 listener(change, landing.repository, landing.change, commit)
         payload = {"branch": landing.branch, "commit": commit.id, "generation": commit.generation, **landing.stats}

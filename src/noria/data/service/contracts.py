@@ -22,14 +22,26 @@ from noria.data import queries
 from noria.data import tables as t
 from noria.data.contract import Contract, Finding
 from noria.data.errors import ContractBroken
-from noria.data.records import MAIN, Quarantined, Repository, RepositoryKind
-from noria.data.service.base import DataBase
+from noria.data.records import MAIN, Commit, Quarantined, Repository, RepositoryKind
+from noria.data.rows import Layout, TableReader, TableWriter, load_layout
+from noria.data.service.base import DataBase, Services
 from noria.store import Kind
 
 EVALUATOR = "noria.data.contract:1"
 
 
 class ContractVerbs(DataBase):
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self.reader = TableReader(services.sessions.store)
+        self.writer = TableWriter(self.reader)
+        self._contracts: dict[tuple[int, int], Contract] = {}
+        self._kept_days: set[tuple[int, int, int]] = set()
+
+    def layout(self, commit: Commit) -> Layout:
+        """How a commit of a table lies on disk."""
+        return load_layout(self._s.sessions.store, commit.layout)
+
     def set_contract(self, repository: Repository, value: Any, *, actor: Actor, once: Once | None = None) -> int:
         """Puts a contract in force; the same one again is the same number. Returns its number."""
         made = contracts.parse(value)

@@ -17,7 +17,7 @@ from noria.base.ids import RunId
 from noria.base.once import Once
 from noria.data.errors import HeadMoved
 from noria.data.records import MAIN, Commit, PathChange, Repository, RepositoryKind
-from noria.data.service.rows import LostRaceError, RowVerbs
+from noria.data.service.base import DataBase, LostRaceError
 from noria.data.worktree import Worktree
 from noria.store import Entry, Writer, folders, tree
 
@@ -31,7 +31,7 @@ class Status:
     changes: list[PathChange]
 
 
-class FileVerbs(RowVerbs):
+class Files(DataBase):
     def commit(
         self,
         repository: Repository,
@@ -194,4 +194,4 @@ def _path_change(change: tree.Change) -> PathChange:
     return PathChange(path=change.path, kind=kind, size_before=before, size_after=after)
 
 
-__all__ = ["FileVerbs", "Invalid", "Status"]
+__all__ = ["Files", "Invalid", "Status"]

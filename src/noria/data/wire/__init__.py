@@ -8,7 +8,7 @@ import msgspec
 
 from noria.base.times import to_text
 from noria.data.records import MAIN, Branch, Commit, PathChange, Quarantined, Repository
-from noria.data.rows.write import plain
+from noria.data.values import plain
 
 
 class RepositoryOut(msgspec.Struct):

@@ -1,0 +1,32 @@
+"""``noria data``. Its commands are imported when they are called: those of files never pay for Polars."""
+
+from __future__ import annotations
+
+from noria.terminal import LazyGroup
+
+_HERE = "noria.data.cli"
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("repositories:list_", "List the repositories."),
+    "create": ("repositories:create", "Make a repository."),
+    "show": ("repositories:show", "Show branches, columns and contract."),
+    "commit": ("files:commit", "Commit a folder (repository of files) or a table file (CSV, Parquet, JSON lines)."),
+    "status": ("files:status", "Show how a folder differs from the head."),
+    "checkout": ("files:checkout", "Make a folder equal to a commit, writing only what differs."),
+    "append": ("tables:append", "Append, overwrite or delete rows of a table from a file."),
+    "read": ("tables:read", "Show rows of a table, or write them to a file."),
+    "log": ("history:log", "Show the history, newest first."),
+    "diff": ("history:diff", "Compare two commits: files, or rows with samples."),
+    "branch": ("history:branch", "Make a branch."),
+    "collect": (
+        "collecting:collect",
+        "Read what is new in a source of the project, and commit it. `noria run` does it by itself.",
+    ),
+    "contract": ("contracts:contract", "What a batch has to be before it may land."),
+    "quarantine": ("contracts:quarantine", "Batches that a contract refused."),
+}
+
+data = LazyGroup(
+    "data",
+    lazy={name: (f"{_HERE}.{where}", text) for name, (where, text) in _COMMANDS.items()},
+    help="Versioned data: commit, log, status, diff, checkout, contracts.",
+)

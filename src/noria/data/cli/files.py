@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from noria.data.cli.shared import get, plain, say_commit
+from noria.data.records import MAIN, RepositoryKind
+from noria.data.wire import path_change_out
+from noria.terminal import Shell, command
+
+
+@command("commit")
+@click.argument("name")
+@click.argument("path", type=click.Path(exists=True))
+@click.option("-m", "--message", default="")
+@click.option("--branch", default=MAIN, show_default=True)
+@click.option("--key", "idempotency_key", help="Idempotency key: a second call with it changes nothing.")
+@click.pass_obj
+def commit(shell: Shell, name: str, path: str, message: str, branch: str, idempotency_key: str | None) -> None:
+    """Commit a folder (repository of files) or a table file (CSV, Parquet, JSON lines).
+
+    The repository is made if it is new: of files for a folder, a table for a file.
+    """
+    ws, place = shell.ws, Path(path)
+    kind = RepositoryKind.FILES if place.is_dir() else RepositoryKind.TABLE
+    repository = ws.data.find(ws.project.id, name)
+    if repository is None:
+        repository = ws.data.create(ws.project.id, name, kind, actor=ws.actor)
+    common = {"actor": ws.actor, "branch": branch, "message": message, "key": idempotency_key}
+    with shell.progress(f"Committing {name}") as advance:
+        if kind == RepositoryKind.FILES:
+            done = ws.data.commit(repository, place, advance=advance, **common)
+        else:
+            from noria.data.collectors.files import read_rows  # Polars: only where a table is read
+
+            done = ws.data.append(repository, read_rows(place), source=str(place), **common)
+    say_commit(shell, repository, done)
+
+
+@command("status")
+@click.argument("name")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option("--branch", default=MAIN, show_default=True)
+@click.pass_obj
+def status(shell: Shell, name: str, folder: str, branch: str) -> None:
+    """Show how a folder differs from the head."""
+    found = shell.ws.files.status(get(shell, name, RepositoryKind.FILES), Path(folder), branch)
+    value = {"commit": found.commit, "changes": [plain(path_change_out(c)) for c in found.changes]}
+
+    def human() -> None:
+        if not found.changes:
+            shell.say("Nothing changed.")
+            return
+        shell.table(["", "path", "bytes"], [[c.kind, c.path, c.size_after] for c in found.changes], right=["bytes"])
+
+    shell.emit(value, human)
+
+
+@command("checkout")
+@click.argument("name")
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--ref", default=MAIN, show_default=True)
+@click.pass_obj
+def checkout(shell: Shell, name: str, folder: str, ref: str) -> None:
+    """Make a folder equal to a commit, writing only what differs."""
+    with shell.progress("Checking out") as advance:
+        repository = get(shell, name, RepositoryKind.FILES)
+        count = shell.ws.data.checkout(repository, Path(folder), ref, advance=advance)
+    shell.emit({"paths": count, "folder": folder}, f"{count} paths written or removed in {folder}.")

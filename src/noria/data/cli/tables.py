@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from noria.base.errors import Invalid
+from noria.data.cli.shared import get, say_commit
+from noria.data.collectors.files import read_rows
+from noria.data.records import MAIN, RepositoryKind
+from noria.data.wire import rows_out
+from noria.terminal import Shell, command
+
+
+@command("append")
+@click.argument("name")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False))
+@click.option("--mode", type=click.Choice(["append", "overwrite", "delete"]), default="append", show_default=True)
+@click.option("-m", "--message", default="")
+@click.option("--branch", default=MAIN, show_default=True)
+@click.pass_obj
+def append(shell: Shell, name: str, path: str, mode: str, message: str, branch: str) -> None:
+    """Append, overwrite or delete rows of a table from a file."""
+    ws = shell.ws
+    repository = get(shell, name, RepositoryKind.TABLE)
+    with shell.progress(f"Writing to {name}"):
+        done = ws.data.append(
+            repository, read_rows(Path(path)), actor=ws.actor, mode=mode, message=message, branch=branch, source=path
+        )
+    say_commit(shell, repository, done)
+
+
+@command("read")
+@click.argument("name")
+@click.option("--ref", default=MAIN, show_default=True)
+@click.option("--limit", default=10, show_default=True)
+@click.option("--out", type=click.Path(dir_okay=False), help="Write all rows to a .parquet or .csv file.")
+@click.pass_obj
+def read(shell: Shell, name: str, ref: str, limit: int, out: str | None) -> None:
+    """Show rows of a table, or write them to a file."""
+    if out is not None and not out.endswith((".csv", ".parquet")):
+        raise Invalid(f"{out} ends neither with .parquet nor with .csv.", hint="--out rows.parquet")
+    with shell.progress(f"Reading {name}"):
+        frame = shell.ws.data.read(get(shell, name, RepositoryKind.TABLE), ref)
+        if out is not None:
+            frame.write_csv(out) if out.endswith(".csv") else frame.write_parquet(out)
+    if out is not None:
+        shell.emit({"rows": len(frame), "file": out}, f"{len(frame)} rows written to {out}.")
+        return
+    shown = rows_out(frame.head(limit))
+    shell.emit(shown, lambda: shell.table(frame.columns, [list(r.values()) for r in shown]))

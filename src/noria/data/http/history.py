@@ -1,0 +1,80 @@
+"""Routes of history: log, diff, branches."""
+
+from __future__ import annotations
+
+from noria.base.ids import ProjectId
+from noria.data import wire as w
+from noria.data.http.shared import ONE, Handlers
+from noria.data.records import RepositoryKind
+from noria.data.service import Data
+from noria.http import Call, Route
+
+
+class HistoryRoutes(Handlers):
+    def log(self, call: Call) -> w.CommitPage:
+        query: w.LogQuery = call.query
+        return w.CommitPage([w.commit_out(c) for c in self._data.log(self._repository(call), query.ref, query.limit)])
+
+    def diff(self, call: Call) -> w.DiffOut:
+        query: w.DiffQuery = call.query
+        repository = self._repository(call)
+        if repository.kind == RepositoryKind.FILES:
+            return w.DiffOut(
+                files=[w.path_change_out(c) for c in self._data.diff(repository, query.before, query.after)]
+            )
+        parts = dict(
+            zip(
+                ("added", "removed", "changed"),
+                self._data.diff_rows(repository, query.before, query.after),
+                strict=True,
+            )
+        )
+        return w.DiffOut(
+            added=len(parts["added"]),
+            removed=len(parts["removed"]),
+            changed=len(parts["changed"]),
+            samples={name: w.rows_out(frame.head(5)) for name, frame in parts.items()},
+        )
+
+    def create_branch(self, call: Call) -> w.BranchOut:
+        body: w.BranchBody = call.body
+        repository = self._repository(call)
+        made = self._data.create_branch(repository, body.branch, at=body.at, actor=call.actor, once=call.once)
+        return w.branch_out(made)
+
+
+def routes(data: Data, project_id: ProjectId) -> list[Route]:
+    r = HistoryRoutes(data, project_id)
+    return [
+        Route(
+            method="GET",
+            path=ONE + "/log",
+            handler=r.log,
+            permission="data.read",
+            summary="List commits, newest first.",
+            query=w.LogQuery,
+            answer=w.CommitPage,
+            cli="noria data log NAME",
+        ),
+        Route(
+            method="GET",
+            path=ONE + "/diff",
+            handler=r.diff,
+            permission="data.read",
+            summary="Compare two commits.",
+            query=w.DiffQuery,
+            answer=w.DiffOut,
+            cli="noria data diff NAME BEFORE AFTER",
+        ),
+        Route(
+            method="POST",
+            path=ONE + "/branches",
+            handler=r.create_branch,
+            permission="data.write",
+            summary="Make a branch.",
+            body=w.BranchBody,
+            answer=w.BranchOut,
+            status=201,
+            cli="noria data branch NAME BRANCH",
+        ),
+    ]

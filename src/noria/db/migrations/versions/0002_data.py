@@ -1,0 +1,91 @@
+"""Open commits, remotes, producers, erasures; versions whose content is gone."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from noria.db.types import BigId, Json
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("versions", sa.Column("gone_at", sa.BigInteger(), nullable=True))
+    op.create_table(
+        "drafts",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("repository_id", BigId, nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("base", sa.Text(), nullable=True),
+        sa.Column("layout", sa.Text(), nullable=True),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("commit_id", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("meta", Json(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("state IN ('open', 'finished', 'dropped')", name=op.f("ck_drafts_state")),
+        sa.ForeignKeyConstraint(
+            ["repository_id"], ["repositories.id"], name=op.f("fk_drafts_repository_id_repositories")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_drafts")),
+    )
+    op.create_index(op.f("ix_drafts_repository_id_state"), "drafts", ["repository_id", "state"], unique=False)
+    op.create_table(
+        "remotes",
+        sa.Column("repository_id", BigId, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("repository", sa.Text(), nullable=False),
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("partial", sa.Boolean(), nullable=False),
+        sa.Column("heads", Json(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository_id"], ["repositories.id"], name=op.f("fk_remotes_repository_id_repositories")
+        ),
+        sa.PrimaryKeyConstraint("repository_id", "name", name=op.f("pk_remotes")),
+    )
+    op.create_table(
+        "producers",
+        sa.Column("repository_id", BigId, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("answer", Json(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository_id"], ["repositories.id"], name=op.f("fk_producers_repository_id_repositories")
+        ),
+        sa.PrimaryKeyConstraint("repository_id", "name", name=op.f("pk_producers")),
+    )
+    op.create_table(
+        "erasures",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("project_id", BigId, nullable=False),
+        sa.Column("repository", sa.Text(), nullable=False),
+        sa.Column("what", Json(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("counts", Json(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("done_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("state IN ('running', 'done')", name=op.f("ck_erasures_state")),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_erasures_project_id_projects")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_erasures")),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("erasures")
+    op.drop_table("producers")
+    op.drop_table("remotes")
+    op.drop_index(op.f("ix_drafts_repository_id_state"), table_name="drafts")
+    op.drop_table("drafts")
+    op.drop_column("versions", "gone_at")
