@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -17,15 +18,14 @@ from noria.base.digest import Digest
 from noria.base.errors import Invalid
 from noria.base.faults import Faults
 from noria.base.ids import CommitId, ProjectId, RunId
-from noria.base.names import check_branch, nearest
+from noria.base.names import nearest
 from noria.base.once import Once
-from noria.base.times import parse_time
 from noria.data import queries
 from noria.data import tables as t
-from noria.data.errors import BranchNotFound, RepositoryExists, RepositoryNotFound, WrongRepositoryKind
-from noria.data.records import MAIN, Branch, Commit, Repository, RepositoryKind
+from noria.data.errors import RepositoryExists, RepositoryNotFound, WrongRepositoryKind
+from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.db import Database, Tx
-from noria.store import Kind, Writer
+from noria.store import Kind, Writer, merging, tree
 
 if TYPE_CHECKING:
     from noria.data.rows import RowsChange
@@ -77,12 +77,62 @@ class Landing:
     size: int
     rows: int | None
     generation: int
+    parents: tuple[CommitId, ...]
     at: int
     event_ms: int
     message: str
     stats: dict[str, int]
     meta: dict[str, Any]
     change: RowsChange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """Content that is ready to be committed: a tree, or a table.
+
+    Attributes:
+        layout: the tree's root, or the table's layout.
+        change: of a table, how it differs from the head.
+        conflicts: what two sides changed differently; paths, or keys as text. Nothing may land while there are any.
+    """
+
+    layout: Digest
+    change: RowsChange | None = None
+    conflicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the graph says of a content.
+
+    Attributes:
+        size: bytes as a reader sees it.
+        rows: of a table.
+        stats: how it differs from the head.
+    """
+
+    digest: Digest
+    content: Content
+    size: int
+    rows: int | None
+    stats: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Where a commit stands in the history."""
+
+    parents: tuple[CommitId, ...]
+    generation: int
+
+
+def after(*commits: Commit | None) -> History:
+    """The place right behind these commits."""
+    known = [commit for commit in commits if commit is not None]
+    return History(
+        parents=tuple(commit.id for commit in known),
+        generation=1 + max((commit.generation for commit in known), default=0),
+    )
 
 
 class LostRaceError(Exception):
@@ -200,103 +250,6 @@ class DataBase:
         with self._db.read() as conn:
             return queries.repositories(conn, project_id)
 
-    # ---- branches, tags, names of commits
-
-    def branches(self, repository: Repository) -> list[Branch]:
-        with self._db.read() as conn:
-            return queries.branches(conn, repository.id)
-
-    def create_branch(
-        self, repository: Repository, name: str, *, at: str = MAIN, actor: Actor, once: Once | None = None
-    ) -> Branch:
-        check_branch(name)
-        start = self.resolve(repository, at)
-        with self._s.changes.begin("data.branch", repository.project_id, actor, once=once) as change:
-            if change.earlier is not None:
-                return Branch(name=name, head=change.earlier["head"], updated_at=change.earlier["updated_at"])
-            row = {"repository_id": repository.id, "name": name, "head": start.id, "updated_at": change.tx.now_ms}
-            if not change.tx.insert_new(t.branches, row):
-                raise RepositoryExists(f"{repository.name} has a branch {name!r} already.")
-            change.note(f"{repository.name}@{name}", at=start.id)
-            change.answer({"head": start.id, "updated_at": row["updated_at"]})
-        return Branch(name=name, head=start.id, updated_at=row["updated_at"])
-
-    def head(self, repository: Repository, branch: str = MAIN, tx: Tx | None = None) -> Commit | None:
-        """The newest commit of a branch; None while it is empty."""
-        with self._db.read(tx) as conn:
-            there, found = queries.head(conn, repository.id, branch)
-            if not there:
-                known = (b.name for b in queries.branches(conn, repository.id))
-                hint = nearest(branch, known) or f"noria data log {repository.name}"
-                raise BranchNotFound(f"{repository.name} has no branch {branch!r}.", hint=hint)
-            return found
-
-    def resolve(self, repository: Repository, ref: str = MAIN) -> Commit:
-        """A commit by branch, tag, id or the beginning of an id; ``~n`` goes back, ``@time`` looks back.
-
-        Raises:
-            BranchNotFound: nothing has this name, or the branch is empty.
-        """
-        base, _, back = ref.partition("~")
-        commit = self._named(repository, base or MAIN)
-        if commit is None:
-            raise BranchNotFound(
-                f"{repository.name} has no branch, tag or commit {ref!r}.", hint=f"noria data log {repository.name}"
-            )
-        for _ in range(_steps(back, ref)):
-            if not commit.parents:
-                raise BranchNotFound(f"{repository.name}@{ref} goes back further than its first commit.")
-            with self._db.read() as conn:
-                before = queries.commit(conn, commit.parents[0])
-            assert before is not None
-            commit = before
-        return commit
-
-    def _named(self, repository: Repository, name: str) -> Commit | None:
-        with self._db.read() as conn:
-            if name.startswith("@"):
-                return queries.commit_at(conn, repository.id, parse_time(name[1:]), by_wall=True)
-            branch = queries.branch(conn, repository.id, name)
-            if branch is not None:
-                if branch.head is None:
-                    raise BranchNotFound(
-                        f"{repository.name}@{name} has no commit yet.", hint=f"noria data commit {repository.name} ..."
-                    )
-                return queries.commit(conn, branch.head)
-            tagged = queries.tag(conn, repository.id, name)
-            if tagged is not None:
-                return queries.commit(conn, tagged)
-            if len(name) >= 4:
-                found = queries.commits_like(conn, repository.id, name)
-                if len(found) > 1:
-                    raise BranchNotFound(f"Several commits begin with {name!r}.", hint="Write more digits.")
-                return queries.commit(conn, found[0]) if found else None
-        return None
-
-    def commit_by_id(self, commit_id: CommitId) -> tuple[Repository, Commit]:
-        with self._db.read() as conn:
-            found = queries.commit(conn, commit_id)
-            repository = None if found is None else queries.repository_by_id(conn, found.repository_id)
-        if found is None or repository is None:
-            raise BranchNotFound(f"There is no commit {commit_id!r}.")
-        return repository, found
-
-    def find_commit(self, project_id: ProjectId, prefix: str) -> tuple[Repository, Commit] | None:
-        """A commit of any repository by the beginning of its id."""
-        with self._db.read() as conn:
-            found = queries.any_commits_like(conn, project_id, prefix)
-        return self.commit_by_id(found[0]) if len(found) == 1 else None
-
-    def log(self, repository: Repository, ref: str = MAIN, limit: int = 50) -> list[Commit]:
-        """The first-parent history, newest first."""
-        commit: Commit | None = self.resolve(repository, ref)
-        found: list[Commit] = []
-        with self._db.read() as conn:
-            while commit is not None and len(found) < limit:
-                found.append(commit)
-                commit = queries.commit(conn, commit.parents[0]) if commit.parents else None
-        return found
-
     def version(self, commit: Commit) -> Version:
         return self._s.assets.version(commit.version_id)
 
@@ -320,16 +273,22 @@ class DataBase:
         meta: dict[str, Any],
         event_ms: int,
         change: RowsChange | None = None,
+        history: History | None = None,
     ) -> Landing:
-        """Writes the commit object. The caller flushes the writer, then lands."""
+        """Writes the commit object. The caller flushes the writer, then lands.
+
+        Args:
+            head: where the branch has to be when the commit lands.
+            history: parents and generation where they are not the head's.
+        """
         at = self._s.clock.now_ms()
-        generation = 1 if head is None else head.generation + 1
+        line = history or after(head)
         value = {
             "repository": repository.name,
             "version": str(digest),
             "layout": str(layout),
-            "parents": [] if head is None else [head.id],
-            "generation": generation,
+            "parents": list(line.parents),
+            "generation": line.generation,
             "author": actor.name,
             "message": message,
             "at": at,
@@ -348,7 +307,8 @@ class DataBase:
             layout=layout,
             size=size,
             rows=rows,
-            generation=generation,
+            generation=line.generation,
+            parents=line.parents,
             at=at,
             event_ms=event_ms,
             message=message,
@@ -356,6 +316,98 @@ class DataBase:
             meta=meta,
             change=change,
         )
+
+    def _facts(self, writer: Writer, repository: Repository, head: Commit | None, made: Made) -> Facts:
+        """What there is to say of a content whose objects are flushed."""
+        store = self._s.sessions.store
+        entries, size = tree.totals(store, made.layout)
+        changes = tree.diff(store, head.layout, made.layout) if head is not None else []
+        stats = {
+            "files": entries,
+            "added": entries if head is None else sum(c.before is None for c in changes),
+            "updated": sum(c.before is not None and c.after is not None for c in changes),
+            "deleted": sum(c.after is None for c in changes),
+            "stored": writer.written,
+        }
+        digest = canonical.digest({"tree": made.layout.hex})
+        return Facts(digest=digest, content=Content.TREE, size=size, rows=None, stats=stats)
+
+    def _combine(
+        self,
+        writer: Writer,
+        repository: Repository,
+        base: Digest | None,
+        ours: Commit | None,
+        theirs: Digest,
+        strategy: str,
+    ) -> Made:
+        """Three-way merge of contents: what happened from ``base`` to ``theirs``, done to ``ours``."""
+        store = self._s.sessions.store
+        if ours is None:
+            return Made(layout=theirs)
+        found = merging.merge(store, writer, base, ours.layout, theirs, strategy)
+        return Made(layout=found.root, conflicts=tuple(found.conflicts))
+
+    def _commit_made(
+        self,
+        writer: Writer,
+        repository: Repository,
+        branch: str,
+        head: Commit | None,
+        made: Made,
+        *,
+        verb: str,
+        actor: Actor,
+        message: str,
+        meta: dict[str, Any] | None = None,
+        once: Once | None = None,
+        run_id: RunId | None = None,
+        history: History | None = None,
+        also: Callable[[Change, Commit], None] | None = None,
+    ) -> Commit:
+        """Commits a content: makes it durable, then lands it in one transaction.
+
+        Args:
+            also: runs inside the transaction, for what must land with the commit.
+
+        Raises:
+            LostRaceError: the head moved in between; nothing was committed.
+        """
+        written = writer.flush()  # nodes must be readable for the facts below
+        facts = self._facts(writer, repository, head, made)
+        landing = self._prepare(
+            writer,
+            repository,
+            branch,
+            head,
+            digest=facts.digest,
+            content=facts.content,
+            layout=made.layout,
+            size=facts.size,
+            rows=facts.rows,
+            actor=actor,
+            message=message,
+            stats=facts.stats,
+            meta=meta or {},
+            event_ms=self._s.event_clock.event_ms(repository.project_id),
+            change=made.change,
+            history=history,
+        )
+        packs = [*written, *writer.flush()]
+        with self._s.changes.begin(verb, repository.project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                found = queries.commit(change.tx.conn, change.earlier["commit"])
+                assert found is not None
+                return found
+            self._s.sessions.seal(change.tx, packs)
+            commit = self._land(change, landing, run_id)
+            if commit is None:
+                raise LostRaceError
+            if also is not None:
+                also(change, commit)
+            change.note(f"{repository.name}@{branch}", commit=commit.id, **facts.stats)
+            change.answer({"commit": commit.id})
+        return commit
 
     def _land(self, change: Change, landing: Landing, run_id: RunId | None) -> Commit | None:
         """Writes the rows of a commit and moves the head; None where the head moved in between."""
@@ -378,7 +430,7 @@ class DataBase:
             digest=landing.digest,
             layout=landing.layout,
             generation=landing.generation,
-            parents=() if landing.head is None else (landing.head,),
+            parents=landing.parents,
             author=change.actor.name,
             message=landing.message,
             at=landing.at,
@@ -415,11 +467,3 @@ class DataBase:
                 listener(change, landing.repository, landing.change, commit)
         payload = {"branch": landing.branch, "commit": commit.id, "generation": commit.generation, **landing.stats}
         change.event("commit.created", landing.repository.name, payload)
-
-
-def _steps(text: str, ref: str) -> int:
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdecimal() and len(text) <= 5) or int(text) > 10_000:
-        raise BranchNotFound(f"{ref!r} is not the name of a commit.", hint="Write for instance main~3.")
-    return int(text)

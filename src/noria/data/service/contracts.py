@@ -24,13 +24,14 @@ from noria.data.contract import Contract, Finding
 from noria.data.errors import ContractBroken
 from noria.data.records import MAIN, Commit, Quarantined, Repository, RepositoryKind
 from noria.data.rows import Layout, TableReader, TableWriter, load_layout
-from noria.data.service.base import DataBase, Services
+from noria.data.service.base import Services
+from noria.data.service.refs import RefVerbs
 from noria.store import Kind
 
 EVALUATOR = "noria.data.contract:1"
 
 
-class ContractVerbs(DataBase):
+class ContractVerbs(RefVerbs):
     def __init__(self, services: Services) -> None:
         super().__init__(services)
         self.reader = TableReader(services.sessions.store)

@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from noria.assets.records import Content
-from noria.base import canonical
 from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import Invalid, NotFound
@@ -17,7 +15,8 @@ from noria.base.ids import RunId
 from noria.base.once import Once
 from noria.data.errors import HeadMoved
 from noria.data.records import MAIN, Commit, PathChange, Repository, RepositoryKind
-from noria.data.service.base import DataBase, LostRaceError
+from noria.data.service.base import LostRaceError, Made
+from noria.data.service.refs import RefVerbs
 from noria.data.worktree import Worktree
 from noria.store import Entry, Writer, folders, tree
 
@@ -31,7 +30,7 @@ class Status:
     changes: list[PathChange]
 
 
-class Files(DataBase):
+class Files(RefVerbs):
     def commit(
         self,
         repository: Repository,
@@ -98,45 +97,20 @@ class Files(DataBase):
                 with self._db.write() as tx:
                     self._s.sessions.seal(tx, writer.flush())
             return head
-        writer_packs = writer.flush()  # nodes must be readable for the counts below
-        store = self._s.sessions.store
-        entries, size = tree.totals(store, root)
-        changes = tree.diff(store, head.layout, root) if head is not None else []
-        stats = {
-            "files": entries,
-            "added": entries if head is None else sum(c.before is None for c in changes),
-            "updated": sum(c.before is not None and c.after is not None for c in changes),
-            "deleted": sum(c.after is None for c in changes),
-            "stored": writer.written,
-        }
-        landing = self._prepare(
+        once = None if key is None else Once(key, {"tree": root.hex, "branch": branch})
+        return self._commit_made(
             writer,
             repository,
             branch,
             head,
-            digest=canonical.digest({"tree": root.hex}),
-            content=Content.TREE,
-            layout=root,
-            size=size,
-            rows=None,
+            Made(layout=root),
+            verb="data.commit",
             actor=actor,
             message=message,
-            stats=stats,
-            meta=meta or {},
-            event_ms=self._s.event_clock.event_ms(repository.project_id),
+            meta=meta,
+            once=once,
+            run_id=run_id,
         )
-        packs = [*writer_packs, *writer.flush()]
-        once = None if key is None else Once(key, {"tree": root.hex, "branch": branch})
-        with self._s.changes.begin("data.commit", repository.project_id, actor, once=once) as change:
-            if change.earlier is not None:
-                return self.commit_by_id(change.earlier["commit"])[1]
-            self._s.sessions.seal(change.tx, packs)
-            commit = self._land(change, landing, run_id)
-            if commit is None:
-                raise LostRaceError
-            change.note(f"{repository.name}@{branch}", commit=commit.id, **stats)
-            change.answer({"commit": commit.id})
-        return commit
 
     def status(self, repository: Repository, folder: Path, branch: str = MAIN) -> Status:
         """What a commit of the folder would change. Writes nothing but the cache of file times."""
