@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -43,6 +44,10 @@ class Edit:
         self._dead[oid] = dead
         self.fragments[number] = _with_deleted(fragment, oid, len(dead))
         return matches.drop("__row", "__new")
+
+    def rows(self) -> Iterator[pl.DataFrame]:
+        """The live rows, fragment by fragment, hidden columns included."""
+        return (self._live(fragment) for fragment in self.fragments)
 
     def fold(self) -> None:
         """Sixteen neighbours of one level at the end become one fragment of the next level.

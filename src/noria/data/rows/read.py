@@ -60,13 +60,16 @@ class TableReader:
                 if len(part):
                     parts.append(part.select([*wanted, *extra]))
         if not parts:
-            return self._empty(layout, wanted, extra)
+            return empty_rows(layout, [*wanted, *extra])
         return pl.concat(parts, how="vertical") if len(parts) > 1 else parts[0]
 
-    @staticmethod
-    def _empty(layout: Layout, wanted: list[str], extra: list[str]) -> pl.DataFrame:
-        types: dict[str, pl.DataType] = {**layout.schema.polars(), KNOWN: pl.Datetime("us", "UTC"), SEQ: pl.Int64()}
-        return pl.DataFrame(schema={name: types[name] for name in [*wanted, *extra]})
+    def whole(self, layout: Layout, fragment: Fragment) -> pl.DataFrame:
+        """All rows of a fragment as its table has them, hidden columns included, deleted rows included."""
+        return self.fragment(fragment.id).select(all_names(layout))
+
+    def live(self, layout: Layout, fragment: Fragment) -> pl.DataFrame:
+        """The rows of a fragment that are not deleted, hidden columns included."""
+        return self.live_rows(fragment, all_names(layout))
 
     def live_rows(self, fragment: Fragment, columns: Iterable[str] | None = None) -> pl.DataFrame:
         """The rows of a fragment that are not deleted."""
@@ -112,6 +115,17 @@ class TableReader:
         if not fragment.deleted:
             return BitMap()
         return BitMap.deserialize(self._store.get(Digest(fragment.deleted), Kind.BLOB))
+
+
+def all_names(layout: Layout) -> list[str]:
+    """The columns of a table, then the hidden ones."""
+    return [*layout.schema.names, *([KNOWN] if layout.schema.hides_known else []), SEQ]
+
+
+def empty_rows(layout: Layout, names: Sequence[str] | None = None) -> pl.DataFrame:
+    """No rows; by default with all columns, hidden ones included."""
+    types: dict[str, pl.DataType] = {**layout.schema.polars(), KNOWN: pl.Datetime("us", "UTC"), SEQ: pl.Int64()}
+    return pl.DataFrame(schema={name: types[name] for name in names or all_names(layout)})
 
 
 def _touches(fragment: Fragment, after_seq: int | None, times: tuple[int | None, int | None]) -> bool:

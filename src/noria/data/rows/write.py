@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,6 +150,71 @@ class TableWriter:
             deleted=len(old),
         )
 
+    def apply(
+        self, writer: Writer, base: Layout, rows: pl.DataFrame, gone: pl.DataFrame, *, seq: int, known_us: int
+    ) -> RowsChange:
+        """The table with the changes of another one taken over, in one step.
+
+        Args:
+            rows: new rows. With a key they replace the old ones; without one they go to the end.
+            gone: rows to remove: by their key, or without one each an equal row.
+        """
+        schema = base.schema
+        frame = _prepared(schema, rows, seq, known_us)
+        edit = Edit(self.reader, writer, schema, base.fragments)
+        if schema.key:
+            check_keys(schema, frame)
+            asked = _keys_of(schema, gone).join(frame, on=base.key, how="anti")
+            gone_rows = [edit.mark(number, matches) for number, matches in self._keys.find(base, asked)]
+            deleted = pl.concat([_nothing(schema), *gone_rows])
+            frame, replaced, unchanged = self._settle(edit, base, frame, keep=False)
+            old = pl.concat([deleted, replaced])
+            total = int.from_bytes(base.sum, "little") - _total(schema, old, 0) + _total(schema, frame, 0)
+        else:
+            deleted = old = self._take_out(edit, base, gone)
+            unchanged = 0
+            # Row numbers are part of the hashes: what stood behind a removed row counts anew.
+            start = total_of(schema, edit.rows()) if len(old) else int.from_bytes(base.sum, "little")
+            total = start + _total(schema, frame, base.rows - len(old))
+        if len(frame):
+            edit.add(frame)
+        edit.fold()
+        layout = make_layout(schema, base.rows + len(frame) - len(old), total % MODULUS, edit.fragments)
+        return RowsChange(
+            layout=layout,
+            layout_id=writer.put(Kind.TABLE, encode_layout(layout)),
+            new_rows=frame,
+            old_rows=old,
+            added=len(frame) - (len(old) - len(deleted)),
+            updated=len(old) - len(deleted),
+            deleted=len(deleted),
+            unchanged=unchanged,
+        )
+
+    def _take_out(self, edit: Edit, base: Layout, gone: pl.DataFrame) -> pl.DataFrame:
+        """Marks for each row of ``gone`` one equal row as deleted, where there is one. Reads the whole table."""
+        names = base.schema.names
+        found = [_nothing(base.schema)]
+        wanted: dict[bytes, int] = {}
+        for token in row_tokens(gone.select(names)):
+            wanted[token] = wanted.get(token, 0) + 1
+        for number, fragment in enumerate(base.fragments):
+            if not wanted:
+                break
+            dead = self.reader.deleted(fragment)
+            rows = self.reader.whole(base, fragment)
+            picked: list[int] = []
+            for row, token in enumerate(row_tokens(rows.select(names))):
+                if token in wanted and row not in dead:
+                    picked.append(row)
+                    wanted[token] -= 1
+                    if not wanted[token]:
+                        del wanted[token]
+            if picked:
+                place = pl.Series("__row", picked, dtype=pl.Int64)
+                found.append(edit.mark(number, rows[picked].with_columns(place, __new=place)))
+        return pl.concat(found)
+
     def _settle(
         self, edit: Edit, base: Layout, frame: pl.DataFrame, *, keep: bool
     ) -> tuple[pl.DataFrame, pl.DataFrame, int]:
@@ -161,7 +227,7 @@ class TableWriter:
                 equal += matches["__new"].to_list()
                 continue
             mine = frame.select(visible)[matches["__new"].to_list()]
-            same = _equal_rows(matches.select(visible), mine)
+            same = equal_rows(matches.select(visible), mine)
             equal += matches.filter(same)["__new"].to_list()
             changed = matches.filter(~same)
             if len(changed):
@@ -217,6 +283,21 @@ def check_keys(schema: TableSchema, frame: pl.DataFrame) -> None:
         )
 
 
+def row_tokens(frame: pl.DataFrame) -> list[bytes]:
+    """The hash of each row."""
+    hashes = hash_rows(frame).tobytes()
+    return [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
+
+
+def total_of(schema: TableSchema, parts: Iterable[pl.DataFrame]) -> int:
+    """The sum of the row hashes of a table whose rows come part by part."""
+    total, first = 0, 0
+    for part in parts:
+        total += _total(schema, part, first)
+        first += len(part)
+    return total % MODULUS
+
+
 def _total(schema: TableSchema, frame: pl.DataFrame, first: int) -> int:
     if not len(frame):
         return 0
@@ -224,7 +305,8 @@ def _total(schema: TableSchema, frame: pl.DataFrame, first: int) -> int:
     return sum_hashes(hash_rows(content) if schema.key else hash_ordered(content, first))
 
 
-def _equal_rows(left: pl.DataFrame, right: pl.DataFrame) -> pl.Series:
+def equal_rows(left: pl.DataFrame, right: pl.DataFrame) -> pl.Series:
+    """Row by row, whether two frames of the same columns hold the same values."""
     equal = [left[name].eq_missing(right[name]) for name in left.columns]
     return pl.DataFrame(equal).select(pl.all_horizontal(pl.all())).to_series()
 

@@ -23,9 +23,10 @@ from noria.base.once import Once
 from noria.data import queries
 from noria.data.errors import HeadMoved, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
-from noria.data.rows import RowsChange, TableSchema
+from noria.data.rows import RowsChange, RowsDiff, TableSchema, diff_layouts
 from noria.data.rows import schema as schemas
 from noria.data.rows.encoding import hash_rows, sum_hashes
+from noria.data.rows.schema import KNOWN, SEQ
 from noria.data.service.base import TRIES, Landing, LostRaceError
 from noria.data.service.contracts import ContractVerbs
 from noria.store import Writer
@@ -302,20 +303,23 @@ class RowVerbs(ContractVerbs):
         self, repository: Repository, before: str, after: str
     ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         """(added, removed, changed) rows between two commits of a table; changed ones as they are after."""
-        old, new = self.read(repository, before), self.read(repository, after)
-        if not repository.key:
-            return (
-                new.join(old, on=new.columns, how="anti", nulls_equal=True),
-                old.join(new, on=old.columns, how="anti", nulls_equal=True),
-                new.clear(),
-            )
-        key = list(repository.key)
-        added = new.join(old, on=key, how="anti")
-        removed = old.join(new, on=key, how="anti")
-        shared = [name for name in new.columns if name in old.columns]
-        both = new.join(old, on=key, how="semi")
-        changed = both.join(old, on=shared, how="anti", nulls_equal=True)
-        return added, removed, changed
+        found = self.compare_rows(repository, before, after)
+        hidden = [KNOWN, SEQ]
+        return (
+            found.added.drop(hidden, strict=False),
+            found.removed.drop(hidden, strict=False),
+            found.after.drop(hidden, strict=False),
+        )
+
+    def compare_rows(self, repository: Repository, before: str, after: str) -> RowsDiff:
+        """How the columns and rows of a table differ between two commits; hidden columns included.
+
+        Its cost follows the difference, not the table.
+        """
+        if repository.kind != RepositoryKind.TABLE:
+            self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
+        old, new = self.resolve(repository, before), self.resolve(repository, after)
+        return diff_layouts(self.reader, self.layout(old), self.layout(new))
 
     # ---- what comes in
 

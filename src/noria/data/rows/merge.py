@@ -1,0 +1,123 @@
+"""Three-way merge of tables, row by row: what ``theirs`` changed since ``base`` is applied to ``ours``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import polars as pl
+
+from noria.base.digest import Digest
+from noria.base.errors import Conflict
+from noria.data.rows.diff import RowsDiff, diff_layouts, pairs, pairs_of_bags, rest
+from noria.data.rows.layout import Layout, encode_layout, make_layout
+from noria.data.rows.read import empty_rows
+from noria.data.rows.write import RowsChange, TableWriter, equal_rows
+from noria.data.values import plain
+from noria.store import Kind, Writer
+
+Strategy = Literal["conflict", "ours", "theirs"]
+_SHOWN: Final = 20
+_GONE: Final = "__gone"
+
+
+class SchemasContradict(Conflict):
+    """Both sides of a merge changed the columns, and not alike."""
+
+    code = "schemas_contradict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedRows:
+    """What a merge makes of ``ours``.
+
+    Attributes:
+        layout, layout_id: the merged table; with conflicts under the strategy ``conflict`` it is ``ours``.
+        change: what the merge does to ``ours``.
+        conflicts: at most 20 of the keys that both sides changed, each with ``key`` and the rows ``ours`` and
+            ``theirs`` (None: deleted there).
+        conflict_count: all of them. Under the strategies ``ours`` and ``theirs`` they are settled.
+    """
+
+    layout: Layout
+    layout_id: Digest
+    change: RowsChange
+    conflicts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    conflict_count: int = 0
+
+
+def merge_layouts(
+    table_writer: TableWriter,
+    store_writer: Writer,
+    base: Layout | None,
+    ours: Layout,
+    theirs: Layout,
+    *,
+    strategy: Strategy,
+    seq: int,
+    known_us: int,
+) -> MergedRows:
+    """Merges two tables. Rows that come from ``theirs`` arrive with ``seq`` and are known since ``known_us``.
+
+    With a key: a row that both sides changed, and not alike, is a conflict; so is one that was deleted on one side and
+    changed on the other. Without a key: rows added on either side are kept, rows removed on either side are removed.
+
+    Args:
+        base: what both come from; None: an empty table.
+        strategy: what becomes of conflicts: ``conflict`` leaves ``ours`` as it is, the others take one side.
+
+    Raises:
+        SchemasContradict: the columns differ.
+    """
+    reader, names = table_writer.reader, ours.schema.names
+    if ours.schema != theirs.schema or (base is not None and base.schema != ours.schema):
+        raise SchemasContradict(
+            "The columns of the two tables differ.", hint="Give both the same columns, then merge again."
+        )
+    start = base if base is not None else make_layout(ours.schema, 0, 0, [])
+    mine, other = diff_layouts(reader, start, ours), diff_layouts(reader, start, theirs)
+    shown: list[dict[str, Any]] = []
+    count = 0
+    if ours.key:
+        left, right = _side(mine), _side(other)
+        at_left, at_right = pairs(left, right, ours.key)
+        same = equal_rows(left[at_left].select(*names, _GONE), right[at_right].select(*names, _GONE)).to_numpy()
+        clash_left, clash_right = at_left[~same], at_right[~same]
+        count = len(clash_left)
+        shown = _shown(left[clash_left[:_SHOWN]], right[clash_right[:_SHOWN]], ours.key)
+        settled = at_right if strategy == "ours" else at_right[same]
+        todo = right[rest(len(right), settled)] if strategy != "conflict" or not count else right.clear()
+        rows, gone = todo.filter(~pl.col(_GONE)), todo.filter(pl.col(_GONE))
+    else:
+        rows, gone = other.added, _less(other.removed.select(names), mine.removed.select(names))
+    rows, gone = rows.select(names), gone.select(names)
+    if len(rows) or len(gone):
+        change = table_writer.apply(store_writer, ours, rows, gone, seq=seq, known_us=known_us)
+    else:
+        none, oid = empty_rows(ours), store_writer.put(Kind.TABLE, encode_layout(ours))
+        change = RowsChange(layout=ours, layout_id=oid, new_rows=none, old_rows=none)
+    return MergedRows(
+        layout=change.layout, layout_id=change.layout_id, change=change, conflicts=shown, conflict_count=count
+    )
+
+
+def _side(diff: RowsDiff) -> pl.DataFrame:
+    """The rows that one side touched, as they are there; those that it removed with only their key."""
+    key, names = diff.columns.after.key, diff.columns.after.schema.names
+    here = pl.concat([diff.added, diff.after]).select(*names, pl.lit(value=False).alias(_GONE))
+    gone = diff.columns.fit(diff.removed).select(*key, pl.lit(value=True).alias(_GONE))
+    return pl.concat([here, gone], how="diagonal")
+
+
+def _shown(ours: pl.DataFrame, theirs: pl.DataFrame, key: list[str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for left, right in zip(ours.to_dicts(), theirs.to_dicts(), strict=True):
+        sides = [None if side.pop(_GONE) else {k: plain(v) for k, v in side.items()} for side in (left, right)]
+        found.append({"key": {name: plain(left[name]) for name in key}, "ours": sides[0], "theirs": sides[1]})
+    return found
+
+
+def _less(rows: pl.DataFrame, fewer: pl.DataFrame) -> pl.DataFrame:
+    """The bag of rows without those of another bag."""
+    taken, _ = pairs_of_bags(rows, fewer)
+    return rows[rest(len(rows), taken)]
