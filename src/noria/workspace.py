@@ -526,6 +526,7 @@ def init(
 ) -> Workspace:
     """Makes a workspace in ``folder`` (and a ``noria.toml`` where there is none) and opens it."""
     from noria.db.migrate import upgrade
+    from noria.store.factory import byte_store
 
     env = os.environ if environment is None else environment
     if db_url is not None:
@@ -534,6 +535,7 @@ def init(
     home = root / HOME
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
+    byte_store(store_url, home=home, environment=env, faults=_faults(env))  # refused before anything is made
     clock = clock or SystemClock()
     db = Database(db_url or f"sqlite:///{home / 'meta.db'}", clock, _faults(env))
     if db.revision() >= HEAD_REVISION:

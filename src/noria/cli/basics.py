@@ -27,12 +27,21 @@ _EXTRAS = {
 @click.pass_obj
 def init(shell: Shell, folder: str, db_url: str | None, store_url: str) -> None:
     """Make a project and a workspace in FOLDER."""
+    from noria.store.factory import fitness
     from noria.workspace import init as make
 
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     with make(root, db_url=db_url, store_url=store_url) as ws:
-        value = {"workspace": str(ws.home), "project": ws.project.name, "id": ws.id}
+        value: dict[str, Any] = {"workspace": str(ws.home), "project": ws.project.name, "id": ws.id}
+        found = fitness(ws.store_url, home=ws.home, environment=ws.environment)
+    if found is not None:
+        value["store"] = {"url": found.store, "conditional_writes": found.conditional}
+        if not found.conditional:
+            shell.warn(
+                f"The endpoint of {found.store} ignores conditional writes (If-None-Match: *).",
+                "noria does not need them: its heads are rows of the database. Other tools in this bucket may.",
+            )
     shell.emit(value, f"A workspace in {root.resolve()}, project {value['project']}. Next: noria data --help")
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from noria.base.errors import Invalid, MissingExtra, NotFound, Unavailable
+from noria.base.errors import Invalid, MissingExtra, NotFound, Refused, Unavailable
 
 
 class ObjectMissing(NotFound):
@@ -84,10 +84,47 @@ class StoreUrlUnknown(Invalid):
         super().__init__(f"{url!r} is not the URL of a store.", hint="Write file:///folder or s3://bucket/prefix.")
 
 
+class EndpointUnfit(Refused):
+    """An S3 endpoint gives wrong answers to what noria relies on."""
+
+    code = "endpoint_unfit"
+
+    def __init__(self, host: str, store: str, request: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{host} is not used for {store}: {request} should give {expected}, and gave: {found:.200}",
+            hint="Use another S3 server, or turn off the cache or proxy before it. Nothing was stored.",
+            details={"host": host, "store": store, "request": request, "expected": expected, "found": found[:200]},
+        )
+
+
+class BucketUrlWrong(Invalid):
+    """A URL does not name objects of a bucket."""
+
+    code = "bucket_url_wrong"
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"{url!r} does not name objects of a bucket: {reason}.",
+            hint="Write s3://bucket/prefix/*.parquet, gs://bucket/prefix or az://container/prefix.",
+        )
+
+
+class ObjectChanged(Unavailable):
+    """An object of a bucket was replaced while it was read."""
+
+    code = "object_changed"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"{url} was replaced while it was read.", hint="Repeat the command: it begins anew with it.")
+
+
 __all__ = [
+    "BucketUrlWrong",
+    "EndpointUnfit",
     "FileChanged",
     "FormatTooNew",
     "MissingExtra",
+    "ObjectChanged",
     "ObjectCorrupt",
     "ObjectMissing",
     "PackCorrupt",

@@ -20,6 +20,7 @@ from noria.store.bytestore import ByteStore
 from noria.store.errors import ObjectCorrupt, ObjectMissing, PackCorrupt
 from noria.store.index import PackIndex
 from noria.store.packs import Located
+from noria.store.readahead import ReadAhead
 from noria.store.records import Kind, PackInfo
 
 PACK_TARGET = 64 << 20
@@ -46,6 +47,7 @@ class ObjectStore:
         self.index = PackIndex(cache / "index.db")
         self.faults = faults or NoFaults()
         self._maps: dict[str, mmap.mmap] = {}
+        self._ahead = ReadAhead(source)
         self._lock = threading.Lock()
 
     # ---- reading
@@ -120,10 +122,9 @@ class ObjectStore:
             return packs.open_record(pack, found, self._record(pack, found))
         except ObjectCorrupt:
             with self._lock:
-                mapped = self._maps.pop(pack, None)
-            if mapped is None:
-                raise
-            # The file may have been replaced by a whole one since it was mapped.
+                self._maps.pop(pack, None)
+            self._ahead.forget(pack_name(pack))
+            # The file may have been replaced by a whole one since it was mapped, or read into memory.
             return packs.open_record(pack, found, self._record(pack, found))
 
     def _record(self, pack: str, found: Located) -> bytes | memoryview:
@@ -131,7 +132,7 @@ class ObjectStore:
         mapped = self._map(pack)
         if mapped is not None:
             return memoryview(mapped)[found.offset : found.offset + length]
-        return self.source.read(pack_name(pack), found.offset, length)
+        return self._ahead.read(pack_name(pack), found.offset, length)
 
     def _map(self, pack: str) -> mmap.mmap | None:
         with self._lock:
@@ -180,8 +181,10 @@ class ObjectStore:
         damaged: list[ObjectCorrupt] = []
         name = pack_name(pack)
         noted = {oid for oid, _ in self.index.damaged()}
+        self._ahead.forget(name)
+        read = self._ahead.read if self.source.local_path(name) is None else self.source.read
         for found in self.pack_entries(pack):
-            record = self.source.read(name, found.offset, packs.RECORD.size + found.stored)
+            record = read(name, found.offset, packs.RECORD.size + found.stored)
             try:
                 packs.check_sum(pack, found, record)
                 packs.open_record(pack, found, record)
@@ -196,6 +199,7 @@ class ObjectStore:
         """Removes a pack that nothing needs any more (garbage collection decides)."""
         with self._lock:
             self._maps.pop(pack, None)
+        self._ahead.forget(pack_name(pack))
         self.index.remove(pack)
         self.source.delete(pack_name(pack))
 
@@ -204,6 +208,7 @@ class ObjectStore:
         return Writer(self, ignoring)
 
     def close(self) -> None:
+        self._ahead.close()
         self.index.close()
         with self._lock:
             self._maps.clear()
