@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sqlalchemy import select, update
 
@@ -46,6 +47,8 @@ from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from noria.assets.verify import Walker
     from noria.data import Collector, Data, Files
     from noria.data.records import Commit, Repository
@@ -188,6 +191,40 @@ class Workspace:
         from noria.data import Files
 
         return self.data if "data" in self.__dict__ else Files(self._data_services)
+
+    def open(self, where: str) -> BinaryIO:
+        """A file of a repository, readable and seekable: ``ws.open("photos@v3/train/1.jpg")``.
+
+        Args:
+            where: repository, reference (default ``main``) and path, also with ``noria://`` before it.
+
+        Raises:
+            RepositoryNotFound, BranchNotFound, NotFound: a part of it is not there.
+        """
+        from noria.data import address
+
+        at = address.parse(where)
+        return self.files.open(self.files.get(self.project.id, at.repository), at.path, at.ref)
+
+    def read(
+        self, name: str, *, at: str | datetime | None = None, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """The rows of a table: ``ws.read("flights", at="v3")``.
+
+        Args:
+            name: the repository, also with its reference: ``flights@v3``.
+            at: branch, tag or commit, ``main~2``; or a time: as the table was then.
+            columns: those to read; default all.
+
+        Raises:
+            RepositoryNotFound, WrongRepositoryKind, BranchNotFound: there is no such table or state of it.
+            Invalid: there is no such column.
+        """
+        from noria.data import address
+
+        where = address.parse(name)
+        ref = f"@{at.isoformat()}" if isinstance(at, datetime) else at or where.ref
+        return self.data.read(self.data.get(self.project.id, where.repository), ref, columns=columns)
 
     @cached_property
     def _data_services(self) -> DataServices:
@@ -581,6 +618,22 @@ def migrate(url: str | os.PathLike[str] | None = None, *, environment: Mapping[s
         tx.execute(update(asset_tables.workspace).values(formats=FORMATS))
     db.close()
     return before, after, backup
+
+
+def place_of(url: str | os.PathLike[str] | None = None, *, environment: Mapping[str, str] | None = None) -> str:
+    """What opens the workspace of ``url`` (default: of the nearest project) from any folder: a path or an URL.
+
+    Raises:
+        WorkspaceMissing: there is none.
+    """
+    env = os.environ if environment is None else environment
+    text = (None if url is None else os.fspath(url)) or env.get("NORIA_WORKSPACE")
+    if text is not None:
+        return _check_url(text) if "://" in text else str(Path(text).expanduser().resolve())
+    root = project_file.find_root(Path.cwd())
+    if root is None:
+        raise WorkspaceMissing(f"Neither {Path.cwd()} nor a folder above it holds a project.", hint="noria init")
+    return str(root)
 
 
 def _locate(url: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Path | str, Path | None]:

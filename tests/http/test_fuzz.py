@@ -114,7 +114,7 @@ def test_no_request_makes_the_server_fail_on_postgresql(postgres_shop: Workspace
 def ask(http: Client, shop: Workspace, data: st.DataObject) -> None:
     route = data.draw(st.sampled_from(all_routes(shop)), label="route")
     path = route.path
-    for name in ("name", "id", "alias", "key:path"):
+    for name in ("name", "id", "alias", "key:path", "path:path"):
         if f"{{{name}}}" in path:
             path = path.replace(f"{{{name}}}", part(data, name))
     found = http.call(route.method, path, query(data, route), body(data, route))

@@ -16,6 +16,7 @@ _EXTRAS = {
     "ml": ["lightgbm", "sklearn", "skops", "optuna", "pandas"],
     "postgres": ["psycopg"],
     "s3": ["obstore"],
+    "fsspec": ["fsspec"],
 }
 """Extra -> what it brings. ``ray`` and ``mlflow`` are reserved: no code uses them yet, so nobody needs them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from noria.http.content import Content
 from noria.http.routes import Call, Route
 
-__all__ = ["Call", "Route"]
+__all__ = ["Call", "Content", "Route"]

@@ -16,6 +16,7 @@ from starlette.routing import Route as StarletteRoute
 
 from noria.base.errors import Invalid, NoriaError, NotFound
 from noria.http.access import Access
+from noria.http.content import Content, respond
 from noria.http.errors import MethodWrong, RequestTooLarge, from_exception, status_of
 from noria.http.routes import Call, Route
 
@@ -56,6 +57,8 @@ def _endpoint(route: Route, access: Access) -> Any:
         try:
             call = await _call(route, request, access)
             answer = await run_in_threadpool(route.handler, call)
+            if isinstance(answer, Content):
+                return await run_in_threadpool(respond, answer, request, _SECURE)
         except ClientDisconnect:
             return Response(status_code=499)
         except Exception as error:  # noqa: BLE001 - the border: every error becomes an answer

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from noria.http.content import Content
 from noria.http.errors import ErrorAnswer
 from noria.http.routes import Route
 
@@ -18,7 +19,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     routes = sorted(routes, key=lambda r: (r.path, r.method))
     types = [ErrorAnswer]
     for route in routes:
-        types += [kind for kind in (route.answer, route.body, route.query) if kind is not None]
+        types += [kind for kind in (route.answer, route.body, route.query) if kind not in (None, Content)]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     by_type = dict(zip(map(id, types), schemas, strict=True))
     paths: dict[str, Any] = {}
@@ -59,7 +60,7 @@ def _operation(route: Route, by_type: dict[int, Any], components: dict[str, Any]
         "responses": {
             str(route.status): {
                 "description": "Done.",
-                "content": {"application/json": {"schema": by_type[id(route.answer)]}},
+                "content": _answer(route, by_type),
             },
             "default": {
                 "description": "What went wrong.",
@@ -75,3 +76,9 @@ def _operation(route: Route, by_type: dict[int, Any], components: dict[str, Any]
         content = {"application/json": {"schema": by_type[id(route.body)]}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
+
+
+def _answer(route: Route, by_type: dict[int, Any]) -> dict[str, Any]:
+    if route.answer is Content:
+        return {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    return {"application/json": {"schema": by_type[id(route.answer)]}}

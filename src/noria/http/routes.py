@@ -50,7 +50,7 @@ class Route:
         permission: what the caller needs, for instance ``data.write``; a route without one cannot be built.
         summary: one line, starts with a verb.
         body, query: msgspec types, validated before the handler runs; unknown fields of a body are refused.
-        answer: a msgspec type; sent as JSON.
+        answer: a msgspec type, sent as JSON; or ``Content``: bytes, a part of them on request.
         cli: the command that does the same.
     """
 

@@ -220,6 +220,16 @@ def leaves(store: ObjectStore, root: Digest) -> Iterator[Ref]:
         yield from leaves(store, Digest(ref.id))
 
 
+def rows_of(store: ObjectStore, ref: Ref) -> list[tuple[bytes, Any]]:
+    """The paths of a range with their encoded entries; see ``entry_of``."""
+    return _entries(store, ref.id)
+
+
+def entry_of(row: list[Any]) -> Entry:
+    """An entry as it lies in a range."""
+    return _unpack(row)
+
+
 def totals(store: ObjectStore, root: Digest) -> tuple[int, int]:
     """(entries, bytes of all files) without reading a range."""
     _, refs = _open_node(store, root)

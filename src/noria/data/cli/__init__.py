@@ -12,6 +12,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "commit": ("files:commit", "Commit a folder (repository of files) or a table file (CSV, Parquet, JSON lines)."),
     "status": ("files:status", "Show how a folder differs from the head."),
     "checkout": ("files:checkout", "Make a folder equal to a commit, writing only what differs."),
+    "ls": ("access:ls", "List the files of a commit."),
+    "cat": ("access:cat", "Write the bytes of a file to the standard output."),
     "append": ("tables:append", "Append, overwrite or delete rows of a table from a file."),
     "read": ("tables:read", "Show rows of a table, or write them to a file."),
     "log": ("history:log", "Show the history, newest first."),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from noria.base.ids import ProjectId
-from noria.data.http import contracts, history, repositories, tables
+from noria.data.http import access, contracts, history, repositories, tables
 from noria.data.service import Data
 from noria.http import Route
 
-_GROUPS = (repositories, tables, contracts, history)
+_GROUPS = (repositories, tables, contracts, history, access)
 
 
 def routes(data: Data, project_id: ProjectId) -> list[Route]:

@@ -15,8 +15,8 @@ from noria.base.ids import RunId
 from noria.base.once import Once
 from noria.data.errors import HeadMoved
 from noria.data.records import MAIN, Commit, PathChange, Repository, RepositoryKind
+from noria.data.service.access import AccessVerbs
 from noria.data.service.base import LostRaceError, Made
-from noria.data.service.refs import RefVerbs
 from noria.data.worktree import Worktree
 from noria.store import Entry, Writer, folders, tree
 
@@ -30,7 +30,7 @@ class Status:
     changes: list[PathChange]
 
 
-class Files(RefVerbs):
+class Files(AccessVerbs):
     def commit(
         self,
         repository: Repository,

@@ -1,0 +1,1 @@
+"""Foreign ways in: other tools' protocols, translated into the verbs of the rooms."""

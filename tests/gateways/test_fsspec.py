@@ -1,0 +1,239 @@
+"""``noria://`` in the hands of the tools that people have: pandas, Polars, PyArrow, DuckDB, loaders with workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pandas as pd
+import polars as pl
+import pyarrow.dataset as ds
+import pyarrow.fs
+import pyarrow.parquet as pq
+import pytest
+
+from noria.base.actor import Actor
+from noria.data.records import Repository, RepositoryKind
+from noria.gateways.fsspec import NoriaFileSystem
+from noria.workspace import Workspace, WorkspaceMissing
+
+ROWS = 60_000
+FRAME = pl.DataFrame({"id": range(ROWS), "text": [f"row {i * 7919 % 100_003}" for i in range(ROWS)], "n": range(ROWS)})
+
+
+@pytest.fixture
+def photos(workspace: Workspace, tmp_path: Path, actor: Actor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    folder = tmp_path / "photos"
+    (folder / "2013").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    FRAME[:30_000].write_parquet(folder / "2013" / "01.parquet", row_group_size=5_000, compression="uncompressed")
+    FRAME[30_000:].write_parquet(folder / "2013" / "02.parquet")
+    FRAME[:10].write_csv(folder / "small.csv")
+    (folder / "note.txt").write_text("first")
+    (folder / "link").symlink_to("note.txt")
+    made = workspace.files.create(workspace.project.id, "flights", RepositoryKind.FILES, actor=actor)
+    first = workspace.files.commit(made, folder, actor=actor)
+    (folder / "note.txt").write_text("second, and longer than what is kept inline: " + "x" * 100)
+    workspace.files.commit(made, folder, actor=actor)
+    workspace.files.create_branch(made, "fix/prices", at=first.id, actor=actor)
+    rows = workspace.data.create(workspace.project.id, "delays", RepositoryKind.TABLE, actor=actor, key=("id",))
+    workspace.data.append(rows, FRAME[:100], actor=actor)
+    workspace.data.append(rows, FRAME[:1], actor=actor, mode="delete")
+    monkeypatch.chdir(workspace.home.parent)  # the nearest project
+    yield made
+    for one in NoriaFileSystem._cache.values():
+        one.close()
+    NoriaFileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def fs(photos: Repository) -> NoriaFileSystem:
+    return fsspec.filesystem("noria")
+
+
+def test_folders_and_files_are_seen_at_any_reference(fs: NoriaFileSystem, workspace: Workspace) -> None:
+    assert sorted(fs.ls("noria://", detail=False)) == ["delays", "flights"]
+    inside = {i["name"]: i["type"] for i in fs.ls("noria://flights@main/")}
+    assert inside == {
+        "flights@main/2013": "directory",
+        "flights@main/empty": "directory",
+        "flights@main/link": "other",
+        "flights@main/note.txt": "file",
+        "flights@main/small.csv": "file",
+    }
+    assert fs.ls("flights/2013", detail=False) == ["flights/2013/01.parquet", "flights/2013/02.parquet"]
+    assert fs.glob("flights@main/*/*.parquet") == ["flights@main/2013/01.parquet", "flights@main/2013/02.parquet"]
+    assert fs.find("flights/2013", detail=True)["flights/2013/02.parquet"]["size"] > 0
+    assert fs.find("flights", withdirs=True)[:3] == ["flights", "flights/2013", "flights/2013/01.parquet"]
+    assert fs.du("flights/2013") == sum(i["size"] for i in fs.ls("flights/2013"))
+    assert fs.isdir("flights")
+    assert fs.isdir("flights/empty")
+    assert fs.isfile("flights/note.txt")
+    assert fs.exists("flights@main~1/note.txt")
+    assert not fs.exists("flights@main~1/nothing")
+    assert not fs.exists("flihgts")
+    assert fs.cat("flights@main~1/note.txt") == fs.cat("noria://flights@fix%2Fprices/note.txt") == b"first"
+    commit = workspace.files.log(workspace.files.get(workspace.project.id, "flights"))[1]
+    assert fs.cat(f"flights@{commit.id[:10]}/note.txt") == b"first"
+    assert fs.ukey("flights/small.csv") == fs.ukey("flights@main~1/small.csv")
+    assert fs.ukey("flights/note.txt") != fs.ukey("flights@main~1/note.txt")
+    assert fs.modified("flights@main~1/note.txt").timestamp() == commit.at / 1000
+
+
+def test_what_is_not_there_is_said_as_a_file_system_says_it(fs: NoriaFileSystem) -> None:
+    with pytest.raises(FileNotFoundError, match=r"Did you mean 'note\.txt'"):
+        fs.open("flights/note.tx")
+    with pytest.raises(FileNotFoundError, match="Did you mean 'flights'"):
+        fs.ls("flihgts")
+    with pytest.raises(FileNotFoundError, match="no branch, tag or commit 'v9'"):
+        fs.cat("flights@v9/note.txt")
+    with pytest.raises(IsADirectoryError):
+        fs.open("flights/2013")
+    with pytest.raises(ValueError, match="refused"):
+        fs.cat("flights/../../etc/passwd")
+    with pytest.raises(ValueError, match="link"):
+        fs.cat("flights/link")
+    with pytest.raises(FileNotFoundError, match=r"rows\.parquet"):
+        fs.cat("delays/fragment.parquet")
+
+
+def test_parts_of_files_are_read_without_the_rest(fs: NoriaFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fs.cat("flights/2013/01.parquet")
+    assert len(whole) > 500_000
+    read: list[int] = []
+    view = fs.ws.store.view
+
+    def counted(oid: Any, kind: Any) -> Any:
+        found = view(oid, kind)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(fs.ws.store, "view", counted)
+    assert fs.cat_file("flights/2013/01.parquet", start=-12) == whole[-12:]
+    assert fs.cat_file("flights/2013/01.parquet", 1000, 1010) == whole[1000:1010]
+    assert fs.cat_file("flights/2013/01.parquet", 9, 5) == b""
+    found = fs.cat_ranges(
+        ["flights/2013/01.parquet", "flights/note.txt", "flights/2013/01.parquet"], [5, 0, 0], [9, 6, 4]
+    )
+    assert found == [whole[5:9], b"second", b"PAR1"]
+    assert isinstance(fs.cat_ranges(["flights/none"], 0, 1)[0], FileNotFoundError)
+    assert sum(read) < len(whole) * 2
+    read.clear()
+    names = pq.ParquetFile(fs.open("flights/2013/01.parquet")).read_row_group(0, columns=["n"])
+    assert names["n"].to_pylist() == list(range(5_000))
+    assert 0 < sum(read) < len(whole) / 2
+    with fs.open("flights/2013/01.parquet") as file:
+        file.seek(100)
+        assert file.read(20) == whole[100:120]
+
+
+def test_pandas_polars_and_pyarrow_open_it(fs: NoriaFileSystem) -> None:
+    assert pd.read_parquet("noria://flights@main/2013/01.parquet", columns=["n"]).n.sum() == sum(range(30_000))
+    assert list(pd.read_csv("noria://flights/small.csv").id) == list(range(10))
+    assert pl.read_parquet(fs.open("flights@main/2013/02.parquet")).equals(FRAME[30_000:])
+    whole = ds.dataset("flights@main/2013", filesystem=fs)
+    assert whole.count_rows() == ROWS
+    assert pl.scan_pyarrow_dataset(whole).filter(pl.col("id") < 5).select("id").collect()["id"].to_list() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    arrow = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
+    assert pq.read_table("flights@main/2013/01.parquet", filesystem=arrow, columns=["id"]).num_rows == 30_000
+    assert pl.read_parquet("noria://flights@main/2013/01.parquet", use_pyarrow=True).equals(FRAME[:30_000])
+
+
+def test_duckdb_queries_it(fs: NoriaFileSystem) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install duckdb")
+    with duckdb.connect() as con:
+        con.register_filesystem(fs)
+        sums = con.sql("select count(*), sum(n) from 'noria://flights@main/2013/*.parquet'").fetchall()
+        assert sums == [(ROWS, sum(range(ROWS)))]
+        assert con.sql("select max(id) from 'noria://flights@main/small.csv'").fetchall() == [(9,)]
+        assert con.sql("select count(*) from 'noria://delays@main/rows.parquet'").fetchall() == [(99,)]
+
+
+def test_a_table_is_one_parquet_file_that_holds_its_rows(fs: NoriaFileSystem) -> None:
+    assert fs.ls("delays", detail=False) == ["delays/rows.parquet"]
+    assert pd.read_parquet("noria://delays/rows.parquet").id.tolist() == list(range(1, 100))
+    assert pd.read_parquet("noria://delays@main~1/rows.parquet").id.tolist() == list(range(100))
+    assert fs.info("delays/rows.parquet")["size"] == len(fs.cat("delays/rows.parquet"))
+    assert fs.ws.read("delays", at="main~1", columns=["id"]).height == 100
+    assert fs.ws.read("delays@main~1").height == 100
+    assert fs.ws.open("flights@main~1/note.txt").read() == b"first"
+    cache = fs.ws.home / "cache" / "rows"
+    for _ in range(10):
+        fs.ws.data.append(fs.ws.data.get(fs.ws.project.id, "delays"), FRAME[:1], actor=fs.ws.actor)
+        fs.ws.data.append(fs.ws.data.get(fs.ws.project.id, "delays"), FRAME[:1], actor=fs.ws.actor, mode="delete")
+        fs.info("delays@main~1/rows.parquet")
+    assert len(list(cache.iterdir())) <= 8
+
+
+def load(job: tuple[bytes, str]) -> tuple[int, int]:
+    """What a worker of a data loader does: unpickle the file system, read its files."""
+    os.chdir("/")  # another folder than that of the project
+    fs = pickle.loads(job[0])
+    return os.getpid(), len(fs.cat(job[1]))
+
+
+@pytest.mark.parametrize("how", ["spawn", "fork"])
+def test_workers_of_a_loader_open_it_again(fs: NoriaFileSystem, how: str, recwarn: Any) -> None:
+    fs.cat("flights/note.txt")  # open in this process
+    paths = ["flights/note.txt", "flights@main~1/note.txt"]
+    with multiprocessing.get_context(how).Pool(1) as pool:
+        found = pool.map(load, [(pickle.dumps(fs), path) for path in paths])
+    assert {pid for pid, _ in found}.isdisjoint({os.getpid()})
+    assert [size for _, size in found] == [145, 5]
+    assert fs.cat("flights@main~1/note.txt") == b"first", "the parent reads on"
+
+
+def _in_child(fs: NoriaFileSystem, pipe: Any) -> None:
+    pipe.send(fs.cat("flights@main~1/note.txt"))
+    pipe.send(fs.ws.db is not None)
+
+
+def test_a_forked_process_that_inherits_it_opens_a_workspace_of_its_own(fs: NoriaFileSystem, recwarn: Any) -> None:
+    fs.cat("flights/note.txt")
+    parent = fs.ws
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=_in_child, args=(fs, there))
+    child.start()
+    assert here.recv() == b"first"
+    assert here.recv()
+    child.join()
+    assert child.exitcode == 0
+    assert fs.ws is parent
+    assert fs.cat("flights@main~1/note.txt") == b"first"
+
+
+def test_each_workspace_has_an_instance_of_its_own(
+    fs: NoriaFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workspace: Workspace
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    from noria.workspace import init
+
+    init(other, environment={}).close()
+    monkeypatch.chdir(other)
+    assert fsspec.filesystem("noria").ls("") == []
+    named = fsspec.filesystem("noria", workspace=str(workspace.home.parent))
+    assert named is fs
+    assert "workspace" in fs.to_dict()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WorkspaceMissing, match="holds a project"):
+        fsspec.filesystem("noria")
+
+
+def test_fsspec_finds_it_by_its_entry_point() -> None:
+    from importlib.metadata import entry_points
+
+    (found,) = entry_points(group="fsspec.specs", name="noria")
+    assert found.load() is NoriaFileSystem
