@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +29,10 @@ from noria.assets import (
     ProjectClock,
     StoreSessions,
 )
+from noria.assets import queries as asset_queries
 from noria.assets import tables as asset_tables
 from noria.assets.audit import AuditLog
+from noria.assets.errors import ProjectNotFound
 from noria.assets.logs import prune_logs
 from noria.assets.packing import Packing
 from noria.assets.records import Content, Project, Version
@@ -37,6 +40,7 @@ from noria.assets.retention import Retention
 from noria.base import faults as crash_points
 from noria.base.actor import Actor
 from noria.base.clock import Clock, SystemClock
+from noria.base.digest import Digest
 from noria.base.errors import Conflict, Invalid, NotFound
 from noria.base.faults import Faults
 from noria.base.ids import ProjectId
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
     from noria.data.records import Commit, Repository
     from noria.data.rows import RowsChange
     from noria.data.service import Services as DataServices
+    from noria.data.service.receiving import Side
+    from noria.data.service.transfer import Transfer
     from noria.delivery.service import Delivery
     from noria.features.service import Features
     from noria.monitoring.service import Monitoring
@@ -245,6 +251,60 @@ class Workspace:
             home=self.home,
             listeners=[on_rows],
         )
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        from noria.data.service.transfer import Transfer
+
+        return Transfer(self._data_services, self._side, self.open_remote)
+
+    @property
+    def _side(self) -> Side:
+        from noria.data.service.receiving import Side
+
+        return Side(
+            services=self._data_services, workspace=self.id, project_id=self.project.id, project=self.project.name
+        )
+
+    @contextmanager
+    def open_remote(self, url: str, project: str | None) -> Iterator[Side]:
+        """Another workspace, for transfers. It is never made, and neither is a project in it.
+
+        Args:
+            url: what ``connect`` takes; of a database, caches lie below this workspace.
+            project: a project there. Default: the one of its folder; of a database, the one of the same name as here,
+                or the only one.
+        """
+        place, root = _locate(url, self.environment)
+        source = project_file.load(root) if root is not None and not isinstance(place, str) else None
+        if isinstance(place, str):
+            db_url, home = place, self.home / "cache" / "remotes" / Digest.of(place.encode()).short
+        else:
+            if not (place / "meta.db").is_file():
+                raise WorkspaceMissing(
+                    f"There is no workspace in {place.parent}.", hint="noria init   makes one there."
+                )
+            db_url, home = f"sqlite:///{place / 'meta.db'}", place
+        db = Database(db_url, self.clock, self.faults)
+        try:
+            db.check_revision()
+            with db.read() as conn:
+                names = [found.name for found in asset_queries.projects(conn)]
+        finally:
+            db.close()
+        wanted = project or (source.name if source is not None else self.project.name)
+        if wanted not in names:
+            if project is not None or len(names) != 1:
+                raise ProjectNotFound(
+                    f"There is no project {wanted!r} in {redacted(url) if '://' in url else url}.",
+                    hint=f"Write URL#PROJECT. Projects there: {', '.join(names) or 'none'}.",
+                )
+            wanted = names[0]
+        other = _open(db_url, home, None, wanted, self.clock, self.faults, self.environment)
+        try:
+            yield other._side
+        finally:
+            other.close()
 
     @cached_property
     def collector(self) -> Collector:

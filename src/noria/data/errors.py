@@ -49,6 +49,37 @@ class HeadMoved(Conflict):
         )
 
 
+class RemoteNotFound(NotFound):
+    """There is no such remote, or it does not hold what was asked for."""
+
+    code = "remote_not_found"
+
+
+class RemoteExists(Conflict):
+    """The name of a remote is taken."""
+
+    code = "remote_exists"
+
+
+class Diverged(Conflict):
+    """Both sides have commits that the other one lacks."""
+
+    code = "diverged"
+
+    def __init__(self, name: str, branches: list[str], hint: str) -> None:
+        super().__init__(
+            f"{name}: {', '.join(branches)} went on here and there. Nothing was moved.",
+            hint=hint,
+            details={"repository": name, "branches": branches},
+        )
+
+
+class TransferRefused(Refused):
+    """What another workspace sent cannot be taken."""
+
+    code = "transfer_refused"
+
+
 class ContractBroken(Refused):
     """Data does not keep its contract."""
 

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from noria.assets import tables as at
 from noria.base.digest import Digest
 from noria.base.ids import AssetId, CommitId, ProjectId, RunId, VersionId, begins_id
 from noria.data import tables as t
-from noria.data.records import Branch, Commit, Quarantined, Repository, RepositoryKind
+from noria.data.records import Branch, Commit, Quarantined, Remote, Repository, RepositoryKind
+
+ANCESTRY_PAGE: Final = 1000
+"""Generations that are read at once when the history is followed."""
 
 _REPOSITORIES = select(t.repositories, at.assets.c.name).join(at.assets, at.assets.c.id == t.repositories.c.asset_id)
 _COMMITS = select(t.commits, at.versions.c.digest).join(at.versions, at.versions.c.id == t.commits.c.version_id)
@@ -184,6 +188,69 @@ def tag(conn: Connection, repository_id: int, name: str) -> CommitId | None:
 def tags(conn: Connection, repository_id: int) -> dict[str, CommitId]:
     found = select(t.tags).where(t.tags.c.repository_id == repository_id).order_by(t.tags.c.name)
     return {row.name: CommitId(row.commit_id) for row in conn.execute(found)}
+
+
+def ancestry(
+    conn: Connection,
+    repository_id: int,
+    tips: Iterable[CommitId],
+    known: Callable[[Sequence[CommitId]], Collection[CommitId]] | None = None,
+    *,
+    floor: int = 0,
+) -> Iterator[tuple[CommitId, bool]]:
+    """The commits that ``tips`` stand on, themselves included, from the highest generation down to ``floor``.
+
+    Beside each: whether it is ``known``; what a known one stands on is not followed.
+    """
+    c, wanted = t.commits.c, set(tips)
+    top = select(func.max(c.generation)).where(c.id.in_(list(wanted)))
+    upper = (conn.execute(top).scalar_one_or_none() or 0) + 1
+    while wanted and upper > floor:
+        lower = max(floor, upper - ANCESTRY_PAGE)
+        span = (c.repository_id == repository_id, c.generation < upper, c.generation >= lower)
+        rows = conn.execute(select(c.id, c.parents).where(*span).order_by(c.generation.desc())).all()
+        seen = () if known is None else known([CommitId(row.id) for row in rows])
+        for row in rows:
+            if row.id in wanted:
+                wanted.discard(row.id)
+                if row.id not in seen:
+                    wanted.update(row.parents)
+                yield CommitId(row.id), row.id in seen
+        upper = lower
+
+
+def commits_present(conn: Connection, ids: Sequence[CommitId]) -> dict[CommitId, int]:
+    """Those of the commits that this workspace holds: commit -> repository."""
+    found: dict[CommitId, int] = {}
+    for start in range(0, len(ids), 500):
+        some = select(t.commits.c.id, t.commits.c.repository_id).where(t.commits.c.id.in_(ids[start : start + 500]))
+        found.update({CommitId(row.id): row.repository_id for row in conn.execute(some)})
+    return found
+
+
+def remotes(conn: Connection, repository_id: int) -> list[Remote]:
+    found = select(t.remotes).where(t.remotes.c.repository_id == repository_id).order_by(t.remotes.c.name)
+    return [
+        Remote(
+            name=row.name,
+            url=row.url,
+            repository=row.repository,
+            project=row.project,
+            partial=row.partial,
+            heads=row.heads,
+        )
+        for row in conn.execute(found)
+    ]
+
+
+def remove_remote(conn: Connection, repository_id: int, name: str) -> bool:
+    where = (t.remotes.c.repository_id == repository_id, t.remotes.c.name == name)
+    return conn.execute(delete(t.remotes).where(*where)).rowcount == 1
+
+
+def set_remote(conn: Connection, repository_id: int, name: str, **values: Any) -> None:
+    where = (t.remotes.c.repository_id == repository_id, t.remotes.c.name == name)
+    conn.execute(update(t.remotes).where(*where).values(**values))
 
 
 def contract(conn: Connection, repository_id: int, number: int) -> Row[Any] | None:

@@ -72,6 +72,58 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """The same repository in another workspace.
+
+    Attributes:
+        url: a folder or a database, without a password.
+        repository, project: what it is called there.
+        partial: contents of files and fragments of tables may lie only there, and are read from there when needed.
+        heads: branch -> commit, as last seen there.
+    """
+
+    name: str
+    url: str
+    repository: str
+    project: str
+    partial: bool
+    heads: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A branch that a transfer made or moved."""
+
+    branch: str
+    before: CommitId | None
+    after: CommitId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transferred:
+    """What a clone, push, pull or fetch did.
+
+    Attributes:
+        commits: how many arrived.
+        objects, written: objects that were new there, and their bytes.
+        reused: bytes that were asked for and were there already.
+        tags: that arrived. tags_kept: that name another commit there and were left alone.
+        run: of the receiving workspace; None where nothing arrived.
+    """
+
+    repository: str
+    remote: str
+    commits: int
+    objects: int
+    written: int
+    reused: int
+    moved: tuple[Moved, ...] = ()
+    tags: tuple[str, ...] = ()
+    tags_kept: tuple[str, ...] = ()
+    run: RunId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
     """A batch that a contract refused.
 

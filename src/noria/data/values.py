@@ -7,3 +7,9 @@ from typing import Any
 
 def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def shown_place(url: str) -> str:
+    """A folder, or a database's URL without user, password and query."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if separator else url

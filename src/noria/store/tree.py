@@ -291,6 +291,24 @@ def objects_of(store: ObjectStore, root: Digest) -> Iterator[tuple[Kind, bytes]]
                 yield content.kind, content.id.raw
 
 
+def skeleton(store: ObjectStore, root: Digest, known: set[bytes]) -> Iterator[tuple[Kind, bytes]]:
+    """The nodes and ranges of a tree, from the bottom up, without those in ``known`` and what lies below them.
+
+    What was yielded is added to ``known``.
+    """
+    if root.raw in known:
+        return
+    level, refs = _open_node(store, root)
+    for ref in refs:
+        if level > 1:
+            yield from skeleton(store, Digest(ref.id), known)
+        elif ref.id not in known:
+            known.add(ref.id)
+            yield Kind.RANGE, ref.id
+    known.add(root.raw)
+    yield Kind.NODE, root.raw
+
+
 def _pack(entry: Entry) -> list[Any]:
     content: Any = entry.inline
     kind = 0

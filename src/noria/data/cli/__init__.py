@@ -23,6 +23,11 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "collecting:collect",
         "Read what is new in a source of the project, and commit it. `noria run` does it by itself.",
     ),
+    "clone": ("transfer:clone", "Make a repository from one of another workspace, with its whole history."),
+    "push": ("transfer:push", "Send what is new here to another workspace."),
+    "pull": ("transfer:pull", "Bring what is new in another workspace, and move the branches here."),
+    "fetch": ("transfer:fetch", "Bring what is new in another workspace; branches here stay where they are."),
+    "remote": ("transfer:remote", "Other workspaces that hold the same repository."),
     "contract": ("contracts:contract", "What a batch has to be before it may land."),
     "quarantine": ("contracts:quarantine", "Batches that a contract refused."),
 }

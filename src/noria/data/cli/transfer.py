@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import click
+
+from noria.data.cli.shared import get, plain
+from noria.data.records import Transferred
+from noria.data.wire.transfer import remote_out, transferred_out
+from noria.terminal import LazyGroup, Shell, command
+
+_HERE = "noria.data.cli.transfer"
+_BRANCH = click.option("--branch", "branches", multiple=True, help="Only this branch; several times for several.")
+
+
+@command("clone")
+@click.argument("url")
+@click.argument("name")
+@click.argument("as_name", metavar="[AS]", required=False)
+@click.option("--partial", is_flag=True, help="History now; contents of files and rows of tables when they are read.")
+@click.pass_obj
+def clone(shell: Shell, url: str, name: str, as_name: str | None, partial: bool) -> None:
+    """Make a repository from one of another workspace, with its whole history.
+
+    URL is a folder or postgresql://; #PROJECT at its end names a project there.
+    """
+    ws = shell.ws
+    with shell.progress(f"Cloning {name}") as advance:
+        done = ws.transfer.clone(url, name, actor=ws.actor, into=as_name, partial=partial, advance=advance)
+    _say(shell, done)
+
+
+@command("push")
+@click.argument("name")
+@click.argument("remote", default="origin")
+@_BRANCH
+@click.option(
+    "--force-with-lease", is_flag=True, help="Move a branch there even back, if it is where it was seen last."
+)
+@click.pass_obj
+def push(shell: Shell, name: str, remote: str, branches: tuple[str, ...], force_with_lease: bool) -> None:
+    """Send what is new here to another workspace."""
+    ws, repository = shell.ws, get(shell, name)
+    with shell.progress(f"Pushing {name}") as advance:
+        how = {"branches": branches, "force_with_lease": force_with_lease}
+        done = ws.transfer.push(repository, remote, actor=ws.actor, advance=advance, **how)
+    _say(shell, done)
+
+
+@command("pull")
+@click.argument("name")
+@click.argument("remote", default="origin")
+@_BRANCH
+@click.pass_obj
+def pull(shell: Shell, name: str, remote: str, branches: tuple[str, ...]) -> None:
+    """Bring what is new in another workspace, and move the branches here."""
+    ws, repository = shell.ws, get(shell, name)
+    with shell.progress(f"Pulling {name}") as advance:
+        done = ws.transfer.pull(repository, remote, actor=ws.actor, branches=branches, advance=advance)
+    _say(shell, done)
+
+
+@command("fetch")
+@click.argument("name")
+@click.argument("remote", default="origin")
+@_BRANCH
+@click.pass_obj
+def fetch(shell: Shell, name: str, remote: str, branches: tuple[str, ...]) -> None:
+    """Bring what is new in another workspace; branches here stay where they are."""
+    ws, repository = shell.ws, get(shell, name)
+    with shell.progress(f"Fetching {name}") as advance:
+        done = ws.transfer.pull(repository, remote, actor=ws.actor, branches=branches, heads=False, advance=advance)
+    _say(shell, done)
+
+
+@command("add")
+@click.argument("name")
+@click.argument("remote")
+@click.argument("url")
+@click.option("--repository", "there", help="The repository's name there, where it is another one.")
+@click.pass_obj
+def add(shell: Shell, name: str, remote: str, url: str, there: str | None) -> None:
+    """Remember another workspace. A password in its URL is not kept: set PGPASSWORD."""
+    made = shell.ws.transfer.add_remote(get(shell, name), remote, url, actor=shell.ws.actor, there=there)
+    shell.emit(plain(remote_out(made)), f"{name}: {made.name} is {remote_out(made).url}.")
+
+
+@command("list")
+@click.argument("name")
+@click.pass_obj
+def list_(shell: Shell, name: str) -> None:
+    """List the other workspaces that a repository knows."""
+    found = [remote_out(r) for r in shell.ws.transfer.remotes(get(shell, name))]
+    rows = [[r.name, r.url, r.project, r.repository, "partial" if r.partial else ""] for r in found]
+    shell.emit([plain(r) for r in found], lambda: shell.table(["name", "place", "project", "repository", ""], rows))
+
+
+@command("remove")
+@click.argument("name")
+@click.argument("remote")
+@click.pass_obj
+def remove(shell: Shell, name: str, remote: str) -> None:
+    """Forget another workspace. Nothing is removed there."""
+    shell.ws.transfer.remove_remote(get(shell, name), remote, actor=shell.ws.actor)
+    shell.emit({"removed": remote}, f"{name} has no remote {remote} any more.")
+
+
+remote = LazyGroup(
+    "remote",
+    lazy={
+        "add": (f"{_HERE}:add", "Remember another workspace. A password in its URL is not kept: set PGPASSWORD."),
+        "list": (f"{_HERE}:list_", "List the other workspaces that a repository knows."),
+        "remove": (f"{_HERE}:remove", "Forget another workspace. Nothing is removed there."),
+    },
+    help="Other workspaces that hold the same repository.",
+)
+
+
+def _say(shell: Shell, done: Transferred) -> None:
+    def human() -> None:
+        if not (done.commits or done.moved or done.tags):
+            shell.say(f"{done.repository}: nothing new.")
+        else:
+            size = f"{done.objects} objects ({done.written} bytes new, {done.reused} reused)"
+            shell.say(f"{done.repository}: {done.commits} commits, {size}.")
+        moved = [[m.branch, (m.before or "new")[:12], m.after[:12]] for m in done.moved]
+        if moved:
+            shell.table(["branch", "before", "now"], moved)
+        for tag in done.tags_kept:
+            shell.warn(f"The tag {tag} names another commit there, and stays as it is.")
+
+    shell.emit(plain(transferred_out(done)), human)

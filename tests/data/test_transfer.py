@@ -1,0 +1,375 @@
+"""Repositories between workspaces: clone, push, pull, fetch; in every pairing of database and store."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import traceback
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noria import workspace as workspaces
+from noria.base.errors import Invalid
+from noria.base.faults import CountPoints, CrashAt, Faults
+from noria.data.errors import BranchNotFound, Diverged, HeadMoved, RemoteExists, RemoteNotFound, RepositoryExists
+from noria.data.records import Repository, RepositoryKind
+from noria.data.service import sending
+from noria.store.s3 import S3Bytes
+from noria.testing import ManualClock
+from noria.workspace import Workspace
+
+FAR = [
+    "sqlite-local",
+    pytest.param("postgres-local", marks=pytest.mark.postgres),
+    pytest.param("sqlite-s3", marks=pytest.mark.s3),
+    pytest.param("postgres-s3", marks=[pytest.mark.postgres, pytest.mark.s3]),
+]
+
+
+def make(folder: Path, clock: ManualClock, **how: Any) -> Workspace:
+    folder.mkdir()
+    return workspaces.init(folder, clock=clock, **{"environment": {}, **how})
+
+
+@pytest.fixture
+def near(tmp_path: Path, clock: ManualClock) -> Iterator[Workspace]:
+    with make(tmp_path / "near", clock) as ws:
+        yield ws
+
+
+@pytest.fixture
+def far(tmp_path: Path, clock: ManualClock) -> Iterator[Workspace]:
+    with make(tmp_path / "far", clock) as ws:
+        yield ws
+
+
+@pytest.fixture(params=FAR)
+def pair(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[tuple[Workspace, Workspace]]:
+    """(here: SQLite and a folder, there: as the parameter says)."""
+    database, store = request.param.split("-")
+    how: dict[str, Any] = {"environment": {}}
+    if database == "postgres":
+        how["db_url"] = request.getfixturevalue("postgres_url")
+    if store == "s3":
+        how["environment"] = request.getfixturevalue("s3_server").environment
+    here = make(tmp_path / "near", clock, environment=how["environment"])
+    if store == "s3":
+        prefix = f"of/{uuid.uuid4().hex}"
+        (tmp_path / "one").write_bytes(b"1")
+        S3Bytes("packs", prefix, how["environment"]).put("made", tmp_path / "one")  # the bucket is there from now on
+        how["store_url"] = f"s3://packs/{prefix}"
+    there = make(tmp_path / "far", clock, **how)
+    yield here, there
+    here.close()
+    there.close()
+
+
+def url(ws: Workspace) -> str:
+    return f"{ws.url}#{ws.project.name}"
+
+
+def write(folder: Path, contents: dict[str, bytes]) -> Path:
+    for name, data in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def commit(ws: Workspace, folder: Path, name: str = "photos", **how: Any) -> str:
+    repo = ws.data.find(ws.project.id, name)
+    if repo is None:
+        repo = ws.data.create(ws.project.id, name, RepositoryKind.FILES, actor=ws.actor)
+    return ws.data.commit(repo, folder, actor=ws.actor, **how).id
+
+
+def repository(ws: Workspace, name: str = "photos") -> Repository:
+    return ws.data.get(ws.project.id, name)
+
+
+def contents(ws: Workspace, ref: str = "main", name: str = "photos") -> dict[str, bytes]:
+    repo = repository(ws, name)
+    return {e.path: ws.data.read_file(repo, e.path, ref) for e in ws.data.files(repo, ref)}
+
+
+def noise(seed: int, size: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def test_files_go_there_and_come_back(pair: tuple[Workspace, Workspace], tmp_path: Path) -> None:
+    here, there = pair
+    folder = write(tmp_path / "work", {"a/one.jpg": noise(1, 3000), "big.bin": noise(2, 900_000), "tiny": b"x"})
+    first = commit(here, folder, message="first")
+    write(folder, {"two.jpg": noise(3, 5000)})
+    second = commit(here, folder, message="second")
+    repo = repository(here)
+    here.transfer.add_remote(repo, "origin", url(there), actor=here.actor)
+    done = here.transfer.push(repo, actor=here.actor)
+    assert (done.commits, [(m.branch, m.before, m.after) for m in done.moved]) == (2, [("main", None, second)])
+    assert [c.id for c in there.data.log(repository(there))] == [second, first]
+    assert contents(there) == contents(here)
+    assert there.verify(data=True) == []
+    # One file more there: only it comes here.
+    write(folder, {"three.jpg": noise(4, 7000)})
+    third = commit(there, folder, message="third")
+    pulled = here.transfer.pull(repo, actor=here.actor)
+    assert [(m.branch, m.before, m.after) for m in pulled.moved] == [("main", second, third)]
+    assert 7000 < pulled.written < 12_000
+    assert contents(here) == contents(there)
+    assert here.verify(data=True) == []
+    assert here.transfer.pull(repo, actor=here.actor).commits == 0
+    assert here.transfer.push(repo, actor=here.actor).moved == ()
+
+
+def test_tables_go_there_and_come_back(pair: tuple[Workspace, Workspace]) -> None:
+    here, there = pair
+    repo = here.data.create(here.project.id, "orders", RepositoryKind.TABLE, actor=here.actor, key=("id",))
+    here.data.set_contract(repo, {"columns": {"id": {"type": "int64"}, "n": {"type": "int64"}}}, actor=here.actor)
+    here.data.append(repo, [{"id": n, "n": n * 10} for n in range(50)], actor=here.actor)
+    here.data.append(repo, [{"id": 7, "n": -1}], actor=here.actor)
+    there.transfer.clone(url(here), "orders", actor=there.actor)
+    copy = repository(there, "orders")
+    assert there.data.read(copy).equals(here.data.read(repo))
+    assert there.data.read(copy, "main~1").equals(here.data.read(repo, "main~1"))
+    assert (copy.key, copy.contract) == (("id",), 1)
+    assert there.data.contract(copy) == here.data.contract(repository(here, "orders"))
+    there.data.append(copy, [{"id": 3, "n": 333}], actor=there.actor)
+    there.data.append(copy, [{"id": 4}], actor=there.actor, mode="delete")
+    done = there.transfer.push(copy, actor=there.actor)
+    assert done.commits == 2
+    assert here.data.read(repo).equals(there.data.read(copy))
+    assert here.data.read(repo, hidden=True).equals(there.data.read(copy, hidden=True))
+    assert here.verify(data=True) == there.verify(data=True) == []
+
+
+def test_a_clone_has_branches_tags_and_a_run_that_says_from_where(
+    near: Workspace, far: Workspace, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "work", {"a": noise(1, 500)})
+    first = commit(far, folder)
+    far.data.create_branch(repository(far), "dev", actor=far.actor)
+    write(folder, {"b": noise(2, 500)})
+    on_dev = commit(far, folder, branch="dev")
+    with far.db.write() as tx:
+        from noria.data import tables as t
+
+        row = {"repository_id": repository(far).id, "name": "v1", "commit_id": first, "created_at": 0}
+        tx.insert(t.tags, row)
+    done = near.transfer.clone(url(far), "photos", actor=near.actor, into="pictures")
+    here = repository(near, "pictures")
+    assert {b.name: b.head for b in near.data.branches(here)} == {"main": first, "dev": on_dev}
+    assert near.data.resolve(here, "v1").id == first
+    assert done.tags == ("v1",)
+    assert done.run is not None
+    run = near.assets.run(done.run)
+    assert (run.kind, run.trigger) == ("transfer", f"{far.id[:12]} {far.project.name}:photos")
+    made = near.lineage.makers(near.data.resolve(here).version_id)
+    assert [r.id for r in made] == [done.run]
+    assert near.assets.asset(near.project.id, "pictures").current_id == near.data.resolve(here).version_id
+    (remote,) = near.transfer.remotes(here)
+    assert (remote.name, remote.repository, remote.heads) == ("origin", "photos", {"main": first, "dev": on_dev})
+    with pytest.raises(RepositoryExists):
+        near.transfer.clone(url(far), "photos", actor=near.actor, into="pictures")
+    with pytest.raises(RepositoryExists, match="another repository"):
+        near.transfer.clone(url(far), "photos", actor=near.actor, into="again")
+
+
+def test_branches_that_went_apart_are_refused_and_nothing_moves(
+    near: Workspace, far: Workspace, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "work", {"a": noise(1, 500)})
+    base = commit(far, folder)
+    near.transfer.clone(url(far), "photos", actor=near.actor)
+    theirs = commit(far, write(tmp_path / "theirs", {"a": noise(1, 500), "t": noise(2, 500)}))
+    mine = commit(near, write(tmp_path / "mine", {"a": noise(1, 500), "m": noise(3, 500)}))
+    repo = repository(near)
+    with pytest.raises(Diverged) as refused:
+        near.transfer.pull(repo, actor=near.actor)
+    assert refused.value.details["branches"] == ["main"]
+    assert "noria data fetch photos origin" in refused.value.hint
+    with pytest.raises(Diverged):
+        near.transfer.push(repo, actor=near.actor)
+    # A lease on where the branch was seen last does not hold: it went on.
+    with pytest.raises(HeadMoved):
+        near.transfer.push(repo, actor=near.actor, force_with_lease=True)
+    assert far.data.head(repository(far)).id == theirs
+    fetched = near.transfer.pull(repo, actor=near.actor, heads=False)
+    assert (fetched.commits, fetched.moved) == (1, ())
+    assert near.data.head(repo).id == mine
+    assert near.data.resolve(repo, theirs).parents == (base,)
+    done = near.transfer.push(repo, actor=near.actor, force_with_lease=True)
+    assert [(m.before, m.after) for m in done.moved] == [(theirs, mine)]
+    assert far.data.head(repository(far)).id == mine
+    assert far.data.resolve(repository(far), theirs).id == theirs  # still there
+
+
+def test_one_branch_alone(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    folder = write(tmp_path / "work", {"a": noise(1, 500)})
+    commit(near, folder)
+    repo = repository(near)
+    near.data.create_branch(repo, "dev", actor=near.actor)
+    write(folder, {"b": noise(2, 500)})
+    commit(near, folder, branch="dev")
+    near.transfer.add_remote(repo, "backup", str(far.url), actor=near.actor)
+    near.transfer.push(repo, "backup", actor=near.actor, branches=["main"])
+    there = repository(far)
+    assert [b.name for b in far.data.branches(there)] == ["main"]
+    with pytest.raises(BranchNotFound, match="dve"):
+        near.transfer.push(repo, "backup", actor=near.actor, branches=["dve"])
+    near.transfer.push(repo, "backup", actor=near.actor)
+    assert sorted(b.name for b in far.data.branches(there)) == ["dev", "main"]
+
+
+def test_what_is_sent_is_what_changed(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    """Of 3,000 files and a large one: ten changed files and a megabyte in the middle cost about themselves."""
+    folder = write(tmp_path / "work", {f"d{n % 7}/{n:05}": noise(n, 300) for n in range(3000)})
+    big = bytearray(noise(9, 4 << 20))
+    write(folder, {"big": bytes(big)})
+    commit(near, folder)
+    repo = repository(near)
+    near.transfer.add_remote(repo, "origin", url(far), actor=near.actor)
+    first = near.transfer.push(repo, actor=near.actor)
+    assert first.written > 3000 * 300 + (4 << 20)
+    big[2_000_000:2_000_000] = b"inserted"
+    write(folder, {"big": bytes(big), **{f"d1/{n:05}": noise(n + 77, 300) for n in range(1, 71, 7)}})
+    commit(near, folder)
+    second = near.transfer.push(repo, actor=near.actor)
+    assert second.written < 10 * 300 + 600_000
+    assert contents(far)["big"] == bytes(big)
+    assert far.verify(data=True) == []
+
+
+def test_wrong_places_are_told(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    commit(near, write(tmp_path / "work", {"a": b"1"}))
+    repo = repository(near)
+    with pytest.raises(workspaces.WorkspaceMissing):
+        near.transfer.add_remote(repo, "r", str(tmp_path / "nowhere"), actor=near.actor)
+    with pytest.raises(Invalid, match="is this workspace"):
+        near.transfer.add_remote(repo, "r", str(near.url), actor=near.actor)
+    with pytest.raises(RemoteNotFound):
+        near.transfer.push(repo, "origin", actor=near.actor)
+    near.transfer.add_remote(repo, "r", str(far.url), actor=near.actor)
+    with pytest.raises(RemoteExists):
+        near.transfer.add_remote(repo, "r", str(far.url), actor=near.actor)
+    from noria.assets.errors import ProjectNotFound
+
+    with pytest.raises(ProjectNotFound):
+        near.transfer.add_remote(repo, "other", f"{far.url}#nosuch", actor=near.actor)
+    assert [p for p in ("nosuch",) if far.db and _has_project(far, p)] == []
+    near.transfer.remove_remote(repo, "r", actor=near.actor)
+    assert near.transfer.remotes(repo) == []
+
+
+def _has_project(ws: Workspace, name: str) -> bool:
+    from noria.assets import queries
+
+    with ws.db.read() as conn:
+        return queries.project(conn, name) is not None
+
+
+@pytest.mark.postgres
+def test_a_password_is_not_kept(near: Workspace, tmp_path: Path, clock: ManualClock, postgres_url: str) -> None:
+    from sqlalchemy.engine import make_url
+
+    far = make(tmp_path / "pg", clock, db_url=postgres_url)
+    commit(far, write(tmp_path / "work", {"a": noise(1, 100)}))
+    with_password = make_url(postgres_url).set(password="hush").render_as_string(hide_password=False)
+    near.transfer.clone(f"{with_password}#{far.project.name}", "photos", actor=near.actor)
+    (remote,) = near.transfer.remotes(repository(near))
+    assert "hush" not in remote.url
+    write(tmp_path / "work", {"b": noise(2, 100)})
+    commit(far, tmp_path / "work")
+    assert near.transfer.pull(repository(near), actor=near.actor).commits == 1
+    far.close()
+
+
+def in_a_child(work: Callable[[], object]) -> int:
+    """Runs ``work`` in a process of its own that may be ended at any point; its exit status."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child uses no thread of this process
+        child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - whatever it is, the child must end here
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("verb", ["push", "pull", "clone"])
+def test_a_transfer_that_is_killed_leaves_nothing_half_and_goes_on(
+    verb: str, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every point at which the receiver's state changes, in turn."""
+    monkeypatch.setattr(sending, "PACK_TARGET", 40_000)
+    monkeypatch.setattr(sending, "_PUT_BYTES", 20_000)
+    folder = write(tmp_path / "work", {f"{n}": noise(n, 9000) for n in range(6)})
+    with make(tmp_path / "near", clock) as near, make(tmp_path / "far", clock) as far:
+        first = commit(near, folder)
+        near.transfer.add_remote(repository(near), "origin", url(far), actor=near.actor)
+        near.transfer.push(repository(near), actor=near.actor)
+        far.transfer.add_remote(repository(far), "origin", url(near), actor=far.actor)
+        for n in range(6, 9):
+            write(folder, {f"{n}": noise(n, 30_000)})
+            last = commit(near, folder)
+        expected = contents(near)
+    whose = {"push": "near", "pull": "far", "clone": "other"}[verb]
+    make(tmp_path / "other", clock).close()
+    shutil.copytree(tmp_path, tmp_path.with_name("kept"))
+
+    def run(faults: Faults | None) -> None:
+        with workspaces.connect(tmp_path / whose, clock=clock, faults=faults, environment={}) as ws:
+            if verb == "clone":
+                if ws.data.find(ws.project.id, "photos") is None:
+                    ws.transfer.clone(f"{tmp_path / 'near'}", "photos", actor=ws.actor)
+            else:
+                getattr(ws.transfer, verb)(repository(ws), actor=ws.actor)
+
+    receiver = {"push": "far", "pull": "far", "clone": "other"}[verb]
+    points = CountPoints()
+    run(points)
+    assert points.seen.count("transfer.pack") >= 2
+    seen = points.seen
+    last_ones = {len(seen) - seen[::-1].index(point) for point in seen}
+    for number in sorted(last_ones | {seen.index("transfer.pack") + 1, seen.index("store.rename") + 1}):
+        for place in ("near", "far", "other"):
+            shutil.rmtree(tmp_path / place)
+            shutil.copytree(tmp_path.with_name("kept") / place, tmp_path / place)
+        assert in_a_child(lambda number=number: run(CrashAt("", number))) == 137, points.seen[number - 1]
+        with workspaces.connect(tmp_path / receiver, clock=clock, environment={}) as ws:
+            repo = ws.data.find(ws.project.id, "photos")
+            head = None if repo is None else ws.data.head(repo)
+            assert (None if head is None else head.id) in ((None, last) if verb == "clone" else (first, last))
+            assert ws.verify(data=True) == []
+        run(None)
+        with workspaces.connect(tmp_path / receiver, clock=clock, environment={}) as ws:
+            assert ws.data.head(repository(ws)).id == last
+            assert contents(ws) == expected
+            assert ws.verify(data=True) == []
+    shutil.rmtree(tmp_path.with_name("kept"))
+
+
+def test_packs_that_arrived_before_a_kill_are_not_sent_again(
+    near: Workspace, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PACK_TARGET", 200_000)
+    monkeypatch.setattr(sending, "_PUT_BYTES", 50_000)
+    make(tmp_path / "far", clock).close()
+    commit(near, write(tmp_path / "work", {f"{n}": noise(n, 30_000) for n in range(20)}))
+    near.transfer.add_remote(repository(near), "origin", str(tmp_path / "far"), actor=near.actor)
+
+    def run() -> None:
+        with workspaces.connect(tmp_path / "near", clock=clock, faults=CrashAt("transfer.land"), environment={}) as ws:
+            ws.transfer.push(repository(ws), actor=ws.actor)
+
+    assert in_a_child(run) == 137
+    done = near.transfer.push(repository(near), actor=near.actor)
+    assert done.reused > 500_000
+    assert done.written < 100_000
