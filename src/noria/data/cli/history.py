@@ -3,9 +3,10 @@ from __future__ import annotations
 import click
 
 from noria.base.times import to_text
-from noria.data.cli.shared import get, plain
+from noria.data.cli.shared import get, plain, say_rows_diff
 from noria.data.records import MAIN, RepositoryKind
-from noria.data.wire import commit_out, path_change_out, rows_out
+from noria.data.wire import commit_out, path_change_out
+from noria.data.wire.tables import rows_diff_out
 from noria.terminal import Shell, command
 
 
@@ -39,16 +40,8 @@ def diff(shell: Shell, name: str, before: str, after: str) -> None:
         value = [plain(path_change_out(c)) for c in found]
         shell.emit(value, lambda: shell.table(["", "path", "before", "after"], rows, right=["before", "after"]))
         return
-    parts = dict(zip(("added", "removed", "changed"), ws.data.diff_rows(repository, before, after), strict=True))
-
-    def human() -> None:
-        for kind, frame in parts.items():
-            shell.say(f"{len(frame)} {kind}")
-            if len(frame):
-                shell.table(frame.columns, [list(r.values()) for r in rows_out(frame.head(5))])
-
-    samples = {kind: rows_out(frame.head(5)) for kind, frame in parts.items()}
-    shell.emit({**{kind: len(frame) for kind, frame in parts.items()}, "samples": samples}, human)
+    out = rows_diff_out(ws.data.compare_rows(repository, before, after))
+    shell.emit(plain(out), lambda: say_rows_diff(shell, out))
 
 
 @command("branch")

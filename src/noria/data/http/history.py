@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from noria.base.ids import ProjectId
 from noria.data import wire as w
 from noria.data.http.shared import ONE, Handlers
 from noria.data.records import RepositoryKind
 from noria.data.service import Data
+from noria.data.wire.tables import rows_diff_out
 from noria.http import Call, Route
 
 
@@ -22,19 +25,8 @@ class HistoryRoutes(Handlers):
             return w.DiffOut(
                 files=[w.path_change_out(c) for c in self._data.diff(repository, query.before, query.after)]
             )
-        parts = dict(
-            zip(
-                ("added", "removed", "changed"),
-                self._data.diff_rows(repository, query.before, query.after),
-                strict=True,
-            )
-        )
-        return w.DiffOut(
-            added=len(parts["added"]),
-            removed=len(parts["removed"]),
-            changed=len(parts["changed"]),
-            samples={name: w.rows_out(frame.head(5)) for name, frame in parts.items()},
-        )
+        found = rows_diff_out(self._data.compare_rows(repository, query.before, query.after))
+        return w.DiffOut(**msgspec.structs.asdict(found))
 
     def create_branch(self, call: Call) -> w.BranchOut:
         body: w.BranchBody = call.body

@@ -11,7 +11,7 @@ import polars as pl
 from noria.base.digest import Digest
 from noria.data.rows.columns import Columns, SchemaDiff, match_columns
 from noria.data.rows.layout import Fragment, Layout
-from noria.data.rows.read import TableReader, empty_rows
+from noria.data.rows.read import TableReader, empty_rows, numbers
 from noria.data.rows.write import RowsChange, equal_rows, row_tokens
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _unshared(reader: TableReader, before: Layout, after: Layout) -> tuple[pl.Da
 def _picked(reader: TableReader, layout: Layout, fragment: Fragment, rows: BitMap) -> pl.DataFrame:
     if not rows:
         return empty_rows(layout)
-    return reader.whole(layout, fragment)[np.array(rows, np.int64)]
+    return reader.whole(layout, fragment)[numbers(rows)]
 
 
 def pairs(old: pl.DataFrame, new: pl.DataFrame, key: list[str]) -> tuple[Numbers, Numbers]:

@@ -11,7 +11,7 @@ import polars as pl
 from pyroaring import BitMap
 
 from noria.data.rows.layout import Fragment
-from noria.data.rows.read import TableReader
+from noria.data.rows.read import TableReader, flags
 from noria.data.rows.schema import SEQ, TableSchema
 from noria.store import Kind, Writer
 
@@ -38,7 +38,7 @@ class Edit:
     def mark(self, number: int, matches: pl.DataFrame) -> pl.DataFrame:
         """Marks rows (column ``__row``) of a fragment as deleted; returns them as they were."""
         fragment = self.fragments[number]
-        dead = self._deleted(fragment) | BitMap(matches["__row"].to_list())
+        dead = self._deleted(fragment) | BitMap(matches["__row"].to_numpy().astype(np.uint32))
         dead.run_optimize()
         oid = self._writer.put(Kind.BLOB, dead.serialize()).raw
         self._dead[oid] = dead
@@ -102,11 +102,7 @@ class Edit:
         if frame is None:
             frame = self._reader.fragment(fragment.id)
         dead = self._deleted(fragment)
-        if not dead:
-            return frame
-        keep = np.ones(len(frame), bool)
-        keep[np.array(dead, np.int64)] = False
-        return frame.filter(pl.Series(keep))
+        return frame.filter(pl.Series(flags(len(frame), dead))) if dead else frame
 
     def _deleted(self, fragment: Fragment) -> BitMap:
         found = self._dead.get(fragment.deleted)

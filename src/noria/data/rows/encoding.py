@@ -30,20 +30,38 @@ _AT_ONCE = 8192
 
 def hash_rows(frame: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """BLAKE3-256 of every row, as an array of shape [rows, 32], uint8."""
-    hashes: list[bytes] = []
-    hasher = blake3.blake3
-    for part in frame.iter_slices(_AT_ONCE):
-        data, ends = encode_rows(part)
-        view, start = memoryview(data), 0
-        for end in ends.tolist():
-            hashes.append(hasher(view[start:end]).digest())
-            start = end
-    return np.frombuffer(b"".join(hashes), np.uint8).reshape(len(frame), 32)
+    hashes = b"".join(_hash_part(part) for part in frame.iter_slices(_AT_ONCE))
+    return np.frombuffer(hashes, np.uint8).reshape(len(frame), 32)
 
 
 def hash_ordered(frame: pl.DataFrame, first: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Row hashes of a table without a key: the row's number goes before its bytes, so that order counts."""
-    return hash_rows(frame.select(pl.int_range(first, first + len(frame)).alias("__row"), pl.all()))
+    return hash_rows(_numbered(frame, first))
+
+
+def sum_rows(frame: pl.DataFrame, first: int | None = None) -> int:
+    """The sum of all row hashes, without keeping them. ``first``: the number of the first row where order counts."""
+    total, start = 0, first
+    for part in frame.iter_slices(_AT_ONCE):
+        rows = part
+        if start is not None:
+            rows = _numbered(part, start)
+            start += len(part)
+        total += sum_hashes(np.frombuffer(_hash_part(rows), np.uint8))
+    return total % MODULUS
+
+
+def _numbered(frame: pl.DataFrame, first: int) -> pl.DataFrame:
+    return frame.select(pl.int_range(first, first + len(frame)).alias("__row"), pl.all())
+
+
+def _hash_part(frame: pl.DataFrame) -> bytes:
+    data, ends = encode_rows(frame)
+    hasher, hashes, view, start = blake3.blake3, list[bytes](), memoryview(data), 0
+    for end in ends.tolist():
+        hashes.append(hasher(view[start:end]).digest())
+        start = end
+    return b"".join(hashes)
 
 
 def sum_hashes(hashes: np.ndarray[Any, np.dtype[np.uint8]]) -> int:

@@ -14,9 +14,11 @@ from noria.data.rows.layout import Layout
 from noria.data.rows.read import TableReader
 
 _CACHED_KEYS = 20_000_000
-_HASH_COLUMN = "__hash"
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Index = tuple[Hashes, np.ndarray[Any, np.dtype[np.uint32]]]
+"""Sorted hashes, and the row of each."""
 
 
 class KeyIndex:
@@ -25,7 +27,7 @@ class KeyIndex:
     def __init__(self, reader: TableReader) -> None:
         self._reader = reader
         self._lock = threading.Lock()
-        self._cache: OrderedDict[tuple[bytes, tuple[str, ...]], tuple[Hashes, np.ndarray[Any, Any]]] = OrderedDict()
+        self._cache: OrderedDict[tuple[bytes, tuple[str, ...]], Index] = OrderedDict()
         self._size = 0
 
     def find(self, layout: Layout, rows: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
@@ -36,36 +38,32 @@ class KeyIndex:
             ``__new`` (number in ``rows``)) for each fragment with a match.
         """
         key = layout.key
-        wanted = hash_keys(rows, key)
+        hashes = hash_keys(rows, key)
+        order = np.argsort(hashes)  # sorted questions run through the processor's caches in one direction
+        wanted = hashes[order]
         found: list[tuple[int, pl.DataFrame]] = []
         for number, fragment in enumerate(layout.fragments):
-            hashes, places = self._index(fragment.id, key)
-            low = np.searchsorted(hashes, wanted, "left")
-            high = np.searchsorted(hashes, wanted, "right")
-            hits = np.nonzero(high > low)[0]
-            if not len(hits):
-                continue
-            spans = [(new, places[spot]) for new in hits.tolist() for spot in range(low[new], high[new])]
-            dead = self._reader.deleted(fragment)
-            spans = [(new, int(row)) for new, row in spans if int(row) not in dead]
-            matches = self._matches(fragment.id, rows, key, spans)
-            if len(matches):
-                found.append((number, matches))
+            new, old = _meet(self._index(fragment.id, key), wanted)
+            if fragment.deleted and len(old):
+                alive = self._reader.keep(fragment)[old]
+                new, old = new[alive], old[alive]
+            if len(old):
+                matches = self._matches(fragment.id, rows, key, order[new], old)
+                if len(matches):
+                    found.append((number, matches))
         return found
 
     def _matches(
-        self, fragment_id: bytes, rows: pl.DataFrame, key: list[str], spans: list[tuple[int, int]]
+        self, fragment_id: bytes, rows: pl.DataFrame, key: list[str], new: Numbers, old: Numbers
     ) -> pl.DataFrame:
         """Hashes may collide: the keys themselves decide."""
-        new = pl.Series("__new", [n for n, _ in spans], dtype=pl.Int64)
-        old = pl.Series("__row", [r for _, r in spans], dtype=pl.Int64)
         frame = self._reader.fragment(fragment_id)
-        candidates = frame[old.to_list()].with_columns(old, new)
-        asked = rows.select(key)[new.to_list()].rename({name: f"__key_{name}" for name in key})
+        candidates = frame[old].with_columns(pl.Series("__row", old), pl.Series("__new", new))
+        asked = rows.select(key)[new].rename({name: f"__key_{name}" for name in key})
         same = pl.all_horizontal([pl.col(name).eq_missing(pl.col(f"__key_{name}")) for name in key])
         return pl.concat([candidates, asked], how="horizontal").filter(same).drop([f"__key_{name}" for name in key])
 
-    def _index(self, fragment_id: bytes, key: Sequence[str]) -> tuple[Hashes, np.ndarray[Any, Any]]:
+    def _index(self, fragment_id: bytes, key: Sequence[str]) -> Index:
         name = (fragment_id, tuple(key))
         with self._lock:
             found = self._cache.get(name)
@@ -73,8 +71,8 @@ class KeyIndex:
                 self._cache.move_to_end(name)
                 return found
         hashes = hash_keys(self._reader.fragment(fragment_id, key), key)
-        order = np.argsort(hashes, kind="stable")
-        made = (hashes[order], order)
+        order = np.argsort(hashes)
+        made = (hashes[order], order.astype(np.uint32))
         with self._lock:
             if name not in self._cache:
                 self._cache[name] = made
@@ -83,6 +81,17 @@ class KeyIndex:
                     _, (old, _) = self._cache.popitem(last=False)
                     self._size -= len(old)
         return made
+
+
+def _meet(index: Index, wanted: Hashes) -> tuple[Numbers, Numbers]:
+    """(number in ``wanted``, row) of every pair with equal hashes; ``wanted`` is sorted."""
+    hashes, rows = index
+    low = np.searchsorted(hashes, wanted, "left")
+    hits = np.nonzero(hashes[np.minimum(low, len(hashes) - 1)] == wanted)[0] if len(hashes) else low[:0]
+    counts = np.searchsorted(hashes, wanted[hits], "right") - low[hits]
+    starts = np.cumsum(counts) - counts
+    spots = np.repeat(low[hits] - starts, counts) + np.arange(int(counts.sum()))
+    return np.repeat(hits, counts), rows[spots].astype(np.int64)
 
 
 def hash_keys(rows: pl.DataFrame, key: Sequence[str]) -> Hashes:

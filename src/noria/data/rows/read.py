@@ -6,6 +6,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,8 @@ from noria.data.rows.schema import KNOWN, SEQ
 from noria.store import Kind, ObjectStore
 
 _CACHED_BYTES = 96 << 20
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class TableReader:
@@ -74,12 +77,7 @@ class TableReader:
     def live_rows(self, fragment: Fragment, columns: Iterable[str] | None = None) -> pl.DataFrame:
         """The rows of a fragment that are not deleted."""
         frame = self.fragment(fragment.id, columns)
-        dead = self.deleted(fragment)
-        if not dead:
-            return frame
-        keep = np.ones(fragment.rows, bool)
-        keep[np.array(dead, np.int64)] = False
-        return frame.filter(pl.Series(keep))
+        return frame.filter(pl.Series(self.keep(fragment))) if fragment.deleted else frame
 
     def fragment(self, fragment_id: bytes, columns: Iterable[str] | None = None) -> pl.DataFrame:
         """All rows of a fragment, deleted ones included."""
@@ -111,10 +109,26 @@ class TableReader:
                 _, old = self._cache.popitem(last=False)
                 self._cached_bytes -= int(old.estimated_size())
 
+    def keep(self, fragment: Fragment) -> Flags:
+        """For each row of a fragment whether it is not deleted."""
+        return flags(fragment.rows, self.deleted(fragment))
+
     def deleted(self, fragment: Fragment) -> BitMap:
         if not fragment.deleted:
             return BitMap()
         return BitMap.deserialize(self._store.get(Digest(fragment.deleted), Kind.BLOB))
+
+
+def flags(rows: int, dead: BitMap) -> Flags:
+    """For each row whether it is not in the bitmap."""
+    keep = np.ones(rows, bool)
+    keep[numbers(dead)] = False
+    return keep
+
+
+def numbers(bitmap: BitMap) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """What is in a bitmap, ascending."""
+    return np.frombuffer(bitmap.to_array(), np.uint32).astype(np.int64)
 
 
 def all_names(layout: Layout) -> list[str]:

@@ -12,7 +12,7 @@ import polars as pl
 from noria.base.digest import Digest
 from noria.base.errors import Invalid
 from noria.data.rows.edit import Edit
-from noria.data.rows.encoding import MODULUS, hash_ordered, hash_rows, sum_hashes
+from noria.data.rows.encoding import MODULUS, hash_rows, sum_rows
 from noria.data.rows.keys import KeyIndex
 from noria.data.rows.layout import Layout, encode_layout, make_layout
 from noria.data.rows.read import TableReader
@@ -220,21 +220,23 @@ class TableWriter:
     ) -> tuple[pl.DataFrame, pl.DataFrame, int]:
         """(rows that are really new, the rows that they replace, number of rows that are there already)."""
         visible = base.schema.names
-        equal: list[int] = []
+        mine = frame.select(visible)
+        fresh = np.ones(len(frame), bool)
         gone = [frame.clear()]
         for number, matches in self._keys.find(base, frame):
+            places = matches["__new"].to_numpy()
             if keep:
-                equal += matches["__new"].to_list()
+                fresh[places] = False
                 continue
-            mine = frame.select(visible)[matches["__new"].to_list()]
-            same = equal_rows(matches.select(visible), mine)
-            equal += matches.filter(same)["__new"].to_list()
-            changed = matches.filter(~same)
+            same = equal_rows(matches.select(visible), mine[places]).to_numpy()
+            fresh[places[same]] = False
+            changed = matches.filter(pl.Series(~same))
             if len(changed):
                 gone.append(edit.mark(number, changed))
-        if equal:
-            frame = frame.with_row_index("__new").filter(~pl.col("__new").is_in(equal)).drop("__new")
-        return frame, pl.concat(gone), len(equal)
+        count = int(fresh.sum())
+        if count < len(frame):
+            frame = frame.filter(pl.Series(fresh))
+        return frame, pl.concat(gone), len(fresh) - count
 
 
 def _keys_of(schema: TableSchema, keys: pl.DataFrame) -> pl.DataFrame:
@@ -302,7 +304,7 @@ def _total(schema: TableSchema, frame: pl.DataFrame, first: int) -> int:
     if not len(frame):
         return 0
     content = frame[[name for name in frame.columns if name != SEQ]]  # drop() would build a query
-    return sum_hashes(hash_rows(content) if schema.key else hash_ordered(content, first))
+    return sum_rows(content, None if schema.key else first)
 
 
 def equal_rows(left: pl.DataFrame, right: pl.DataFrame) -> pl.Series:

@@ -9,6 +9,7 @@ import msgspec
 from noria.base.times import to_text
 from noria.data.records import MAIN, Branch, Commit, PathChange, Quarantined, Repository
 from noria.data.values import plain
+from noria.data.wire.tables import ChangedRowOut, SchemaDiffOut
 
 
 class RepositoryOut(msgspec.Struct):
@@ -67,12 +68,16 @@ class PathChangeOut(msgspec.Struct):
     size_after: int
 
 
-class DiffOut(msgspec.Struct):
+class DiffOut(msgspec.Struct, kw_only=True):
+    """``files`` of a repository of files; the rest is of tables."""
+
     files: list[PathChangeOut] = []
     added: int = 0
     removed: int = 0
     changed: int = 0
     samples: dict[str, list[dict[str, Any]]] = {}
+    changes: list[ChangedRowOut] = []
+    schema: SchemaDiffOut | None = None
 
 
 class ContractOut(msgspec.Struct):
