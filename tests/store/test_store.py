@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from noria.base import names
 from noria.base.digest import Digest
 from noria.base.errors import DiskFull, Invalid
-from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, packs, tree
+from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, packs, reading, tree
 from noria.store.errors import FormatTooNew, ObjectCorrupt, ObjectMissing, PackCorrupt, PathUnsafe
 from noria.store.index import PackIndex
 from noria.store.local import LocalBytes
@@ -288,23 +289,28 @@ def test_many_objects_at_once_are_stored_like_one_by_one(store: ObjectStore) -> 
         assert writer.missing([pending.raw]) == set()
 
 
-def test_files_that_change_while_they_are_read_are_read_again(store: ObjectStore, tmp_path: Path) -> None:
+def test_files_that_change_while_they_are_read_are_read_again(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = tmp_path / "in"
     place.mkdir()
     for name in "abc":
         (place / name).write_bytes(b"old" * 50)
 
-    def changing() -> Iterator[tuple[str, os.stat_result]]:
-        for path, found in list(folders.scan(place)):
-            if path == "a":
-                (place / path).write_bytes(b"longer" * 50)
-            if path == "b":
-                (place / path).unlink()
-                (place / path).symlink_to("c")
-            yield path, found
+    real, calls = os.fstat, itertools.count()
 
+    def fstat(file: int) -> os.stat_result:
+        if next(calls) == 0:
+            (place / "a").write_bytes(b"longer" * 50)
+            (place / "b").unlink()
+            (place / "b").symlink_to("c")
+        return real(file)
+
+    monkeypatch.setattr(os, "fstat", fstat)
     with store.writer() as writer:
-        found = {entry.path: entry for entry, _ in folders.read_entries(writer, place, changing())}
+        reader = reading.Reader(writer, str(place))
+        assert reader.read("", ["a", "b", "c", "gone"])[0] == ["a", "b", "c"]
+        found = {entry.path: entry for entry in map(tree.entry_of, reader.finish())}
         writer.flush()
     assert folders.entry_bytes(store, found["a"]) == b"longer" * 50
     assert (found["b"].kind, found["b"].target) == (EntryKind.SYMLINK, "c")
@@ -314,7 +320,7 @@ def test_files_that_change_while_they_are_read_are_read_again(store: ObjectStore
 def test_a_folder_in_batches_is_the_tree_of_its_files_one_by_one(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "_BATCH_FILES", 3)
+    monkeypatch.setattr(reading, "_BATCH_FILES", 3)
     place = tmp_path / "in"
     place.mkdir()
     for number in range(20):
@@ -340,7 +346,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, store: ObjectSt
     real_open = Path.open
 
     def full(self: Path, *args, **kwargs):
-        if self.suffix == ".pack" and args and args[0] == "ab":
+        if self.suffix == ".pack" and args and args[0] == "xb":
             raise OSError(28, "No space left on device")
         return real_open(self, *args, **kwargs)
 
@@ -459,6 +465,35 @@ TestTrees = TreeMachine.TestCase
 TestTrees.settings = settings(max_examples=15, stateful_step_count=8, deadline=None)
 
 
+class DeepTreeMachine(TreeMachine):
+    """The same with so small ranges and nodes that trees have many levels."""
+
+    SMALL: ClassVar = {"_MIN": 200, "_MAX": 1500, "_MODULUS": 4, "_FANOUT": 5, "_BRANCHES": 2}
+
+    def __init__(self) -> None:
+        self.real = {name: getattr(tree, name) for name in self.SMALL}
+        for name, value in self.SMALL.items():
+            setattr(tree, name, value)
+        super().__init__()
+
+    @invariant()
+    def found_by_prefix_and_in_numbers(self) -> None:
+        keys = [tree.key_of(path) for path in self.model]
+        assert set(tree.find_rows(self.store, self.root, [*keys[::3], b"", b"~", b"not there"])) == set(keys[::3])
+        for prefix in ("a", "1", "12", "ab"):
+            found = [e.path for e in tree.walk(self.store, self.root, prefix)]
+            assert found == sorted(path for path in self.model if path.startswith(prefix))
+
+    def teardown(self) -> None:
+        super().teardown()
+        for name, value in self.real.items():
+            setattr(tree, name, value)
+
+
+TestDeepTrees = DeepTreeMachine.TestCase
+TestDeepTrees.settings = settings(max_examples=6, stateful_step_count=6, deadline=None)
+
+
 def test_ten_changes_among_many_read_and_write_little(store: ObjectStore) -> None:
     names = sorted(f"dir{n % 97:02d}/file{n:06d}.bin" for n in range(20_000))
     with store.writer() as writer:
@@ -470,6 +505,25 @@ def test_ten_changes_among_many_read_and_write_little(store: ObjectStore) -> Non
         assert writer.written < 600_000
     assert len(tree.diff(store, root, changed)) == 10
     assert tree.totals(store, changed)[0] == 20_000
+
+
+def test_a_diff_of_deep_trees_reads_only_what_differs(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = sorted(f"dir{n % 97:02d}/file{n:06d}.bin" for n in range(60_000))
+    with store.writer() as writer:
+        root = tree.build(writer, (entry(name, b"v") for name in names))
+        writer.flush()
+        changed = tree.apply(store, writer, root, {name: entry(name, b"w") for name in (names[5], names[-5])})
+        writer.flush()
+    level, refs = tree._open_node(store, root)
+    assert level == 2
+    assert len(refs) > 2
+    read: list[Digest] = []
+    real = store.get
+    monkeypatch.setattr(store, "get", lambda oid, kind: read.append(oid) or real(oid, kind))
+    assert [c.path for c in tree.diff(store, root, changed)] == [names[5], names[-5]]
+    assert len(read) <= 2 * (1 + 2 + 2)
+    with store.writer() as writer:
+        assert tree.build(writer, tree.walk(store, changed)) == changed
 
 
 @given(st.binary(max_size=5000))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
 from pyfastcdc import FastCDC
@@ -38,12 +38,6 @@ def put_bytes(writer: Writer, data: bytes) -> FileContent:
     return _put_recipe(writer, parts)
 
 
-def put_small(writer: Writer, contents: Sequence[bytes]) -> list[FileContent]:
-    """Stores files of less than ``SMALL`` bytes each; faster than one by one."""
-    oids = writer.put_all(Kind.CHUNK, contents)
-    return [FileContent(kind=Kind.CHUNK, id=oid, size=len(data)) for oid, data in zip(oids, contents, strict=True)]
-
-
 def put_stream(writer: Writer, file: BinaryIO) -> FileContent:
     """Stores a file with flat memory."""
     head = file.read(SMALL)
@@ -55,6 +49,12 @@ def put_stream(writer: Writer, file: BinaryIO) -> FileContent:
         data = bytes(cut.data)
         parts.append((writer.put(Kind.CHUNK, data), len(data)))
     return _put_recipe(writer, parts)
+
+
+def put_descriptor(writer: Writer, descriptor: int) -> FileContent:
+    """Like ``put_stream``, for an open file."""
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        return put_stream(writer, file)
 
 
 def _put_recipe(writer: Writer, parts: list[tuple[Digest, int]]) -> FileContent:

@@ -6,22 +6,18 @@ import contextlib
 import errno
 import os
 import secrets
-import stat
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from noria.base.digest import Digest
-from noria.base.errors import DiskFull, Invalid
+from noria.base.errors import DiskFull, NotFound
 from noria.base.names import check_path
-from noria.store import files, tree
-from noria.store.errors import FileChanged, PathUnsafe
+from noria.store import files, reading, tree
+from noria.store.errors import PathUnsafe
 from noria.store.objects import ObjectStore, Writer
+from noria.store.reading import INLINE
 from noria.store.records import Entry, EntryKind
-
-INLINE = 64
-_TRIES = 3
-_BATCH_FILES, _BATCH_BYTES = 256, 4 << 20
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 def scan(folder: Path, skip: Callable[[str, bool], bool] | None = None) -> Iterator[tuple[str, os.stat_result]]:
@@ -48,106 +44,61 @@ def scan(folder: Path, skip: Callable[[str, bool], bool] | None = None) -> Itera
             yield prefix[:-1], os.stat(place, follow_symlinks=False)  # noqa: PTH116 - scandir gave a string
 
 
-def read_entries(
-    writer: Writer, folder: Path, found: Iterable[tuple[str, os.stat_result]]
-) -> Iterator[tuple[Entry, os.stat_result]]:
-    """Stores many paths of a folder, in the order in which ``scan`` gave them; small files together."""
-    batch: list[tuple[str, os.stat_result, bytes]] = []
-    size = 0
-    for path, seen in found:
-        check_path(path)
-        data = _read_small(f"{folder}/{path}", seen)
-        if data is not None:
-            batch.append((path, seen, data))
-            size += len(data)
-        if data is None or len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
-            yield from _put_small(writer, batch)
-            batch, size = [], 0
-        if data is None:
-            yield read_entry(writer, folder, path)
-    yield from _put_small(writer, batch)
+Listed = tuple[list[str], list[str], set[str], list[int]]
+"""Files and links, folders, which of the first are no plain files, and four numbers for each of the first."""
 
 
-def _read_small(place: str, seen: os.stat_result) -> bytes | None:
-    """The bytes of a small file that is still as it was ``seen``; None for whatever needs a closer look."""
-    if not stat.S_ISREG(seen.st_mode) or seen.st_size >= files.SMALL:
-        return None
+def list_folder(place: str, path: str, *, stats: bool) -> Listed | None:
+    """What lies directly in a folder, without ``.noria``; None if it is gone.
+
+    With ``stats``: size, mtime, ctime (ns) and inode of each file and link, one after another.
+    """
+    names, below, odd, numbers = list[str](), list[str](), set[str](), list[int]()
     try:
-        descriptor = os.open(place, _READ)
-    except OSError:
+        with os.scandir(place) as found:
+            for item in found:
+                name = item.name
+                if item.is_dir(follow_symlinks=False):
+                    if name != ".noria":
+                        below.append(name)
+                    continue
+                if name == ".noria":
+                    continue
+                if stats:
+                    try:
+                        seen = item.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    numbers += (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+                names.append(name)
+                if not item.is_file(follow_symlinks=False):
+                    odd.add(name)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        data = os.read(descriptor, seen.st_size + 1)
-        now = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    same = (
-        len(data) == now.st_size == seen.st_size
-        and now.st_mtime_ns == seen.st_mtime_ns
-        and now.st_ctime_ns == seen.st_ctime_ns
-        and now.st_ino == seen.st_ino
-    )
-    return data if same else None
-
-
-def _put_small(
-    writer: Writer, batch: list[tuple[str, os.stat_result, bytes]]
-) -> Iterator[tuple[Entry, os.stat_result]]:
-    stored = iter(files.put_small(writer, [data for _, _, data in batch if len(data) > INLINE]))
-    for path, seen, data in batch:
-        executable = bool(seen.st_mode & stat.S_IXUSR)
-        if len(data) <= INLINE:
-            yield Entry(path=path, executable=executable, size=len(data), inline=data), seen
-        else:
-            yield Entry(path=path, executable=executable, size=len(data), content=next(stored)), seen
+    except OSError as error:
+        raise reading.unreadable(path.rstrip("/") or place, error) from None
+    return names, below, odd, numbers
 
 
 def read_entry(writer: Writer, folder: Path, path: str) -> tuple[Entry, os.stat_result]:
     """Stores one path of a folder. A file that changes while it is read is read again, three times at most."""
     check_path(path)
-    place = folder / path
-    for _ in range(_TRIES):
-        before = place.lstat()
-        if stat.S_ISLNK(before.st_mode):
-            return Entry(path=path, kind=EntryKind.SYMLINK, target=os.fspath(place.readlink())), before
-        if stat.S_ISDIR(before.st_mode):
-            return Entry(path=path, kind=EntryKind.FOLDER), before
-        if not stat.S_ISREG(before.st_mode):
-            raise Invalid(
-                f"{path} is neither a file, a folder nor a symbolic link.",
-                hint="Leave it out: sockets, pipes and devices cannot be versioned.",
-                details={"path": path},
-            )
-        entry = _read_file(writer, place, path, before)
-        after = place.lstat()
-        same = (before.st_size, before.st_mtime_ns, before.st_ino) == (after.st_size, after.st_mtime_ns, after.st_ino)
-        if same and entry.size == before.st_size:
-            return entry, after
-    raise FileChanged(path)
-
-
-def _read_file(writer: Writer, place: Path, path: str, found: os.stat_result) -> Entry:
-    executable = bool(found.st_mode & stat.S_IXUSR)
-    try:
-        if found.st_size < files.SMALL:
-            data = place.read_bytes()
-            if len(data) <= INLINE:
-                return Entry(path=path, executable=executable, size=len(data), inline=data)
-            content = files.put_bytes(writer, data)
-        else:
-            with place.open("rb", buffering=0) as file:
-                content = files.put_stream(writer, file)
-    except PermissionError:
-        raise Invalid(
-            f"{path} cannot be read: permission denied.", hint=f"chmod u+r {path}", details={"path": path}
-        ) from None
-    return Entry(path=path, executable=executable, size=content.size, content=content)
+    found = reading.read_path(writer, folder, path)
+    if found is None:
+        raise NotFound(f"{path} is gone.", hint="Repeat the command.", details={"path": path})
+    return tree.entry_of(found[0]), found[1]
 
 
 def put_folder(writer: Writer, folder: Path, skip: Callable[[str, bool], bool] | None = None) -> Digest:
     """Stores a whole folder and returns the id of its tree."""
-    found = sorted(scan(folder, skip), key=lambda item: tree.key_of(item[0]))
-    return tree.build(writer, (entry for entry, _ in read_entries(writer, folder, found)))
+    reader = reading.Reader(writer, str(folder))
+    names: dict[str, list[str]] = {}
+    for path, _ in scan(folder, skip):
+        prefix, slash, name = path.rpartition("/")
+        names.setdefault(prefix + slash, []).append(name)
+    for prefix, found in names.items():
+        reader.read(prefix, found)
+    return tree.build_rows(writer, sorted(reader.finish(), key=itemgetter(0)))
 
 
 def put_files(writer: Writer, contents: dict[str, bytes]) -> Digest:

@@ -6,9 +6,10 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from noria.base.errors import DiskFull
-from noria.store.packs import Located
+from noria.store.packs import INDEX, Located
 from noria.store.records import Kind
 
 _SCHEMA = """
@@ -18,6 +19,12 @@ CREATE TABLE IF NOT EXISTS objects (
     kind INTEGER NOT NULL, flags INTEGER NOT NULL, PRIMARY KEY (id, pack)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS damaged (id BLOB NOT NULL, pack INTEGER NOT NULL, PRIMARY KEY (id, pack)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS losses (
+    one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL, number INTEGER NOT NULL
+);
+INSERT OR IGNORE INTO losses VALUES (1, hex(randomblob(8)), 0);
+CREATE TRIGGER IF NOT EXISTS pack_lost AFTER DELETE ON packs BEGIN UPDATE losses SET number = number + 1; END;
+CREATE TRIGGER IF NOT EXISTS found_damaged AFTER INSERT ON damaged BEGIN UPDATE losses SET number = number + 1; END;
 """
 
 
@@ -95,21 +102,40 @@ class PackIndex:
             else:
                 self._db.execute(f"DELETE FROM damaged {where}", (oid, pack))  # noqa: S608 - a fixed text
 
+    @property
+    def empty(self) -> bool:
+        """Whether no pack is known."""
+        with self._lock:
+            return self._db.execute("SELECT 1 FROM packs LIMIT 1").fetchone() is None
+
+    @property
+    def losses(self) -> str:
+        """Changes whenever a pack went away or a copy was found damaged, and with a new index."""
+        with self._lock:
+            name, number = self._db.execute("SELECT name, number FROM losses").fetchone()
+        return f"{name}-{number}"
+
     def packs(self) -> set[str]:
         with self._lock:
             return {name for (name,) in self._db.execute("SELECT name FROM packs")}
 
     def add(self, pack: str, located: Iterable[Located]) -> None:
+        """Learns what a pack holds."""
+        self._add(pack, ((r.id, r.offset, r.stored, r.raw, int(r.kind), r.flags, 0) for r in located))
+
+    def add_rows(self, pack: str, index: bytes) -> None:
+        """Like ``add``, from the bytes of the pack's own index."""
+        self._add(pack, INDEX.iter_unpack(index))
+
+    def _add(self, pack: str, rows: Iterable[tuple[Any, ...]]) -> None:
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.execute("INSERT OR IGNORE INTO packs (name) VALUES (?)", (pack,))
                 (num,) = self._db.execute("SELECT num FROM packs WHERE name = ?", (pack,)).fetchone()
                 self._db.execute("DELETE FROM damaged WHERE pack = ?", (num,))  # written anew, from the same bytes
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    ((r.id, num, r.offset, r.stored, r.raw, int(r.kind), r.flags) for r in located),
-                )
+                values = f"(?1, {int(num)}, ?2, ?3, ?4, ?5, ?6 | ?7)"
+                self._db.executemany(f"INSERT OR IGNORE INTO objects VALUES {values}", rows)  # noqa: S608 - a number
                 self._db.execute("COMMIT")
             except BaseException as error:
                 if self._db.in_transaction:  # a full disk ends it by itself

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
-import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import blake3
-import zstandard
-
 from noria.base.digest import Digest
-from noria.base.errors import DiskFull
 from noria.base.faults import Faults, NoFaults
 from noria.store import packs
 from noria.store.bytestore import ByteStore
-from noria.store.errors import ObjectCorrupt, ObjectMissing, PackCorrupt
+from noria.store.errors import ObjectCorrupt, ObjectMissing
 from noria.store.index import PackIndex
-from noria.store.packs import Located
+from noria.store.packs import Located, pack_name
 from noria.store.readahead import ReadAhead
-from noria.store.records import Kind, PackInfo
+from noria.store.records import Kind
+from noria.store.writer import PACK_TARGET, Writer
 
-PACK_TARGET = 64 << 20
-_SPILL = 8 << 20
 _MAPS = 64
-
-
-def pack_name(pack: str) -> str:
-    return f"packs/{pack[:2]}/{pack}.pack"
 
 
 class ObjectStore:
@@ -214,134 +203,4 @@ class ObjectStore:
             self._maps.clear()
 
 
-class Writer:
-    """Collects the new objects of one transaction into packs. Not thread-safe.
-
-    Nothing that was put is promised before ``flush`` has returned; a writer that is dropped leaves only garbage.
-
-    Attributes:
-        written: bytes that were new.
-        reused: bytes that the store had already.
-    """
-
-    def __init__(self, store: ObjectStore, ignoring: frozenset[str]) -> None:
-        self._store = store
-        self._ignoring = ignoring
-        self._compressor = zstandard.ZstdCompressor(level=1)
-        self._pending: dict[bytes, Located] = {}
-        self._parts: list[bytes] = []
-        self._buffered = 0
-        self._offset = 0
-        self._hash = blake3.blake3()
-        self._path: Path | None = None
-        self._finished: list[PackInfo] = []
-        self.written = 0
-        self.reused = 0
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-            self._path = None
-
-    def put(self, kind: Kind, raw: bytes) -> Digest:
-        """Stores an object unless it is there; returns its id."""
-        oid = packs.object_id(kind, raw)
-        if oid.raw in self._pending or not self._store.index.missing([oid.raw], self._ignoring):
-            self.reused += len(raw)
-        else:
-            self._add(oid, kind, raw)
-        return oid
-
-    def put_all(self, kind: Kind, raws: Sequence[bytes]) -> list[Digest]:
-        """Like ``put`` for many objects of one kind, with one question to the index."""
-        oids = [packs.object_id(kind, raw) for raw in raws]
-        missing = self.missing([oid.raw for oid in oids])
-        for oid, raw in zip(oids, raws, strict=True):
-            if oid.raw in missing:
-                self._add(oid, kind, raw)
-                missing.discard(oid.raw)
-            else:
-                self.reused += len(raw)
-        return oids
-
-    def missing(self, oids: Sequence[bytes]) -> set[bytes]:
-        """Which of these objects would be stored if they were put now."""
-        return {oid for oid in self._store.index.missing(oids, self._ignoring) if oid not in self._pending}
-
-    def copy(self, pack: str) -> bool:
-        """Takes over all records of a small pack as they are; False, and nothing taken, where one is damaged."""
-        store, name = self._store, pack_name(pack)
-        try:
-            whole = store.source.read(name, 0, store.source.size(name))
-            records: list[tuple[Located, bytes]] = []
-            for found in store.pack_entries(pack):
-                record = whole[found.offset : found.offset + packs.RECORD.size + found.stored]
-                packs.check_sum(pack, found, record)
-                packs.open_record(pack, found, record)
-                records.append((found, record))
-        except (ObjectCorrupt, ObjectMissing, PackCorrupt):
-            return False
-        for found, record in records:
-            if found.id in self._pending:
-                continue
-            if self._offset == 0:
-                self._append(packs.header())
-            self._pending[found.id] = found._replace(offset=self._offset)
-            self._append(record)
-        return True
-
-    def _add(self, oid: Digest, kind: Kind, raw: bytes) -> None:
-        flags, stored = packs.squeeze(kind, raw, self._compressor)
-        if self._offset == 0:
-            self._append(packs.header())
-        self._pending[oid.raw] = Located(oid.raw, self._offset, len(stored), len(raw), kind, flags)
-        self._append(packs.record_header(oid, kind, flags, len(raw), stored))
-        self._append(stored)
-        self.written += len(raw)
-        if self._offset >= PACK_TARGET:
-            self._finish_pack()
-
-    def flush(self) -> list[PackInfo]:
-        """Makes everything durable; returns the packs, to be named in the transaction that needs them."""
-        if self._pending:
-            self._finish_pack()
-        packs_made, self._finished = self._finished, []
-        return packs_made
-
-    def _append(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._buffered += len(data)
-        self._offset += len(data)
-        if self._buffered >= _SPILL:
-            self._spill()
-
-    def _spill(self) -> None:
-        if self._path is None:
-            self._path = self._store.temporary / f"{secrets.token_hex(8)}.pack"
-        self._store.faults.at("store.write")
-        data = b"".join(self._parts)
-        try:
-            with self._path.open("ab") as file:
-                file.write(data)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._path.unlink(missing_ok=True)
-                raise DiskFull(str(self._store.temporary)) from error
-            raise
-        self._hash.update(data)  # large pieces: many times faster than one by one
-        self._parts, self._buffered = [], 0
-
-    def _finish_pack(self) -> None:
-        located = list(self._pending.values())
-        self._append(packs.tail(located, self._offset))
-        self._spill()
-        pack = self._hash.hexdigest()
-        path, size = self._path, self._offset
-        assert path is not None
-        self._store.source.put(pack_name(pack), path)
-        self._store.index.add(pack, located)
-        self._finished.append(PackInfo(id=pack, size=size, count=len(located)))
-        self._pending, self._offset, self._hash, self._path = {}, 0, blake3.blake3(), None
+__all__ = ["PACK_TARGET", "ObjectStore", "Writer", "pack_name"]

@@ -7,15 +7,17 @@ diff skips every range that both sides share (a prolly tree; reference data.md, 
     node    "NNOD" version u8, level u8, then MessagePack: [[first path, last path, id, entries, bytes], ...]
 
 A range ends after a path whose BLAKE2b-64 is 0 modulo 128, but not before 16 KiB and never after 256 KiB of encoded
-entries. A tree is named by the digest of its top node.
+entries. More than 128 ranges (or nodes) go into nodes of a higher level, which end after a last path whose salted
+BLAKE2b-64 is 0 modulo 32, and never hold more than 128. A tree is named by the digest of its top node.
 """
 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -29,8 +31,11 @@ _RANGE: Final = b"NRNG\x01"
 _NODE: Final = b"NNOD\x01"
 _MODULUS: Final = 128
 _MIN, _MAX = 16 << 10, 256 << 10
-_FANOUT: Final = 4096
-_EXECUTABLE: Final = 1
+_FANOUT, _BRANCHES = 128, 32
+EXECUTABLE: Final = 1
+
+Row = list[Any]
+"""[path, kind, flags, size, content kind, content, meta]: an entry as it lies in its range."""
 
 
 class Ref(NamedTuple):
@@ -58,7 +63,12 @@ def key_of(path: str) -> bytes:
 
 def build(writer: Writer, entries: Iterable[Entry]) -> Digest:
     """Stores a tree of entries that are sorted by the bytes of their paths; returns its id."""
-    return _top(writer, list(_ranges(writer, ((key_of(e.path), _pack(e)) for e in entries))))
+    return build_rows(writer, [row_of(entry) for entry in entries])
+
+
+def build_rows(writer: Writer, rows: list[Row]) -> Digest:
+    """Like ``build``, for the rows of entries."""
+    return _top(writer, list(_ranges(writer, rows)))
 
 
 def empty(writer: Writer) -> Digest:
@@ -67,15 +77,29 @@ def empty(writer: Writer) -> Digest:
 
 def apply(store: ObjectStore, writer: Writer, root: Digest, changes: dict[str, Entry | None]) -> Digest:
     """The tree with some paths put (an entry) or removed (None). Only touched ranges are read and written."""
+    rows = {key_of(path): None if entry is None else row_of(entry) for path, entry in changes.items()}
+    return apply_rows(store, writer, root, rows)
+
+
+def apply_rows(store: ObjectStore, writer: Writer, root: Digest, changes: Mapping[bytes, Row | None]) -> Digest:
+    """Like ``apply``, for the rows of entries by the bytes of their paths."""
     if not changes:
         return root
-    refs = list(leaves(store, root))
-    todo = sorted(((key_of(path), entry) for path, entry in changes.items()), key=lambda item: item[0])
-    return _top(writer, list(_rewrite(store, writer, refs, todo)))
+    todo = sorted(changes.items(), key=itemgetter(0))
+    known: _Known = {}
+    refs = _children(store, root, known)
+    return _top(writer, list(_rewrite(store, writer, refs, todo)), known)
+
+
+def _children(store: ObjectStore, node: Digest, known: _Known) -> list[Ref]:
+    """All ranges below a node; notes the nodes between."""
+    level, refs = _open_node(store, node)
+    known[tuple([ref.id for ref in refs])] = node.raw
+    return refs if level == 1 else [below for ref in refs for below in _children(store, Digest(ref.id), known)]
 
 
 def _rewrite(
-    store: ObjectStore, writer: Writer, refs: list[Ref], todo: list[tuple[bytes, Entry | None]]
+    store: ObjectStore, writer: Writer, refs: list[Ref], todo: list[tuple[bytes, Row | None]]
 ) -> Iterator[Ref]:
     position, number = 0, 0
     while position < len(todo):
@@ -88,16 +112,12 @@ def _rewrite(
         while True:
             # One old range with the changes that fall into it; on until the borders meet an old border again.
             upper = refs[number + 1].first if number + 1 < len(refs) else None
-            part: list[tuple[bytes, Entry | None]] = []
+            first = position
             while position < len(todo) and (upper is None or todo[position][0] < upper):
-                part.append(todo[position])
                 position += 1
-            old = _entries(store, refs[number].id) if number < len(refs) else []
+            old = _rows(store, refs[number].id) if number < len(refs) else []
             number += 1
-            for key, packed in _merge(old, part):
-                done = cutter.add(key, packed)
-                if done is not None:
-                    yield done
+            yield from cutter.add(_merge(old, todo[first:position]))
             if number >= len(refs) or cutter.fresh:
                 break
         rest = cutter.finish()
@@ -106,85 +126,91 @@ def _rewrite(
     yield from refs[number:]
 
 
-def _merge(old: list[tuple[bytes, Any]], part: list[tuple[bytes, Entry | None]]) -> Iterator[tuple[bytes, Any]]:
-    merged: dict[bytes, Any] = dict(old)
-    for key, entry in part:
-        if entry is None:
+def _merge(old: list[Row], part: list[tuple[bytes, Row | None]]) -> list[Row]:
+    if not part:
+        return old
+    merged: dict[bytes, Row] = {row[0]: row for row in old}
+    for key, row in part:
+        if row is None:
             merged.pop(key, None)
         else:
-            merged[key] = _pack(entry)
-    yield from sorted(merged.items())
+            merged[key] = row
+    return [merged[key] for key in sorted(merged)]
 
 
 class _Cutter:
-    """Cuts a sorted run of entries into ranges."""
+    """Cuts a sorted run of rows into ranges."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._rows: list[Any] = []
+        self._rows: list[Row] = []
         self._size = 0
-        self._first = b""
-        self._last = b""
-        self._bytes = 0
 
     @property
     def fresh(self) -> bool:
         """True at a border: whatever follows is cut as if the run began here."""
         return not self._rows
 
-    def add(self, key: bytes, packed: Any) -> Ref | None:
-        if not self._rows:
-            self._first = key
-        self._rows.append(packed)
-        self._last = key
-        self._size += len(key) + 56
-        self._bytes += packed[3]
-        if self._size >= _MIN and (self._size >= _MAX or _is_border(key)):
-            return self.finish()
-        return None
+    def add(self, rows: list[Row]) -> Iterator[Ref]:
+        size, start = self._size, 0
+        for number, row in enumerate(rows):
+            size += len(row[0]) + 56
+            if size >= _MIN and (size >= _MAX or _is_border(row[0])):
+                self._rows += rows[start : number + 1]
+                start, size = number + 1, 0
+                yield self._store()
+        self._rows += rows[start:]
+        self._size = size
 
     def finish(self) -> Ref | None:
-        if not self._rows:
-            return None
-        oid = self._writer.put(Kind.RANGE, _RANGE + msgspec.msgpack.encode(self._rows))
-        ref = Ref(self._first, self._last, oid.raw, len(self._rows), self._bytes)
-        self._rows, self._size, self._bytes = [], 0, 0
-        return ref
+        return self._store() if self._rows else None
+
+    def _store(self) -> Ref:
+        rows, self._rows = self._rows, []
+        oid = self._writer.put(Kind.RANGE, _RANGE + msgspec.msgpack.encode(rows))
+        return Ref(rows[0][0], rows[-1][0], oid.raw, len(rows), sum([row[3] for row in rows]))
 
 
 def _is_border(key: bytes) -> bool:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % _MODULUS == 0
 
 
-def _ranges(writer: Writer, rows: Iterable[tuple[bytes, Any]]) -> Iterator[Ref]:
+def _ranges(writer: Writer, rows: list[Row]) -> Iterator[Ref]:
     cutter = _Cutter(writer)
-    for key, packed in rows:
-        done = cutter.add(key, packed)
-        if done is not None:
-            yield done
+    yield from cutter.add(rows)
     rest = cutter.finish()
     if rest is not None:
         yield rest
 
 
-def _top(writer: Writer, refs: list[Ref]) -> Digest:
+_Known = dict[tuple[bytes, ...], bytes]
+"""Nodes that are stored, by the ids of what they hold."""
+
+
+def _top(writer: Writer, refs: list[Ref], known: _Known | None = None) -> Digest:
     level = 1
     while len(refs) > _FANOUT:
         groups: list[list[Ref]] = [[]]
         for ref in refs:
             groups[-1].append(ref)
             border = int.from_bytes(hashlib.blake2b(ref.last, digest_size=8, salt=bytes([level])).digest(), "big")
-            if border % 512 == 0 or len(groups[-1]) >= _FANOUT:
+            if border % _BRANCHES == 0 or len(groups[-1]) >= _FANOUT:
                 groups.append([])
-        refs = [_node(writer, level, group) for group in groups if group]
+        refs = _nodes(writer, level, [group for group in groups if group], known or {})
         level += 1
-    return Digest(_node(writer, level, refs).id)
+    return Digest(_nodes(writer, level, [refs], {})[0].id)
 
 
-def _node(writer: Writer, level: int, refs: list[Ref]) -> Ref:
-    oid = writer.put(Kind.NODE, _NODE + bytes((level,)) + msgspec.msgpack.encode(refs))
-    first, last = (refs[0].first, refs[-1].last) if refs else (b"", b"")
-    return Ref(first, last, oid.raw, sum(r.entries for r in refs), sum(r.size for r in refs))
+def _nodes(writer: Writer, level: int, groups: list[list[Ref]], known: _Known) -> list[Ref]:
+    begin = _NODE + bytes((level,))
+    stored = [known.get(tuple([ref.id for ref in refs])) for refs in groups]
+    new = [begin + msgspec.msgpack.encode(refs) for refs, oid in zip(groups, stored, strict=True) if oid is None]
+    made = iter(writer.put_many(Kind.NODE, new))
+    found: list[Ref] = []
+    for refs, oid in zip(groups, stored, strict=True):
+        first, last = (refs[0].first, refs[-1].last) if refs else (b"", b"")
+        found.append(Ref(first, last, oid or next(made), sum(r.entries for r in refs), sum(r.size for r in refs)))
+    return found
 
 
 _refs_decoder = msgspec.msgpack.Decoder(list[Ref])
@@ -194,13 +220,13 @@ _rows_decoder = msgspec.msgpack.Decoder(list[list[Any]])
 def _open_node(store: ObjectStore, oid: Digest) -> tuple[int, list[Ref]]:
     raw = store.get(oid, Kind.NODE)
     _check(raw, _NODE, oid)
-    return raw[5], _refs_decoder.decode(raw[6:])
+    return raw[5], _refs_decoder.decode(memoryview(raw)[6:])
 
 
-def _entries(store: ObjectStore, oid: bytes) -> list[tuple[bytes, Any]]:
+def _rows(store: ObjectStore, oid: bytes) -> list[Row]:
     raw = store.get(Digest(oid), Kind.RANGE)
     _check(raw, _RANGE, Digest(oid))
-    return [(row[0], row) for row in _rows_decoder.decode(raw[5:])]
+    return _rows_decoder.decode(memoryview(raw)[5:])
 
 
 def _check(raw: bytes, magic: bytes, oid: Digest) -> None:
@@ -210,24 +236,30 @@ def _check(raw: bytes, magic: bytes, oid: Digest) -> None:
         raise FormatTooNew(f"The object {oid.short}", raw[4], magic[4])
 
 
-def leaves(store: ObjectStore, root: Digest) -> Iterator[Ref]:
-    """The ranges of a tree, in order."""
+def leaves(store: ObjectStore, root: Digest, start: bytes = b"", stop: bytes | None = None) -> Iterator[Ref]:
+    """The ranges of a tree, in order; with bounds, only those that may hold a path in [start, stop)."""
     level, refs = _open_node(store, root)
+    if start or stop is not None:
+        first = bisect_left(refs, start, key=lambda ref: ref.last)
+        end = len(refs) if stop is None else bisect_left(refs, stop, key=lambda ref: ref.first)
+        refs = refs[first:end]
     if level == 1:
         yield from refs
         return
     for ref in refs:
-        yield from leaves(store, Digest(ref.id))
+        yield from leaves(store, Digest(ref.id), start, stop)
 
 
-def rows_of(store: ObjectStore, ref: Ref) -> list[tuple[bytes, Any]]:
-    """The paths of a range with their encoded entries; see ``entry_of``."""
-    return _entries(store, ref.id)
+def rows_of(store: ObjectStore, ref: Ref) -> list[tuple[bytes, Row]]:
+    """The paths of a range with their rows; see ``entry_of``."""
+    return [(row[0], row) for row in _rows(store, ref.id)]
 
 
-def entry_of(row: list[Any]) -> Entry:
-    """An entry as it lies in a range."""
-    return _unpack(row)
+def structure(store: ObjectStore, root: Digest) -> list[bytes]:
+    """The ids of all nodes and ranges of a tree."""
+    known: _Known = {}
+    ranges = [ref.id for ref in _children(store, root, known)]
+    return [*known.values(), *ranges]
 
 
 def totals(store: ObjectStore, root: Digest) -> tuple[int, int]:
@@ -238,42 +270,91 @@ def totals(store: ObjectStore, root: Digest) -> tuple[int, int]:
 
 def walk(store: ObjectStore, root: Digest, prefix: str = "") -> Iterator[Entry]:
     """All entries in path order; with ``prefix``, those whose path begins with it."""
-    start = key_of(prefix)
-    for ref in leaves(store, root):
-        if prefix and (ref.last < start or (ref.first > start and not ref.first.startswith(start))):
-            continue
-        for key, packed in _entries(store, ref.id):
-            if key.startswith(start):
-                yield _unpack(packed)
+    return (entry_of(row) for row in walk_rows(store, root, key_of(prefix)))
+
+
+def walk_rows(store: ObjectStore, root: Digest, prefix: bytes = b"") -> Iterator[Row]:
+    """Like ``walk``, as rows."""
+    for ref in leaves(store, root, prefix, _after(prefix)):
+        rows = _rows(store, ref.id)
+        if prefix and not (ref.first.startswith(prefix) and ref.last.startswith(prefix)):
+            rows = [row for row in rows if row[0].startswith(prefix)]
+        yield from rows
+
+
+def _after(prefix: bytes) -> bytes | None:
+    """The first key behind all keys that begin with ``prefix``."""
+    short = prefix.rstrip(b"\xff")
+    return short[:-1] + bytes((short[-1] + 1,)) if short else None
 
 
 def find(store: ObjectStore, root: Digest, path: str) -> Entry | None:
+    """The entry of one path, or None."""
     key = key_of(path)
-    refs = list(leaves(store, root))
-    number = bisect_right(refs, key, key=lambda ref: ref.first) - 1
-    if number < 0 or refs[number].last < key:
-        return None
-    for found, packed in _entries(store, refs[number].id):
-        if found == key:
-            return _unpack(packed)
-    return None
+    row = find_rows(store, root, [key]).get(key)
+    return None if row is None else entry_of(row)
+
+
+def find_rows(store: ObjectStore, root: Digest, keys: Iterable[bytes]) -> dict[bytes, Row]:
+    """The rows of those keys that a tree holds; each range that may hold one is read once."""
+    found: dict[bytes, Row] = {}
+    wanted = sorted(set(keys))
+    if wanted:
+        _find(store, root, wanted, found)
+    return found
+
+
+def _find(store: ObjectStore, node: Digest, wanted: list[bytes], found: dict[bytes, Row]) -> None:
+    level, refs = _open_node(store, node)
+    position = 0
+    while position < len(wanted):
+        number = bisect_left(refs, wanted[position], key=lambda ref: ref.last)
+        if number == len(refs):
+            return
+        end = bisect_right(wanted, refs[number].last, position)
+        part, position = wanted[position:end], end
+        if part[-1] < refs[number].first:
+            continue
+        if level > 1:
+            _find(store, Digest(refs[number].id), part, found)
+        else:
+            rows = _rows(store, refs[number].id)
+            keys = set(part)
+            found.update((row[0], row) for row in rows if row[0] in keys)
 
 
 def diff(store: ObjectStore, before: Digest, after: Digest) -> list[Change]:
-    """The paths that differ, in order. Ranges that both trees share are never read."""
-    if before == after:
-        return []
-    old, new = list(leaves(store, before)), list(leaves(store, after))
-    shared = {ref.id for ref in old} & {ref.id for ref in new}
-    left = {key: packed for ref in old if ref.id not in shared for key, packed in _entries(store, ref.id)}
-    right = {key: packed for ref in new if ref.id not in shared for key, packed in _entries(store, ref.id)}
+    """The paths that differ, in order. Nodes and ranges that both trees share are never read."""
+    old, new = diff_rows(store, before, after)
     changes: list[Change] = []
-    for key in sorted(left.keys() | right.keys()):
-        a, b = left.get(key), right.get(key)
-        if a != b:
-            path = key.decode("utf-8", "surrogateescape")
-            changes.append(Change(path, None if a is None else _unpack(a), None if b is None else _unpack(b)))
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        path = key.decode("utf-8", "surrogateescape")
+        changes.append(Change(path, None if a is None else entry_of(a), None if b is None else entry_of(b)))
     return changes
+
+
+def diff_rows(store: ObjectStore, before: Digest, after: Digest) -> tuple[dict[bytes, Row], dict[bytes, Row]]:
+    """What differs between two trees: the rows of the one and of the other, by path."""
+    if before == after:
+        return {}, {}
+    (level, old), (other, new) = _open_node(store, before), _open_node(store, after)
+    while True:
+        shared = {ref.id for ref in old} & {ref.id for ref in new}
+        if shared and level == other:
+            old, new = [r for r in old if r.id not in shared], [r for r in new if r.id not in shared]
+        if level == other == 1:
+            break
+        down, down_other = level >= other, other >= level
+        if down:
+            level, old = level - 1, [below for ref in old for below in _open_node(store, Digest(ref.id))[1]]
+        if down_other:
+            other, new = other - 1, [below for ref in new for below in _open_node(store, Digest(ref.id))[1]]
+    left = {row[0]: row for ref in old for row in _rows(store, ref.id)}
+    right = {row[0]: row for ref in new for row in _rows(store, ref.id)}
+    for key in [key for key, row in left.items() if right.get(key) == row]:
+        del left[key], right[key]
+    return left, right
 
 
 def objects_of(store: ObjectStore, root: Digest) -> Iterator[tuple[Kind, bytes]]:
@@ -285,10 +366,9 @@ def objects_of(store: ObjectStore, root: Digest) -> Iterator[tuple[Kind, bytes]]
             yield from objects_of(store, Digest(ref.id))
             continue
         yield Kind.RANGE, ref.id
-        for _, packed in _entries(store, ref.id):
-            content = _unpack(packed).content
-            if content is not None:
-                yield content.kind, content.id.raw
+        for _, _, _, _, kind, content, _ in _rows(store, ref.id):
+            if kind:
+                yield Kind(kind), content
 
 
 def skeleton(store: ObjectStore, root: Digest, known: set[bytes]) -> Iterator[tuple[Kind, bytes]]:
@@ -309,19 +389,21 @@ def skeleton(store: ObjectStore, root: Digest, known: set[bytes]) -> Iterator[tu
     yield Kind.NODE, root.raw
 
 
-def _pack(entry: Entry) -> list[Any]:
+def row_of(entry: Entry) -> Row:
+    """An entry as it is stored."""
     content: Any = entry.inline
     kind = 0
     if entry.kind == EntryKind.SYMLINK:
         content = (entry.target or "").encode("utf-8", "surrogateescape")
     elif entry.content is not None:
         kind, content = int(entry.content.kind), entry.content.id.raw
-    flags = _EXECUTABLE if entry.executable else 0
+    flags = EXECUTABLE if entry.executable else 0
     meta = dict(sorted(entry.meta.items())) if entry.meta else {}
     return [key_of(entry.path), int(entry.kind), flags, entry.size, kind, content, meta]
 
 
-def _unpack(row: list[Any]) -> Entry:
+def entry_of(row: Row) -> Entry:
+    """The entry that a row stands for."""
     path, kind, flags, size, content_kind, content, meta = row
     entry_kind = EntryKind(kind)
     stored = FileContent(kind=Kind(content_kind), id=Digest(content), size=size) if content_kind else None
@@ -330,7 +412,7 @@ def _unpack(row: list[Any]) -> Entry:
     return Entry(
         path=path.decode("utf-8", "surrogateescape"),
         kind=entry_kind,
-        executable=bool(flags & _EXECUTABLE),
+        executable=bool(flags & EXECUTABLE),
         size=size,
         content=stored,
         inline=plain,

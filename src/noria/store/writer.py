@@ -1,0 +1,196 @@
+"""What collects the new objects of one transaction into packs."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import blake3
+import zstandard
+
+from noria.base.digest import Digest
+from noria.base.faults import Faults
+from noria.store import packs
+from noria.store.bytestore import ByteStore
+from noria.store.errors import ObjectCorrupt, ObjectMissing, PackCorrupt
+from noria.store.index import PackIndex
+from noria.store.packfile import PackFile
+from noria.store.packs import INDEX, RECORD, Bytes, Located, pack_name
+from noria.store.records import Kind, PackInfo
+
+PACK_TARGET: Final = 64 << 20
+_SPILL: Final = 8 << 20
+_KNOWN: Final = 1_000_000
+
+
+class Packs(Protocol):
+    """What a writer needs of the store (``ObjectStore``)."""
+
+    @property
+    def source(self) -> ByteStore: ...
+    @property
+    def index(self) -> PackIndex: ...
+    @property
+    def temporary(self) -> Path: ...
+    @property
+    def faults(self) -> Faults: ...
+    def pack_entries(self, pack: str) -> Iterator[Located]: ...
+
+
+class Writer:
+    """Collects the new objects of one transaction into packs. Not thread-safe.
+
+    Nothing that was put is promised before ``flush`` has returned; a writer that is dropped leaves only garbage.
+
+    Attributes:
+        written: bytes that were new.
+        reused: bytes that the store had already.
+        stored: bytes of the packs that ``flush`` has made so far.
+    """
+
+    def __init__(self, store: Packs, ignoring: frozenset[str]) -> None:
+        self._store = store
+        self._ignoring = ignoring
+        self._compressor = zstandard.ZstdCompressor(level=1)
+        self._pending: dict[bytes, bytes] = {}  # id -> its row of the index
+        self._parts: list[Bytes] = []
+        self._buffered = 0
+        self._offset = 0
+        self._file: PackFile | None = None
+        self._finished: list[PackInfo] = []
+        self._own: set[bytes] | None = None  # what this writer has stored, where the index knew nothing before
+        self._asked = False
+        self.written = 0
+        self.reused = 0
+        self.stored = 0
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.discard()
+            self._file = None
+
+    def put(self, kind: Kind, raw: Bytes) -> Digest:
+        """Stores an object unless it is there; returns its id."""
+        oid = packs.raw_id(kind, raw)
+        if oid in self._pending or not self._absent([oid]):
+            self.reused += len(raw)
+        else:
+            self._add(oid, kind, raw)
+        return Digest(oid)
+
+    def put_all(self, kind: Kind, raws: Sequence[Bytes]) -> list[Digest]:
+        """Like ``put`` for many objects of one kind, with one question to the index."""
+        return [Digest(oid) for oid in self.put_many(kind, raws)]
+
+    def put_many(self, kind: Kind, raws: Sequence[Bytes]) -> list[bytes]:
+        """Like ``put_all``; returns the 32 bytes of each id."""
+        raw_id = packs.raw_id
+        return self.put_hashed(kind, [raw_id(kind, raw) for raw in raws], raws)
+
+    def put_small(self, raws: Sequence[bytes]) -> list[bytes]:
+        """``put_many`` for chunks of less than 64 KiB."""
+        blake, prefix = blake3.blake3, packs.CHUNK_PREFIX
+        return self.put_hashed(Kind.CHUNK, [blake(prefix + raw).digest() for raw in raws], raws)
+
+    def put_hashed(self, kind: Kind, oids: list[bytes], raws: Sequence[Bytes]) -> list[bytes]:
+        """``put_many`` for objects whose ids were made elsewhere."""
+        absent, pending, add = self._absent(oids), self._pending, self._add
+        for oid, raw in zip(oids, raws, strict=True):
+            if oid in absent and oid not in pending:
+                add(oid, kind, raw)
+                if oid not in pending:  # it was the last one of its pack
+                    absent = self._absent(oids)
+            else:
+                self.reused += len(raw)
+        return oids
+
+    def missing(self, oids: Sequence[bytes]) -> set[bytes]:
+        """Which of these objects would be stored if they were put now."""
+        return {oid for oid in self._absent(oids) if oid not in self._pending}
+
+    @property
+    def state(self) -> str:
+        """Changes whenever an object that was there may be there no more, or no longer counts for this writer."""
+        return f"{self._store.index.losses}:{packs.raw_id(Kind.BLOB, ','.join(sorted(self._ignoring)).encode()).hex()}"
+
+    def _absent(self, oids: Sequence[bytes]) -> set[bytes]:
+        if not self._asked:
+            self._asked = True
+            self._own = set() if self._store.index.empty else None
+        if self._own is not None:  # the first commit of all: there is nothing to ask for
+            return set(oids).difference(self._own)
+        return self._store.index.missing(oids, self._ignoring)
+
+    def copy(self, pack: str) -> bool:
+        """Takes over all records of a small pack as they are; False, and nothing taken, where one is damaged."""
+        store, name = self._store, pack_name(pack)
+        try:
+            whole = store.source.read(name, 0, store.source.size(name))
+            records: list[tuple[Located, bytes]] = []
+            for found in store.pack_entries(pack):
+                record = whole[found.offset : found.offset + RECORD.size + found.stored]
+                packs.check_sum(pack, found, record)
+                packs.open_record(pack, found, record)
+                records.append((found, record))
+        except (ObjectCorrupt, ObjectMissing, PackCorrupt):
+            return False
+        for found, record in records:
+            if found.id not in self._pending:
+                row = (found.stored, found.raw, found.kind, found.flags)
+                self._append(found.id, row, record[: RECORD.size], record[RECORD.size :])
+        return True
+
+    def _add(self, oid: bytes, kind: Kind, raw: Bytes) -> None:
+        flags, stored = packs.squeeze(kind, raw, self._compressor)
+        raw_size, size = len(raw), len(stored)
+        head = RECORD.pack(kind, flags, 0, raw_size, size, zlib.crc32(stored), oid)
+        self._append(oid, (size, raw_size, kind, flags), head, stored)
+        self.written += raw_size
+        if self._offset >= PACK_TARGET:
+            self._finish_pack()
+
+    def _append(self, oid: bytes, row: tuple[int, int, int, int], head: bytes, stored: Bytes) -> None:
+        parts, length = self._parts, RECORD.size + row[0]
+        if not self._offset:
+            parts.append(packs.header())
+            self._offset = self._buffered = packs.HEADER.size
+        self._pending[oid] = INDEX.pack(oid, self._offset, *row, 0)
+        parts.append(head)
+        parts.append(stored)
+        self._offset += length
+        self._buffered += length
+        if self._buffered >= _SPILL:
+            self._pack_file().append(parts)
+            self._parts, self._buffered = [], 0
+
+    def flush(self) -> list[PackInfo]:
+        """Makes everything durable; returns the packs, to be named in the transaction that needs them."""
+        if self._pending:
+            self._finish_pack()
+        packs_made, self._finished = self._finished, []
+        return packs_made
+
+    def _pack_file(self) -> PackFile:
+        if self._file is None:
+            self._file = PackFile(self._store.temporary, self._store.faults)
+        return self._file
+
+    def _finish_pack(self) -> None:
+        file, index = self._pack_file(), b"".join(sorted(self._pending.values()))
+        end = packs.footer(index, self._offset)
+        pack = file.finish([*self._parts, index, end])
+        size, count = self._offset + len(index) + len(end), len(self._pending)
+        self._store.source.put(pack_name(pack), file.path)
+        self._store.index.add_rows(pack, index)
+        self._finished.append(PackInfo(id=pack, size=size, count=count))
+        self.stored += size
+        if self._own is not None:
+            self._own.update(self._pending)
+            if len(self._own) > _KNOWN:
+                self._own = None
+        self._pending, self._parts, self._buffered, self._offset, self._file = {}, [], 0, 0, None
