@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import pickle
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,13 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from noria.base.actor import Actor
 from noria.data.records import Repository, RepositoryKind
 from noria.gateways.fsspec import NoriaFileSystem
+from noria.gateways.shared_file import SharedFile
 from noria.workspace import Workspace, WorkspaceMissing
 
 ROWS = 60_000
@@ -154,10 +160,77 @@ def test_duckdb_queries_it(fs: NoriaFileSystem) -> None:
     duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install duckdb")
     with duckdb.connect() as con:
         con.register_filesystem(fs)
+        con.execute("set threads = 4")  # they share one open file
         sums = con.sql("select count(*), sum(n) from 'noria://flights@main/2013/*.parquet'").fetchall()
         assert sums == [(ROWS, sum(range(ROWS)))]
         assert con.sql("select max(id) from 'noria://flights@main/small.csv'").fetchall() == [(9,)]
         assert con.sql("select count(*) from 'noria://delays@main/rows.parquet'").fetchall() == [(99,)]
+
+
+def test_threads_that_share_a_file_read_what_each_has_sought(fs: NoriaFileSystem) -> None:
+    whole = fs.cat("flights/2013/01.parquet")
+    wrong: list[int] = []
+    with fs.open("flights/2013/01.parquet") as file:
+
+        def reader(seed: int) -> None:
+            for step in range(400):
+                at = (seed * 7919 + step * 104_729) % len(whole)
+                file.seek(at)
+                if file.read(1000) != whole[at : at + 1000]:
+                    wrong.append(at)
+
+        threads = [threading.Thread(target=reader, args=(seed,)) for seed in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+    assert wrong == []
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(["read", "seek", "jump", "end", "line"]), st.integers(0, 30)),
+        max_size=20,
+    )
+)
+def test_a_file_that_is_handed_from_thread_to_thread_is_like_any_other(steps: list[tuple[int, str, int]]) -> None:
+    data = bytes(range(65, 91)) + b"\n" + bytes(range(97, 123)) + b"\n" + b"x" * 40
+    plain, shared = io.BytesIO(data), SharedFile(io.BytesIO(data))
+
+    def act(file: Any, what: str, number: int) -> Any:
+        if what == "read":
+            return file.read(number)
+        if what == "line":
+            return file.readline()
+        return file.seek(
+            *{"seek": (number,), "jump": (number - 3 if file.tell() > 3 else 0, 1), "end": (-number, 2)}[what]
+        )
+
+    with ThreadPoolExecutor(1) as a, ThreadPoolExecutor(1) as b, ThreadPoolExecutor(1) as c:
+        sought: int | None = None  # who has sought and not read: only then is it another file than any other
+        for who, what, number in steps:
+            if what in ("seek", "jump", "end"):
+                if sought not in (None, who):
+                    continue
+                sought = who
+            else:
+                sought = None
+            done = (a, b, c)[who].submit(act, shared, what, number).result()
+            assert done == act(plain, what, number)
+            if what != "read":
+                continue
+            assert (a, b, c)[who].submit(shared.tell).result() == plain.tell()
+
+
+def test_text_and_lines(fs: NoriaFileSystem) -> None:
+    with fs.open("flights/small.csv", "rt") as file:
+        assert file.readline() == "id,text,n\n"
+        assert len(file.readlines()) == 10
+    with fs.open("flights/small.csv") as file:
+        assert next(file) == b"id,text,n\n"
+    with pytest.raises(ValueError, match="closed"):
+        file.read(1)
 
 
 def test_a_table_is_one_parquet_file_that_holds_its_rows(fs: NoriaFileSystem) -> None:

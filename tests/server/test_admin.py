@@ -32,8 +32,9 @@ def commands() -> Iterator[str]:
 
 def _commands(found: click.Command | None, name: str) -> Iterator[str]:
     if isinstance(found, click.Group):
-        for part, command in found.commands.items():
-            yield from _commands(command, f"{name} {part}")
+        context = click.Context(found)
+        for part in found.list_commands(context):  # a lazy group has its commands only when they are asked for
+            yield from _commands(found.get_command(context, part), f"{name} {part}")
     else:
         yield name
 

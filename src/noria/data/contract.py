@@ -13,14 +13,23 @@ A contract is a plain value (JSON in the database, TOML in a file):
     [rules]
     positive = "distance > 0 or distance is null"     # SQL over the columns, true for good rows
 
-    [table]
+    [table]              # the batch
     min_rows = 1
     unique = [["flight_id"]]
     fresh = "2d"         # the newest event time is at most this far behind
+
+    [whole]              # the table as it would be after the commit
+    min_rows = 1000
+    unique = [["tail", "day"]]      # reads these columns of the whole table at each commit
+    fresh = "7d"
+
+``[table]`` is checked on the rows that come, at their cost, and with one exception says nothing of the rows that are
+there: rows of one key replace each other, so the key of a table is always unique. ``[whole]`` is checked on the table.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -56,10 +65,20 @@ class TableContract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     fresh: str | None = None
 
 
+class WholeContract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Expectations on the whole table, as it would be after the commit."""
+
+    min_rows: int = 0
+    max_rows: int | None = None
+    unique: list[list[str]] = []
+    fresh: str | None = None
+
+
 class Contract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, dict=True):
     columns: dict[str, ColumnContract]
     rules: dict[str, str] = {}
     table: TableContract = msgspec.field(default_factory=TableContract)
+    whole: WholeContract = msgspec.field(default_factory=WholeContract)
 
     @cached_property
     def row_rules(self) -> dict[str, tuple[str, pl.Expr, str]]:
@@ -67,7 +86,7 @@ class Contract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, d
         return _row_rules(self)
 
     @cached_property
-    def whole(self) -> pl.Expr:
+    def every_row(self) -> pl.Expr:
         """True where every row keeps every rule."""
         return pl.all_horizontal([expression for _, expression, _ in self.row_rules.values()]).all()
 
@@ -106,7 +125,39 @@ def parse(value: Any) -> Contract:
             raise Invalid(f"missing of {name!r} is {column.missing}; it is a share from 0 to 1.")
     for name, text in made.rules.items():
         _rule(name, text, made)
+    _check_sections(made)
     return made
+
+
+def _check_sections(made: Contract) -> None:
+    for section, part in (("table", made.table), ("whole", made.whole)):
+        for column in (column for columns in part.unique for column in columns):
+            if column not in made.columns:
+                hint = nearest(column, made.columns)
+                raise Invalid(f"unique of [{section}] names the unknown column {column!r}.", hint=hint)
+        if any(not columns for columns in part.unique):
+            raise Invalid(f"unique of [{section}] holds an empty list.", hint='unique = [["flight_id"]]')
+        if part.fresh is not None:
+            parse_duration(part.fresh)
+    for name, column in made.columns.items():
+        if column.matches is not None:
+            try:
+                pl.Series([""]).str.contains(column.matches)
+            except pl.exceptions.PolarsError as error:
+                raise Invalid(f"matches of {name!r} is not a pattern: {str(error).splitlines()[0]:.200}") from None
+        for bound in (column.min, column.max):
+            if isinstance(bound, str):
+                _check_bound(name, bound, polars_type(column.type))
+
+
+def _check_bound(name: str, bound: str, dtype: pl.DataType) -> None:
+    try:
+        pl.select(_bound(bound, dtype)).item()
+    except pl.exceptions.PolarsError:
+        raise Invalid(
+            f"min or max of {name!r} is {bound!r:.60}, and {name!r} holds {type_name(dtype, name)}.",
+            hint='A number, or a time like "2013-04-01T05:15:00".',
+        ) from None
 
 
 def _rule(name: str, text: str, contract: Contract) -> pl.Expr:
@@ -132,15 +183,25 @@ def infer(frame: pl.DataFrame, schema: TableSchema) -> Contract:
         nulls = series.null_count() / rows
         made.missing = 0.0 if nulls == 0 else min(1.0, round(nulls * 1.5 + 0.01, 4))
         if dtype.is_numeric() and name not in schema.key and series.drop_nulls().len():
-            low, high = _float(series.min()), _float(series.max())
-            room = (high - low) / 4
-            made.min = low - room if low < 0 else max(0.0, low - room)
-            made.max = high + room
+            made.min, made.max = _range(_float(series.min()), _float(series.max()), whole=dtype.is_integer())
         elif dtype == pl.String and name not in schema.key and series.n_unique() <= _FEW_LEVELS:
             made.levels = sorted(series.drop_nulls().unique().to_list())
         columns[name] = made
     unique = [list(schema.key)] if schema.key else []
     return Contract(columns=columns, table=TableContract(min_rows=1, unique=unique))
+
+
+def _range(low: float, high: float, *, whole: bool) -> tuple[float, float] | tuple[None, None]:
+    """The range that was found, half as wide again, in numbers that a person would write."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return None, None
+    room = (high - low) / 4
+    step = 1.0 if whole else 10.0 ** math.floor(math.log10(max(abs(low), abs(high), high - low, 1e-300))) / 1000
+    down = math.floor((low - room) / step) * step
+    up = math.ceil((high + room) / step) * step
+    down = min(low, down if whole else float(f"{down:.6g}"))
+    up = max(high, up if whole else float(f"{up:.6g}"))
+    return (down if low < 0 else max(0.0, down)), up
 
 
 def _float(value: Any) -> float:
@@ -179,7 +240,7 @@ def _check_columns(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
 
 def _check_rows(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
     rules = contract.row_rules
-    if not rules or not len(frame) or frame.select(contract.whole).item():
+    if not rules or not len(frame) or frame.select(contract.every_row).item():
         return []
     names = {f"rule_{number}": rule for number, rule in enumerate(rules)}
     good = frame.select(**{label: rules[rule][1] for label, rule in names.items()})
@@ -261,4 +322,45 @@ def _check_table(contract: Contract, frame: pl.DataFrame, time: str | None, even
         if isinstance(newest, int) and event_ms - newest > parse_duration(table.fresh):
             message = f"the newest {time!r} is more than {table.fresh} old"
             findings.append(Finding("table.fresh", time, len(frame), message, []))
+    return findings
+
+
+def check_whole(contract: Contract, rows: int, newest_ms: int | None, event_ms: int | None) -> list[Finding]:
+    """What a whole table breaks, of what is known without its rows.
+
+    Args:
+        rows: how many it would have.
+        newest_ms: its newest event time, None where it has none.
+    """
+    whole, findings = contract.whole, list[Finding]()
+    if rows < whole.min_rows:
+        message = f"the table would have {rows} rows, at least {whole.min_rows} are expected"
+        findings.append(Finding("whole.min_rows", "", rows, message, []))
+    if whole.max_rows is not None and rows > whole.max_rows:
+        message = f"the table would have {rows} rows, at most {whole.max_rows} are expected"
+        findings.append(Finding("whole.max_rows", "", rows, message, []))
+    if whole.fresh is not None and newest_ms is not None and event_ms is not None:
+        behind = event_ms - newest_ms
+        if behind > parse_duration(whole.fresh):
+            message = f"the newest row of the table would be more than {whole.fresh} old"
+            findings.append(Finding("whole.fresh", "", rows, message, []))
+    return findings
+
+
+def check_unique(contract: Contract, frame: pl.DataFrame, others: pl.DataFrame) -> list[Finding]:
+    """Rows of a batch that share columns with each other or with ``others``: the rows that stay beside them.
+
+    A row that lacks one of the columns is equal to no other, as in SQL.
+    """
+    findings: list[Finding] = []
+    for columns in contract.whole.unique:
+        here = frame.drop_nulls(columns)
+        repeated = here.filter(pl.struct(columns).is_duplicated())
+        clash = here.join(others.select(columns).unique(), on=columns, how="semi")
+        count = len(repeated) + len(clash.join(repeated, on=columns, how="anti"))
+        if count:
+            named = ", ".join(columns)
+            message = f"{count} rows share their {named} with another row of the table"
+            shown = clash if len(clash) else repeated
+            findings.append(Finding("whole.unique", columns[0], count, message, examples(shown)))
     return findings

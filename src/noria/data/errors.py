@@ -95,6 +95,27 @@ class ContractBroken(Refused):
         )
 
 
+class QuarantineDecided(Conflict):
+    """The refused batch was accepted or dropped already."""
+
+    code = "quarantine_decided"
+
+    def __init__(self, number: int, state: str, wanted: str, verdict: dict[str, Any] | None) -> None:
+        commit = (verdict or {}).get("commit")
+        by = f" by the commit {commit[:12]}" if commit else ""
+        super().__init__(
+            f"The batch {number} is {state}{by}; it cannot become {wanted}.",
+            hint=f"noria data quarantine show {number}",
+            details={"quarantine": number, "state": state, "wanted": wanted},
+        )
+
+
+class ContractMissing(NotFound):
+    """The repository has no contract."""
+
+    code = "contract_missing"
+
+
 class SourceFailed(Failed):
     """A source could not be read."""
 

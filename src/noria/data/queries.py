@@ -9,7 +9,7 @@ from noria.assets import tables as at
 from noria.base.digest import Digest
 from noria.base.ids import AssetId, CommitId, ProjectId, RunId, VersionId, begins_id
 from noria.data import tables as t
-from noria.data.records import Branch, Commit, Quarantined, Remote, Repository, RepositoryKind
+from noria.data.records import Branch, Commit, Quarantined, QuarantineState, Remote, Repository, RepositoryKind
 
 ANCESTRY_PAGE: Final = 1000
 """Generations that are read at once when the history is followed."""
@@ -268,6 +268,12 @@ def quarantined(conn: Connection, quarantine_id: int) -> Quarantined | None:
     return None if row is None else _quarantined(row)
 
 
+def repository_of_quarantined(conn: Connection, quarantine_id: int) -> Repository | None:
+    where = t.quarantine.c.id == quarantine_id
+    found = conn.execute(select(t.quarantine.c.repository_id).where(where)).scalar_one_or_none()
+    return None if found is None else repository_by_id(conn, found)
+
+
 def quarantine_by_object(conn: Connection, repository_id: int, name: str) -> int:
     c = t.quarantine.c
     found = select(func.max(c.id)).where(c.repository_id == repository_id, c.object == name)
@@ -290,10 +296,24 @@ def _quarantined(row: Row[Any]) -> Quarantined:
         report=row.report,
         object=row.object,
         source=row.source,
-        state=row.state,
+        state=QuarantineState(row.state),
         actor=row.actor,
         created_at=row.created_at,
+        mode=row.mode,
+        verdict=row.verdict,
     )
+
+
+def contracts(conn: Connection, repository_id: int) -> Sequence[Row[Any]]:
+    """All contracts of a repository, newest first."""
+    where = t.contracts.c.repository_id == repository_id
+    return conn.execute(select(t.contracts).where(where).order_by(t.contracts.c.number.desc())).all()
+
+
+def move_quarantined(conn: Connection, quarantine_id: int, state: str, after: str, verdict: dict[str, Any]) -> bool:
+    """Moves a refused batch from one state to another; False where it is not in that state any more."""
+    here = (t.quarantine.c.id == quarantine_id, t.quarantine.c.state == state)
+    return conn.execute(update(t.quarantine).where(*here).values(state=after, verdict=verdict)).rowcount == 1
 
 
 def contract_verdicts(conn: Connection, project_id: ProjectId) -> list[tuple[str, int, int]]:

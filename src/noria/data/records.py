@@ -124,13 +124,41 @@ class Transferred:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContractRecord:
+    """A contract that a repository has or had."""
+
+    number: int
+    digest: str
+    spec: dict[str, Any]
+    actor: str
+    created_at: int
+    in_force: bool
+
+
+class QuarantineState(enum.StrEnum):
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    """Its rows, as they were or mended, landed."""
+    DROPPED = "dropped"
+    """A person said that it is not wanted."""
+
+
+QUARANTINE_MOVES = {
+    QuarantineState.OPEN: (QuarantineState.ACCEPTED, QuarantineState.DROPPED),
+    QuarantineState.DROPPED: (QuarantineState.ACCEPTED,),
+    QuarantineState.ACCEPTED: (),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
     """A batch that a contract refused.
 
     Attributes:
         report: the findings of the check.
         object: hex id of the stored batch (a Parquet fragment).
-        state: open, or accepted by which commit, or dropped.
+        mode: how its rows were to be written: append, insert or overwrite.
+        verdict: by whom and when it was accepted (``commit``) or dropped (``reason``); None while it is open.
     """
 
     id: int
@@ -140,9 +168,11 @@ class Quarantined:
     report: list[dict[str, Any]]
     object: str
     source: str
-    state: str
+    state: QuarantineState
     actor: str
     created_at: int
+    mode: str = "append"
+    verdict: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

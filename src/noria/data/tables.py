@@ -86,8 +86,11 @@ quarantine = Table(
     Column("state", Str, nullable=False),
     Column("actor", Str, nullable=False),
     Column("created_at", Ms, nullable=False),
+    Column("mode", Str, nullable=False, server_default="append"),
+    Column("verdict", Json),
     UniqueConstraint("repository_id", "contract", "object"),
 )
+"""``state`` is open, accepted or dropped; ``verdict`` says by whom, when, by which commit or why."""
 
 collected = Table(
     "collected",

@@ -28,6 +28,7 @@ from noria.data import address
 from noria.data.address import Address
 from noria.data.records import Repository, RepositoryKind
 from noria.data.service.access import etag
+from noria.gateways.shared_file import SharedFile
 from noria.store import Entry, EntryKind
 from noria.workspace import Workspace, connect, place_of
 
@@ -201,8 +202,8 @@ class NoriaFileSystem(AbstractFileSystem, metaclass=_Placed):
         with _translated(path):
             at, repository = self._at(path)
             if repository.kind == RepositoryKind.TABLE:
-                return self._rows(at, repository)
-            return self.ws.files.open(repository, at.path, at.ref)
+                return SharedFile(self._rows(at, repository))
+            return SharedFile(self.ws.files.open(repository, at.path, at.ref))
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         """The bytes of a file, or a part of them; only the chunks of that part are fetched."""

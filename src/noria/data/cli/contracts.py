@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 
-from noria.base.errors import Invalid
+from noria.base.errors import Conflict, NotFound
 from noria.base.times import to_text
-from noria.data.cli.shared import get, plain
-from noria.data.records import MAIN
+from noria.data import contract_text
+from noria.data.cli.shared import get, plain, say_commit
+from noria.data.collectors.files import read_rows
+from noria.data.records import MAIN, QuarantineState, RepositoryKind
 from noria.data.wire import quarantined_out
+from noria.data.wire.contracts import contract_record_out
 from noria.terminal import Shell, group
+from noria.terminal.exits import REFUSED
 
 contract = group("contract", "What a batch has to be before it may land.")
 quarantine = group("quarantine", "Batches that a contract refused.")
@@ -19,22 +23,71 @@ quarantine = group("quarantine", "Batches that a contract refused.")
 
 @contract.command("show")
 @click.argument("name")
+@click.option("--number", type=int, help="An older one.")
 @click.pass_obj
-def contract_show(shell: Shell, name: str) -> None:
-    """Show the contract in force, as JSON."""
-    found = shell.ws.data.contract(get(shell, name))
-    value = None if found is None else plain(found)
-    shell.emit(value, json.dumps(value, indent=2).replace("[", "\\["))
+def contract_show(shell: Shell, name: str, number: int | None) -> None:
+    """Show the contract in force, as TOML."""
+    repository = get(shell, name)
+    found = next((c for c in shell.ws.data.contract_history(repository) if _is(c, number)), None)
+    if found is None and number is not None:
+        raise NotFound(f"{name} has no contract {number}.", hint=f"noria data contract history {name}")
+    text = "There is none." if found is None else _escaped(contract_text.write(name, found.spec))
+    shell.emit(None if found is None else found.spec, text)
+
+
+@contract.command("history")
+@click.argument("name")
+@click.pass_obj
+def contract_history(shell: Shell, name: str) -> None:
+    """List the contracts that a repository has had, newest first."""
+    found = shell.ws.data.contract_history(get(shell, name))
+    rows = [[c.number, "yes" if c.in_force else "", to_text(c.created_at), c.actor, c.digest[:19]] for c in found]
+    columns = ["number", "in force", "at", "by", "digest"]
+    shell.emit([plain(contract_record_out(c)) for c in found], lambda: shell.table(columns, rows, right=["number"]))
 
 
 @contract.command("infer")
 @click.argument("name")
 @click.option("--ref", default=MAIN, show_default=True)
+@click.option("-o", "--out", type=click.Path(dir_okay=False), help="Write it to this file, which must be new.")
 @click.pass_obj
-def contract_infer(shell: Shell, name: str, ref: str) -> None:
+def contract_infer(shell: Shell, name: str, ref: str, out: str | None) -> None:
     """Write a contract that the data keeps, as a start for editing."""
     value = plain(shell.ws.data.infer_contract(get(shell, name), ref))
-    shell.emit(value, json.dumps(value, indent=2).replace("[", "\\["))
+    if out is None:
+        shell.emit(value, _escaped(contract_text.write(name, value)))
+        return
+    text = json.dumps(value, indent=2) + "\n" if out.endswith(".json") else contract_text.write(name, value)
+    try:
+        with Path(out).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise Conflict(f"{out} is there already; it may hold your edits.", hint="Give another name.") from None
+    shell.emit({"file": out, "columns": len(value["columns"])}, f"Wrote {out}. Edit it, then: {_set(name, out)}")
+
+
+@contract.command("check")
+@click.argument("name")
+@click.argument("rows", required=False, type=click.Path(exists=True, dir_okay=False))
+@click.option("--ref", default=MAIN, show_default=True)
+@click.option("--contract", "file", type=click.Path(exists=True, dir_okay=False), help="This one, not that in force.")
+@click.pass_obj
+def contract_check(shell: Shell, name: str, rows: str | None, ref: str, file: str | None) -> None:
+    """Check a file of rows, or without one the table itself, and commit nothing."""
+    repository = get(shell, name, RepositoryKind.TABLE)
+    given = None if file is None else contract_text.read(Path(file).read_text(encoding="utf-8"), file)
+    batch = None if rows is None else read_rows(Path(rows))
+    count, found = shell.ws.data.check_contract(repository, batch, ref=ref, contract=given)
+
+    def human() -> None:
+        if not found:
+            shell.say(f"{count} rows keep the contract.")
+            return
+        shell.table(["rule", "rows", "what"], [[f.rule, f.count, f.message] for f in found], right=["rows"])
+
+    shell.emit({"rows": count, "findings": [plain(f) for f in found]}, human)
+    if found:
+        raise click.exceptions.Exit(REFUSED)
 
 
 @contract.command("set")
@@ -43,22 +96,36 @@ def contract_infer(shell: Shell, name: str, ref: str) -> None:
 @click.pass_obj
 def contract_set(shell: Shell, name: str, file: str) -> None:
     """Put the contract in FILE (TOML or JSON) in force."""
-    text = Path(file).read_text(encoding="utf-8")
-    try:
-        value = json.loads(text) if file.endswith(".json") else tomllib.loads(text)
-    except ValueError as error:
-        raise Invalid(f"{file} cannot be read: {error}.", hint="TOML, or JSON in a file that ends with .json") from None
+    value = contract_text.read(Path(file).read_text(encoding="utf-8"), file)
     number = shell.ws.data.set_contract(get(shell, name), value, actor=shell.ws.actor)
     shell.emit({"contract": number}, f"Contract {number} of {name} is in force.")
 
 
+def _is(record: Any, number: int | None) -> bool:
+    return record.in_force if number is None else record.number == number
+
+
+def _set(name: str, file: str) -> str:
+    return f"noria data contract set {name} {file}"
+
+
+def _escaped(text: str) -> str:
+    return text.rstrip("\n").replace("[", "\\[")
+
+
 @quarantine.command("list")
+@click.option("--all", "all_", is_flag=True, help="Also those that were accepted or dropped.")
 @click.pass_obj
-def quarantine_list(shell: Shell) -> None:
+def quarantine_list(shell: Shell, all_: bool) -> None:
     """List refused batches."""
     found = shell.ws.data.quarantine(shell.ws.project.id)
-    rows = [[q.id, q.repository, q.rows, q.source, to_text(q.created_at), q.report[0]["message"]] for q in found]
-    columns = ["id", "repository", "rows", "source", "at", "first finding"]
+    if not all_:
+        found = [q for q in found if q.state == QuarantineState.OPEN]
+    rows = [
+        [q.id, q.repository, q.state.value, q.rows, q.source, to_text(q.created_at), q.report[0]["message"]]
+        for q in found
+    ]
+    columns = ["id", "repository", "state", "rows", "source", "at", "first finding"]
     shell.emit([plain(quarantined_out(q)) for q in found], lambda: shell.table(columns, rows, right=["id", "rows"]))
 
 
@@ -73,9 +140,39 @@ def quarantine_show(shell: Shell, number: int, out: str | None) -> None:
         frame.write_parquet(out)
 
     def human() -> None:
-        shell.say(f"{found.rows} rows for {found.repository} from {found.source or '?'}")
+        where = found.repository if found.branch == MAIN else f"{found.repository}@{found.branch}"
+        verdict = found.verdict or {}
+        by = verdict.get("commit", "")[:12] or verdict.get("reason", "")
+        shell.say(f"{found.rows} rows for {where} from {found.source or '?'}: {found.state.value} {by}".rstrip())
         shell.table(
             ["rule", "rows", "what"], [[f["rule"], f["count"], f["message"]] for f in found.report], right=["rows"]
         )
+        if found.state == QuarantineState.OPEN:
+            shell.say(
+                f"noria data quarantine offer {number} \\[FILE]    noria data quarantine drop {number} --reason TEXT"
+            )
 
     shell.emit(plain(quarantined_out(found)), human)
+
+
+@quarantine.command("offer")
+@click.argument("number", type=int)
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False))
+@click.option("-m", "--message", default="")
+@click.pass_obj
+def quarantine_offer(shell: Shell, number: int, file: str | None, message: str) -> None:
+    """Commit a refused batch again: as it was, or the mended rows in FILE."""
+    rows = None if file is None else read_rows(Path(file))
+    done = shell.ws.data.offer(number, rows, actor=shell.ws.actor, message=message)
+    batch, _ = shell.ws.data.quarantined(number)
+    say_commit(shell, get(shell, batch.repository), done)
+
+
+@quarantine.command("drop")
+@click.argument("number", type=int)
+@click.option("--reason", required=True, help="Why it is not wanted; kept with the batch.")
+@click.pass_obj
+def quarantine_drop(shell: Shell, number: int, reason: str) -> None:
+    """Say that a refused batch is not wanted."""
+    found = shell.ws.data.drop_quarantined(number, reason, actor=shell.ws.actor)
+    shell.emit(plain(quarantined_out(found)), f"The batch {number} is dropped.")

@@ -9,6 +9,7 @@ from noria.base.ids import ProjectId
 from noria.data import wire as w
 from noria.data.http.shared import ONE, Handlers
 from noria.data.service import Data
+from noria.data.wire import contracts as c
 from noria.http import Call, Route
 
 
@@ -16,14 +17,37 @@ class ContractsRoutes(Handlers):
     def quarantine(self, _: Call) -> w.QuarantinePage:
         return w.QuarantinePage([w.quarantined_out(q) for q in self._data.quarantine(self._project_id)])
 
-    def quarantined(self, call: Call) -> w.QuarantinedDetail:
-        text, query = call.path["id"], call.query
+    def _number(self, call: Call) -> int:
+        text = call.path["id"]
         known = {str(q.id) for q in self._data.quarantine(self._project_id)}
         if text not in known:
             raise NotFound(f"There is no batch {text!r:.60} in quarantine.", hint="GET /v1/quarantine")
-        found, frame = self._data.quarantined(int(text))
+        return int(text)
+
+    def quarantined(self, call: Call) -> w.QuarantinedDetail:
+        query = call.query
+        found, frame = self._data.quarantined(self._number(call))
         rows = frame.head(max(0, min(query.rows, 1_000)))
         return w.QuarantinedDetail(w.quarantined_out(found), w.rows_out(rows))
+
+    def offer(self, call: Call) -> w.CommitOut:
+        body: c.OfferBody = call.body
+        how = {"actor": call.actor, "message": body.message, "key": call.key}
+        return w.commit_out(self._data.offer(self._number(call), body.rows, **how))
+
+    def drop(self, call: Call) -> w.QuarantinedOut:
+        body: c.DropBody = call.body
+        number = self._number(call)
+        return w.quarantined_out(self._data.drop_quarantined(number, body.reason, actor=call.actor, once=call.once))
+
+    def check(self, call: Call) -> c.CheckOut:
+        body: c.CheckBody = call.body
+        found = self._data.check_contract(self._repository(call), body.rows, ref=body.ref, contract=body.contract)
+        return c.CheckOut(*found)
+
+    def history(self, call: Call) -> c.ContractHistory:
+        found = self._data.contract_history(self._repository(call))
+        return c.ContractHistory([c.contract_record_out(one) for one in found])
 
     def contract(self, call: Call) -> w.ContractOut:
         repository = self._repository(call)
@@ -57,6 +81,47 @@ def routes(data: Data, project_id: ProjectId) -> list[Route]:
             query=w.QuarantineQuery,
             answer=w.QuarantinedDetail,
             cli="noria data quarantine show NUMBER",
+        ),
+        Route(
+            method="POST",
+            path="/v1/quarantine/{id}/offer",
+            handler=r.offer,
+            permission="data.write",
+            summary="Commit a refused batch again, as it was or mended.",
+            body=c.OfferBody,
+            answer=w.CommitOut,
+            max_body=64 << 20,
+            cli="noria data quarantine offer NUMBER FILE",
+        ),
+        Route(
+            method="POST",
+            path="/v1/quarantine/{id}/drop",
+            handler=r.drop,
+            permission="data.write",
+            summary="Say that a refused batch is not wanted.",
+            body=c.DropBody,
+            answer=w.QuarantinedOut,
+            cli="noria data quarantine drop NUMBER",
+        ),
+        Route(
+            method="POST",
+            path=ONE + "/contract/check",
+            handler=r.check,
+            permission="data.read",
+            summary="Check rows, or the table, against a contract; nothing is written.",
+            body=c.CheckBody,
+            answer=c.CheckOut,
+            max_body=64 << 20,
+            cli="noria data contract check NAME ROWS",
+        ),
+        Route(
+            method="GET",
+            path=ONE + "/contract/history",
+            handler=r.history,
+            permission="data.read",
+            summary="List the contracts that a repository has had.",
+            answer=c.ContractHistory,
+            cli="noria data contract history NAME",
         ),
         Route(
             method="GET",

@@ -20,9 +20,9 @@ from noria.base.times import DAY
 from noria.data import contract as contracts
 from noria.data import queries
 from noria.data import tables as t
-from noria.data.contract import Contract, Finding
+from noria.data.contract import Contract, Finding, WholeContract
 from noria.data.errors import ContractBroken
-from noria.data.records import MAIN, Commit, Quarantined, Repository, RepositoryKind
+from noria.data.records import MAIN, Commit, ContractRecord, Quarantined, Repository, RepositoryKind
 from noria.data.rows import Layout, TableReader, TableWriter, load_layout
 from noria.data.service.base import Services
 from noria.data.service.refs import RefVerbs
@@ -73,6 +73,24 @@ class ContractVerbs(RefVerbs):
                 return None
             return self._parsed(repository.id, found.contract)
 
+    def contract_history(self, repository: Repository) -> list[ContractRecord]:
+        """All contracts that the repository has had, newest first."""
+        with self._db.read() as conn:
+            found = queries.repository_by_id(conn, repository.id)
+            in_force = None if found is None else found.contract
+            rows = queries.contracts(conn, repository.id)
+        return [
+            ContractRecord(
+                number=row.number,
+                digest=row.digest,
+                spec=row.spec,
+                actor=row.actor,
+                created_at=row.created_at,
+                in_force=row.number == in_force,
+            )
+            for row in rows
+        ]
+
     def contract_at(self, repository: Repository, number: int) -> Contract:
         """The contract with this number, in force or not."""
         return self._parsed(repository.id, number)
@@ -93,7 +111,14 @@ class ContractVerbs(RefVerbs):
         return cached
 
     def _keep_contract(
-        self, repository: Repository, branch: str, frame: pl.DataFrame, actor: Actor, source: str, event_ms: int
+        self,
+        repository: Repository,
+        branch: str,
+        frame: pl.DataFrame,
+        actor: Actor,
+        source: str,
+        event_ms: int,
+        mode: str = "append",
     ) -> None:
         """Refuses a batch that does not keep the contract, and sets it aside with the findings."""
         if repository.contract is None:
@@ -101,9 +126,60 @@ class ContractVerbs(RefVerbs):
         contract = self._parsed(repository.id, repository.contract)
         findings = contracts.check(contract, frame, time=repository.time, event_ms=event_ms)
         if findings:
-            number = self._set_aside(repository, branch, frame, findings, actor, source)
-            plain = [msgspec.to_builtins(f) for f in findings]
-            raise ContractBroken(repository.name, repository.contract, plain, number)
+            self._refuse(repository, branch, frame, findings, actor, source, mode)
+
+    def _keep_whole(
+        self,
+        repository: Repository,
+        branch: str,
+        frame: pl.DataFrame,
+        head: Commit | None,
+        layout: Layout,
+        actor: Actor,
+        source: str,
+        event_ms: int,
+        mode: str,
+    ) -> None:
+        """Refuses a batch after which the table would not keep the contract.
+
+        Args:
+            head: what the batch is written on.
+            layout: the table as it would be.
+        """
+        if repository.contract is None:
+            return
+        contract = self._parsed(repository.id, repository.contract)
+        if contract.whole == WholeContract():
+            return
+        findings = contracts.check_whole(contract, layout.rows, _newest_ms(layout), event_ms)
+        if contract.whole.unique and mode != "delete":
+            findings += contracts.check_unique(contract, frame, self._stays(contract, frame, head, mode))
+        if findings:
+            self._refuse(repository, branch, frame, findings, actor, source, mode)
+
+    def _stays(self, contract: Contract, frame: pl.DataFrame, head: Commit | None, mode: str) -> pl.DataFrame:
+        """The columns that have to be unique, of the rows that stay beside a batch."""
+        columns = sorted({column for columns in contract.whole.unique for column in columns})
+        if head is None or mode == "overwrite":
+            return frame.select(columns).clear()
+        layout = self.layout(head)
+        there = self.reader.read(layout, columns=sorted({*columns, *layout.key}))
+        return there.join(frame.select(layout.key), on=layout.key, how="anti") if layout.key else there
+
+    def _refuse(
+        self,
+        repository: Repository,
+        branch: str,
+        frame: pl.DataFrame,
+        findings: list[Finding],
+        actor: Actor,
+        source: str,
+        mode: str,
+    ) -> None:
+        assert repository.contract is not None
+        number = self._set_aside(repository, branch, frame, findings, actor, source, mode)
+        plain = [msgspec.to_builtins(f) for f in findings]
+        raise ContractBroken(repository.name, repository.contract, plain, number)
 
     def _kept(self, change: Change, repository: Repository, rows: int) -> None:
         """Evidence of a contract that was kept: the first commit of each day of event time."""
@@ -130,6 +206,7 @@ class ContractVerbs(RefVerbs):
         findings: list[Finding],
         actor: Actor,
         source: str,
+        mode: str,
     ) -> int:
         out = io.BytesIO()
         frame.write_parquet(out, compression="zstd", statistics=False)
@@ -141,7 +218,7 @@ class ContractVerbs(RefVerbs):
                 self._s.sessions.seal(change.tx, packs)
                 row = {"repository_id": repository.id, "branch": branch, "contract": repository.contract}
                 batch = {"rows": len(frame), "report": report, "object": oid.hex, "source": source, "state": "open"}
-                who = {"actor": actor.name, "created_at": change.tx.now_ms}
+                who = {"actor": actor.name, "created_at": change.tx.now_ms, "mode": mode}
                 if change.tx.insert_new(t.quarantine, {**row, **batch, **who}):
                     # The same batch offered again is the same refusal: one record, one piece of evidence.
                     self._s.evidence.record(
@@ -179,3 +256,9 @@ class ContractVerbs(RefVerbs):
         """Repository -> (commits, commits that were checked against a contract)."""
         with self._db.read() as conn:
             return {name: (total, part) for name, total, part in queries.contract_verdicts(conn, project_id)}
+
+
+def _newest_ms(layout: Layout) -> int | None:
+    """The newest event time among the fragments of a table."""
+    times = [f.last_time for f in layout.fragments if f.last_time is not None and f.live]
+    return max(times) // 1000 if times else None

@@ -172,8 +172,11 @@ class RowVerbs(ContractVerbs):
             for name, (repository, _) in work.batches.items():
                 head, frame = heads[name], frames[name]
                 if work.mode != "delete":
-                    self._keep_contract(repository, work.branch, frame, work.actor, work.source, event_ms)
+                    self._keep_contract(repository, work.branch, frame, work.actor, work.source, event_ms, work.mode)
                 change = self._change(writer, repository, head, frame, work.mode, event_ms)
+                if not change.nothing:
+                    how = (work.actor, work.source, event_ms, work.mode)
+                    self._keep_whole(repository, work.branch, frame, head, change.layout, *how)
                 digest = change.layout.digest
                 if head is not None and (change.nothing or digest == head.digest):
                     same[name] = head

@@ -94,6 +94,7 @@ class QuarantinedOut(msgspec.Struct):
     state: str
     findings: list[dict[str, Any]]
     at: str
+    verdict: dict[str, Any] | None
 
 
 class QuarantinePage(msgspec.Struct):
@@ -204,9 +205,10 @@ def quarantined_out(batch: Quarantined) -> QuarantinedOut:
         branch=batch.branch,
         rows=batch.rows,
         source=batch.source,
-        state=batch.state,
+        state=batch.state.value,
         findings=batch.report,
         at=to_text(batch.created_at),
+        verdict=None if batch.verdict is None else {**batch.verdict, "at": to_text(batch.verdict["at"])},
     )
 
 

@@ -15,6 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("versions", sa.Column("gone_at", sa.BigInteger(), nullable=True))
+    op.add_column("quarantine", sa.Column("mode", sa.Text(), nullable=False, server_default="append"))
+    op.add_column("quarantine", sa.Column("verdict", Json(), nullable=True))
     op.create_table(
         "drafts",
         sa.Column("id", sa.Text(), nullable=False),
@@ -88,4 +90,6 @@ def downgrade() -> None:
     op.drop_table("remotes")
     op.drop_index(op.f("ix_drafts_repository_id_state"), table_name="drafts")
     op.drop_table("drafts")
+    op.drop_column("quarantine", "verdict")
+    op.drop_column("quarantine", "mode")
     op.drop_column("versions", "gone_at")

@@ -1,0 +1,157 @@
+"""The verbs of a batch and its contract: try it without a commit, offer a refused one again, or drop it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from noria.assets import Change
+from noria.base.actor import Actor
+from noria.base.errors import Invalid
+from noria.base.once import Once
+from noria.data import contract as contracts
+from noria.data import queries
+from noria.data.contract import Contract, Finding
+from noria.data.errors import ContractMissing, QuarantineDecided
+from noria.data.records import (
+    MAIN,
+    QUARANTINE_MOVES,
+    Commit,
+    Quarantined,
+    QuarantineState,
+    Repository,
+    RepositoryKind,
+)
+from noria.data.service.rows import Rows, RowVerbs
+
+
+class BatchVerbs(RowVerbs):
+    def check_contract(
+        self, repository: Repository, rows: Rows | None = None, *, ref: str = MAIN, contract: Any = None
+    ) -> tuple[int, list[Finding]]:
+        """What rows would break; without rows, what the table at ``ref`` breaks. Nothing is written.
+
+        Args:
+            rows: a batch, judged as if it were appended to the head of the branch ``ref``.
+            contract: another one than that in force, as a plain value.
+
+        Returns:
+            how many rows were looked at, and the findings.
+
+        Raises:
+            ContractMissing: none is in force, and none was given.
+        """
+        self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
+        used = contracts.parse(contract) if contract is not None else self.contract(repository)
+        if used is None:
+            raise ContractMissing(
+                f"{repository.name} has no contract.", hint=f"noria data contract infer {repository.name} -o FILE.toml"
+            )
+        event_ms = self._s.event_clock.event_ms(repository.project_id)
+        if rows is None:
+            return self._check_table(repository, used, ref, event_ms)
+        head = self.head(repository, ref)
+        frame = self._frame(repository, rows, "append", head)
+        findings = contracts.check(used, frame, time=repository.time, event_ms=event_ms)
+        if not findings and used.whole.unique:
+            findings = contracts.check_unique(used, frame, self._stays(used, frame, head, "append"))
+        return len(frame), findings
+
+    def _check_table(
+        self, repository: Repository, contract: Contract, ref: str, event_ms: int
+    ) -> tuple[int, list[Finding]]:
+        frame = self.read(repository, ref)
+        findings = contracts.check(contract, frame, time=repository.time, event_ms=event_ms)
+        if any(f.rule.endswith((".present", ".type")) for f in findings):
+            return len(frame), findings
+        times = frame[repository.time].dt.epoch("ms").max() if repository.time is not None else None
+        newest = times if isinstance(times, int) else None
+        findings += contracts.check_whole(contract, len(frame), newest, event_ms)
+        return len(frame), findings + contracts.check_unique(contract, frame, frame.clear())
+
+    def offer(
+        self,
+        quarantine_id: int,
+        rows: Rows | None = None,
+        *,
+        actor: Actor,
+        message: str = "",
+        key: str | None = None,
+    ) -> Commit:
+        """Commits a refused batch, as it was or mended, under the contract in force; the batch is then accepted.
+
+        Args:
+            rows: what is committed instead of the batch.
+            key: idempotency key.
+
+        Raises:
+            ContractBroken: it is refused again.
+            QuarantineDecided: it was accepted already.
+        """
+        batch, frame = self.quarantined(quarantine_id)
+        repository = self._repository_of(batch)
+        if key is None:  # with one, a repeated request gets its answer below, whatever has changed since
+            _check_move(batch, QuarantineState.ACCEPTED)
+
+        def accept(change: Change) -> None:
+            _, head = queries.head(change.tx.conn, repository.id, batch.branch)
+            assert head is not None
+            self._decide(change, batch, QuarantineState.ACCEPTED, {"commit": head.id})
+
+        commit = self.append(
+            repository,
+            frame if rows is None else rows,
+            actor=actor,
+            branch=batch.branch,
+            message=message or f"batch {quarantine_id} of the quarantine",
+            mode=batch.mode,
+            meta={"source": {"kind": "quarantine", "batch": quarantine_id, "from": batch.source}},
+            source=batch.source,
+            also=accept,
+            key=key,
+        )
+        if self.quarantined(quarantine_id)[0].state != QuarantineState.ACCEPTED:  # its rows were there already
+            with self._s.changes.begin("data.offer", repository.project_id, actor) as change:
+                self._decide(change, batch, QuarantineState.ACCEPTED, {"commit": commit.id})
+                change.note(repository.name, batch=quarantine_id, commit=commit.id)
+        return commit
+
+    def drop_quarantined(
+        self, quarantine_id: int, reason: str, *, actor: Actor, once: Once | None = None
+    ) -> Quarantined:
+        """Says that a refused batch is not wanted, and why. Its rows stay where they are, for those who ask.
+
+        Raises:
+            QuarantineDecided: it was decided already.
+            Invalid: no reason is given.
+        """
+        if not reason.strip():
+            raise Invalid("A batch is dropped for a reason.", hint="--reason 'a test of the scanner'")
+        batch, _ = self.quarantined(quarantine_id)
+        repository = self._repository_of(batch)
+        with self._s.changes.begin("data.quarantine.drop", repository.project_id, actor, once=once) as change:
+            if change.earlier is None:
+                _check_move(batch, QuarantineState.DROPPED)
+                self._decide(change, batch, QuarantineState.DROPPED, {"reason": reason})
+                change.note(repository.name, batch=quarantine_id, reason=reason)
+                change.answer({"batch": quarantine_id})
+        return self.quarantined(quarantine_id)[0]
+
+    def _repository_of(self, batch: Quarantined) -> Repository:
+        with self._db.read() as conn:
+            found = queries.repository_of_quarantined(conn, batch.id)
+        assert found is not None
+        return found
+
+    def _decide(self, change: Change, batch: Quarantined, after: QuarantineState, what: dict[str, Any]) -> None:
+        verdict = {**what, "actor": change.actor.name, "at": change.tx.now_ms}
+        self._s.faults.at("data.quarantine")
+        if not queries.move_quarantined(change.tx.conn, batch.id, batch.state, after, verdict):
+            found = queries.quarantined(change.tx.conn, batch.id)
+            assert found is not None
+            raise QuarantineDecided(batch.id, found.state, after, found.verdict)
+        change.event(f"batch.{after.value}", batch.repository, {"batch": batch.id, **what})
+
+
+def _check_move(batch: Quarantined, after: QuarantineState) -> None:
+    if after not in QUARANTINE_MOVES[batch.state]:
+        raise QuarantineDecided(batch.id, batch.state, after, batch.verdict)

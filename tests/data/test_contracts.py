@@ -1,0 +1,312 @@
+"""Contracts: as text that a person edits, tried without a commit, over the whole table; refused batches and their end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noria.base.actor import Actor
+from noria.base.errors import Invalid
+from noria.cli.main import run
+from noria.data import contract as contracts
+from noria.data import contract_text
+from noria.data.errors import ContractBroken, ContractMissing, QuarantineDecided
+from noria.data.http import routes
+from noria.data.records import QuarantineState, Repository, RepositoryKind
+from noria.workspace import Workspace
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "http"))
+from rooms_client import client
+
+T0 = datetime(2013, 1, 1, tzinfo=UTC)
+SPEC: dict[str, Any] = {
+    "columns": {"id": {"type": "int64", "missing": 0.0}, "mail": {"type": "str"}, "n": {"type": "int64", "max": 100}},
+    "rules": {"even": "n % 2 = 0"},
+}
+
+
+def people(ws: Workspace, actor: Actor, spec: Any = None, **how: Any) -> Repository:
+    made = ws.data.create(ws.project.id, "people", RepositoryKind.TABLE, actor=actor, **{"key": ("id",), **how})
+    if spec is not None:
+        ws.data.set_contract(made, spec, actor=actor)
+    return ws.data.get(ws.project.id, "people")
+
+
+def rows(*found: tuple[int, str | None, int]) -> pl.DataFrame:
+    return pl.DataFrame(found, schema={"id": pl.Int64, "mail": pl.String, "n": pl.Int64}, orient="row")
+
+
+def refused(ws: Workspace, actor: Actor, frame: pl.DataFrame, **how: Any) -> dict[str, Any]:
+    with pytest.raises(ContractBroken) as broken:
+        ws.data.append(ws.data.get(ws.project.id, "people"), frame, actor=actor, **how)
+    return broken.value.details
+
+
+# ---- text
+
+NAMES = st.text(min_size=1, max_size=12).filter(lambda name: name.isprintable() and name == name.strip())
+TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=10)
+NUMBERS = st.integers(-(10**9), 10**9).map(float) | st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 6))
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> contracts.Contract:
+    columns = {}
+    for name in draw(st.lists(NAMES, min_size=1, max_size=4, unique=True)):
+        if draw(st.booleans()):
+            made = contracts.ColumnContract(type="str", levels=draw(st.none() | st.lists(TEXTS, max_size=3)))
+        else:
+            made = contracts.ColumnContract(
+                type="float64", min=draw(st.none() | NUMBERS), max=draw(st.none() | NUMBERS)
+            )
+        made.missing = draw(st.sampled_from([0.0, 0.25, 1.0]))
+        columns[name] = made
+    unique = draw(st.lists(st.lists(st.sampled_from(sorted(columns)), min_size=1, max_size=2), max_size=2))
+    table = contracts.TableContract(min_rows=draw(st.integers(0, 5)), unique=unique)
+    whole = contracts.WholeContract(
+        max_rows=draw(st.none() | st.integers(1, 9)), fresh=draw(st.sampled_from([None, "2d"]))
+    )
+    return contracts.Contract(columns=columns, table=table, whole=whole)
+
+
+@given(made=specs(), name=st.sampled_from(["x.toml", "x.json"]))
+def test_a_contract_as_text_reads_back_as_itself(made: contracts.Contract, name: str) -> None:
+    value = msgspec.to_builtins(made)
+    text = json.dumps(value) if name.endswith("json") else contract_text.write("people", value)
+    assert contracts.parse(contract_text.read(text, name)) == made
+
+
+def test_times_of_toml_are_bounds() -> None:
+    text = "[columns.at]\ntype = 'datetime[us, UTC]'\nmin = 2013-01-01T00:00:00\n[columns.n]\ntype = 'int64'\nmax = 5\n"
+    made = contracts.parse(contract_text.read(text, "c.toml"))
+    frame = pl.DataFrame(
+        {"at": [T0 - timedelta(days=1), T0], "n": [1, 6]}, schema_overrides={"at": pl.Datetime("us", "UTC")}
+    )
+    assert [f.rule for f in contracts.check(made, frame)] == ["at.min", "n.max"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"columns": {"id": {"type": "int65"}}}, "int65"),
+        ({"whole": {"unique": [["mial"]]}}, "unknown column 'mial'"),
+        ({"table": {"unique": [[]]}}, "empty list"),
+        ({"whole": {"fresh": "2 days"}}, "not a duration"),
+        ({"rules": {"x": "nn > 0"}}, "unknown column 'nn'"),
+        ({"rules": {"x": "n >"}}, "not an SQL expression"),
+        ({"rules": {}, "columns": {"id": {"type": "str", "matches": "("}}}, "not a pattern"),
+        ({"rules": {}, "columns": {"id": {"type": "int64", "min": "soon"}}}, "min or max of 'id'"),
+        ({"columns": {"id": {"type": "int64", "maximum": 3}}}, "maximum"),
+    ],
+)
+def test_mistakes_of_a_contract_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(Invalid, match=message):
+        contracts.parse({**SPEC, **change})
+
+
+@given(
+    st.lists(st.integers(-(2**40), 2**40) | st.floats(-1e9, 1e9, allow_nan=False), min_size=1, max_size=20),
+    st.booleans(),
+)
+def test_an_inferred_range_holds_what_it_was_inferred_from(values: list[float], whole: bool) -> None:
+    from noria.data.rows.schema import infer
+
+    frame = pl.DataFrame({"x": [int(v) for v in values] if whole else [float(v) for v in values]})
+    assert contracts.check(contracts.infer(frame, infer(frame)), frame) == []
+
+
+# ---- the whole table
+
+
+def test_the_whole_table_keeps_its_contract(both: Workspace, actor: Actor) -> None:
+    whole = {"min_rows": 2, "max_rows": 4, "unique": [["mail"], ["mail", "n"]]}
+    people(both, actor, {**SPEC, "rules": {}, "whole": whole})
+    assert [f["rule"] for f in refused(both, actor, rows((1, "a", 2)))["findings"]] == ["whole.min_rows"]
+    repository = both.data.get(both.project.id, "people")
+    both.data.append(repository, rows((1, "a", 2), (2, "b", 2), (3, None, 2), (4, None, 2)), actor=actor)
+    details = refused(both, actor, rows((2, "a", 2)))
+    assert [(f["rule"], f["column"], f["count"]) for f in details["findings"]] == [
+        ("whole.unique", "mail", 1),
+        ("whole.unique", "mail", 1),
+    ]
+    assert details["findings"][0]["rows"] == [{"id": 2, "mail": "a", "n": 2}]
+    assert [f["rule"] for f in refused(both, actor, rows((5, "e", 2)))["findings"]] == ["whole.max_rows"]
+    both.data.append(repository, rows((1, "c", 2)), actor=actor)  # gives "a" free
+    both.data.append(repository, rows((2, "a", 2)), actor=actor)
+    assert [f["rule"] for f in refused(both, actor, rows((1, "x", 2), (2, "x", 2)))["findings"]][:1] == ["whole.unique"]
+    keys = pl.DataFrame({"id": [1, 2, 3]})
+    assert [f["rule"] for f in refused(both, actor, keys, mode="delete")["findings"]] == ["whole.min_rows"]
+    assert both.data.read(repository).sort("id")["mail"].to_list() == ["c", "a", None, None]
+
+
+def test_freshness_of_the_table_is_not_broken_by_a_late_correction(workspace: Workspace, actor: Actor) -> None:
+    spec = {"columns": {"id": {"type": "int64"}, "at": {"type": "datetime[us, UTC]"}}, "whole": {"fresh": "2d"}}
+    people(workspace, actor, spec, time="at")
+    now = datetime.fromtimestamp(workspace.clock.now_ms() / 1000, UTC)
+
+    def at(number: int, days: int) -> pl.DataFrame:
+        return pl.DataFrame({"id": [number], "at": [now - timedelta(days=days)]}).cast({"at": pl.Datetime("us", "UTC")})
+
+    assert refused(workspace, actor, at(1, 3))["findings"][0]["rule"] == "whole.fresh"
+    repository = workspace.data.get(workspace.project.id, "people")
+    workspace.data.append(repository, at(1, 1), actor=actor)
+    workspace.data.append(repository, at(2, 30), actor=actor)
+    assert workspace.data.check_contract(repository) == (2, [])
+
+
+# ---- tried without a commit
+
+
+def test_a_check_commits_nothing_and_says_what_a_commit_would(workspace: Workspace, actor: Actor) -> None:
+    repository = people(workspace, actor)
+    with pytest.raises(ContractMissing, match="has no contract"):
+        workspace.data.check_contract(repository, rows((1, "a", 2)))
+    workspace.data.append(repository, rows((1, "a", 3), (2, "a", 4)), actor=actor)
+    count, found = workspace.data.check_contract(repository, contract={**SPEC, "whole": {"unique": [["mail"]]}})
+    assert (count, [(f.rule, f.count) for f in found]) == (2, [("rules.even", 1), ("whole.unique", 2)])
+    workspace.data.set_contract(repository, {**SPEC, "whole": {"unique": [["mail"]]}}, actor=actor)
+    repository = workspace.data.get(workspace.project.id, "people")
+    assert [f.rule for f in workspace.data.check_contract(repository, rows((3, "a", 2)))[1]] == ["whole.unique"]
+    assert [f.rule for f in workspace.data.check_contract(repository, rows((3, "z", 102)))[1]] == ["n.max"]
+    assert workspace.data.check_contract(repository, [{"id": 3, "mail": "z", "n": 2}]) == (1, [])
+    assert workspace.data.quarantine(workspace.project.id) == []
+    assert len(workspace.data.log(repository)) == 1
+    workspace.data.set_contract(repository, SPEC, actor=actor)
+    found = workspace.data.contract_history(repository)
+    assert [(c.number, c.in_force, c.actor) for c in found] == [(2, True, actor.name), (1, False, actor.name)]
+
+
+# ---- quarantine
+
+
+def test_a_refused_batch_is_mended_and_accepted_once(both: Workspace, actor: Actor) -> None:
+    people(both, actor, SPEC)
+    number = refused(both, actor, rows((1, "a", 3), (2, "b", 4)), mode="overwrite")["quarantine"]
+    with pytest.raises(ContractBroken):
+        both.data.offer(number, actor=actor)
+    assert both.data.quarantined(number)[0].state == QuarantineState.OPEN
+    done = both.data.offer(number, rows((1, "a", 4), (2, "b", 4)), actor=actor, key="k")
+    repository = both.data.get(both.project.id, "people")
+    assert both.data.read(repository)["n"].to_list() == [4, 4]
+    batch, _ = both.data.quarantined(number)
+    assert (batch.state, batch.mode) == (QuarantineState.ACCEPTED, "overwrite")
+    assert batch.verdict is not None
+    assert (batch.verdict["commit"], batch.verdict["actor"]) == (done.id, actor.name)
+    assert done.meta["source"]["batch"] == number
+    again = both.data.offer(number, rows((1, "a", 4), (2, "b", 4)), actor=actor, key="k")
+    assert again == done, "a repeated request gets the first answer"
+    with pytest.raises(QuarantineDecided, match=f"accepted by the commit {done.id[:12]}"):
+        both.data.offer(number, actor=actor)
+    with pytest.raises(QuarantineDecided):
+        both.data.drop_quarantined(number, "late", actor=actor)
+    assert len(both.data.log(repository)) == 1
+
+
+def test_a_batch_is_accepted_as_it_was_once_the_contract_allows_it(workspace: Workspace, actor: Actor) -> None:
+    repository = people(workspace, actor, SPEC)
+    number = refused(workspace, actor, rows((1, "a", 3)))["quarantine"]
+    workspace.data.append(repository, rows((1, "a", 4)), actor=actor)
+    workspace.data.set_contract(repository, {**SPEC, "rules": {}}, actor=actor)
+    workspace.data.offer(number, actor=actor)
+    assert workspace.data.read(repository)["n"].to_list() == [3]
+    other = refused(workspace, actor, rows((9, "x", 101)))["quarantine"]
+    dropped = workspace.data.drop_quarantined(other, "a test of the scanner", actor=actor)
+    assert dropped.verdict is not None
+    assert (dropped.state, dropped.verdict["reason"]) == (QuarantineState.DROPPED, "a test of the scanner")
+    with pytest.raises(Invalid, match="for a reason"):
+        workspace.data.drop_quarantined(other, " ", actor=actor)
+    with pytest.raises(QuarantineDecided, match="is dropped"):
+        workspace.data.drop_quarantined(other, "again", actor=actor)
+    workspace.data.offer(other, rows((9, "x", 100)), actor=actor)  # a change of mind
+    assert workspace.data.quarantined(other)[0].state == QuarantineState.ACCEPTED
+
+
+def test_rows_that_are_there_already_accept_the_batch_too(workspace: Workspace, actor: Actor) -> None:
+    repository = people(workspace, actor, SPEC)
+    number = refused(workspace, actor, rows((1, "a", 3)))["quarantine"]
+    done = workspace.data.append(repository, rows((1, "a", 4)), actor=actor)
+    assert workspace.data.offer(number, rows((1, "a", 4)), actor=actor) == done
+    batch, _ = workspace.data.quarantined(number)
+    assert batch.verdict is not None
+    assert batch.verdict["commit"] == done.id
+
+
+# ---- commands and HTTP
+
+
+@pytest.fixture
+def noria(capsys: pytest.CaptureFixture[str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(workspace.home.parent)
+
+    def call(*args: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run(list(args))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_from_inferring_to_mending_by_commands(workspace: Workspace, actor: Actor, noria: Any) -> None:
+    repository = people(workspace, actor)
+    workspace.data.append(repository, rows((1, "a", 2), (2, "b", 4)), actor=actor)
+    root = workspace.home.parent
+    assert noria("data", "contract", "infer", "people", "-o", "people.toml")[0] == 0
+    text = (root / "people.toml").read_text()
+    assert "largest share of nulls" in text
+    assert tomllib.loads(text)["columns"]["n"] == {"type": "int64", "missing": 0, "min": 1, "max": 5}
+    assert noria("data", "contract", "infer", "people", "-o", "people.toml")[0] == 5
+    (root / "people.toml").write_text(text.replace("max = 5", "max = 3"))
+    code, out, _ = noria("data", "contract", "check", "people", "--contract", "people.toml", "--json")
+    assert (code, [f["rule"] for f in json.loads(out)["findings"]]) == (3, ["n.max"])
+    (root / "people.toml").write_text(text)
+    assert "2 rows keep the contract" in noria("data", "contract", "check", "people", "--contract", "people.toml")[1]
+    assert noria("data", "contract", "set", "people", "people.toml")[0] == 0
+    assert tomllib.loads(noria("data", "contract", "show", "people")[1]) == tomllib.loads(text)
+    assert noria("data", "contract", "show", "people", "--number", "7")[0] == 4
+    assert [c["number"] for c in json.loads(noria("data", "contract", "history", "people", "--json")[1])] == [1]
+    (root / "new.csv").write_text("id,mail,n\n3,a,2\n4,b,9\n")
+    assert noria("data", "contract", "check", "people", "new.csv")[0] == 3
+    code, _, err = noria("data", "append", "people", "new.csv")
+    assert (code, "quarantine show 1" in err) == (3, True)
+    assert "n.max" in noria("data", "quarantine", "show", "1", "--out", "bad.parquet")[1]
+    pl.read_parquet(root / "bad.parquet").with_columns(n=pl.col("n").clip(0, 5)).write_parquet(root / "good.parquet")
+    assert noria("data", "quarantine", "offer", "1")[0] == 3
+    assert "2 added" in noria("data", "quarantine", "offer", "1", "good.parquet")[1]
+    assert noria("data", "quarantine", "drop", "1", "--reason", "x")[0] == 5
+    assert json.loads(noria("data", "quarantine", "list", "--json")[1]) == []
+    (one,) = json.loads(noria("data", "quarantine", "list", "--all", "--json")[1])
+    assert (one["state"], one["verdict"]["actor"]) == ("accepted", workspace.actor.name)
+    (root / "broken.toml").write_text("[columns")
+    code, _, err = noria("data", "contract", "set", "people", "broken.toml")
+    assert (code, "broken.toml cannot be read" in err) == (2, True)
+
+
+def test_the_same_over_http(workspace: Workspace, actor: Actor) -> None:
+    people(workspace, actor, SPEC)
+    http = client(routes(workspace.data, workspace.project.id))
+    bad = [{"id": 1, "mail": "a", "n": 3}]
+    found = http.send("POST", "/v1/data/people/contract/check", {"rows": bad}).json
+    assert (found["rows"], [f["rule"] for f in found["findings"]]) == (1, ["rules.even"])
+    assert http.send("POST", "/v1/data/people/rows", {"rows": bad}).status == 422
+    (batch,) = http.get("/v1/quarantine").json["items"]
+    path = f"/v1/quarantine/{batch['id']}"
+    assert http.send("POST", path + "/offer", {}).status == 422
+    mended = {"rows": [{"id": 1, "mail": "a", "n": 4}]}
+    done = http.send("POST", path + "/offer", mended, idempotency_key="once").json
+    assert http.send("POST", path + "/offer", mended, idempotency_key="once").json == done
+    late = http.send("POST", path + "/drop", {"reason": "x"})
+    assert (late.status, late.error["code"]) == (409, "quarantine_decided")
+    assert http.get(path).json["batch"]["verdict"]["commit"] == done["id"]
+    assert http.send("POST", "/v1/quarantine/99/offer", {}).status == 404
+    (one,) = http.get("/v1/data/people/contract/history").json["items"]
+    assert (one["number"], one["in_force"], one["contract"]["rules"]) == (1, True, {"even": "n % 2 = 0"})
