@@ -51,10 +51,11 @@ class Predictions:
         wanted = pl.Series(list(ids), dtype=pl.String)
         reader = self._data.reader
         found: list[dict[str, Any]] = []
-        for fragment in self._data.layout(head).fragments:
-            hit = reader.live_rows(fragment, ["id"])["id"].is_in(wanted.implode())
+        layout = self._data.layout(head)
+        for fragment in layout.fragments:
+            hit = reader.live(layout, fragment, ["id"])["id"].is_in(wanted.implode())
             if hit.any():
-                found += reader.live_rows(fragment, _COLUMNS).filter(hit).to_dicts()
+                found += reader.live(layout, fragment, _COLUMNS).filter(hit).to_dicts()
         order = {name: place for place, name in enumerate(ids)}
         found.sort(key=lambda row: (order[row["id"]], not row["answered"], row["deployment"]))
         return [_captured(endpoint, row) for row in found]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from noria.data.rows.layout import Layout
-from noria.data.rows.schema import KNOWN, SEQ, Column
+from noria.data.rows.read import default_value, widened
+from noria.data.rows.schema import KNOWN, SEQ, Column, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,24 +50,23 @@ class Columns:
         return bool(self.after.key) and [self.source.get(name) for name in self.after.key] == self.before.key
 
     def fit(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Rows of ``before`` as ``after`` would hold them: renamed, cast, and null where they have no such column."""
+        """Rows of ``before`` as ``after`` would hold them: renamed, cast, with the default where they lack a column."""
         types = self.after.schema.polars()
-        columns: list[pl.Expr] = []
+        kinds, columns = dict(self.after.columns), list[pl.Series]()
+        ids = zip(kinds, self.after.column_ids, strict=True)
+        defaults = {name: self.after.defaults.get(number) for name, number in ids}
         for name, dtype in types.items():
             source = self.source.get(name)
             if source is None:
-                columns.append(pl.lit(None, dtype=dtype).alias(name))
+                columns.append(default_value(defaults.get(name), kinds[name]).alias(name).new_from_index(0, len(frame)))
             else:
-                columns.append(_cast(pl.col(source), frame.schema[source], dtype).alias(name))
-        hidden = [SEQ]
+                columns.append(_cast(frame.get_column(source), dtype).alias(name))
         if self.after.schema.hides_known:
-            hidden.insert(0, KNOWN)
-        for name in hidden:
-            if name in frame.columns:
-                columns.append(pl.col(name))
-            elif name == KNOWN:
-                columns.append(pl.lit(None, dtype=pl.Datetime("us", "UTC")).alias(KNOWN))
-        return frame.select(columns)
+            unknown = pl.Series(KNOWN, [None], dtype=pl.Datetime("us", "UTC")).new_from_index(0, len(frame))
+            columns.append(frame.get_column(KNOWN) if KNOWN in frame.columns else unknown)
+        if SEQ in frame.columns:
+            columns.append(frame.get_column(SEQ))
+        return pl.DataFrame(columns)
 
     def diff(self) -> SchemaDiff:
         before, after = dict(self.before.columns), dict(self.after.columns)
@@ -83,9 +83,22 @@ class Columns:
 
 
 def match_columns(before: Layout, after: Layout) -> Columns:
-    names = {name for name, _ in before.columns}
-    return Columns(before=before, after=after, source={name: name for name, _ in after.columns if name in names})
+    """By id; tables of no common origin by name."""
+    by_id = dict(zip(before.column_ids, (name for name, _ in before.columns), strict=True))
+    ids = dict(zip((name for name, _ in after.columns), after.column_ids, strict=True))
+    source = {name: by_id[number] for name, number in ids.items() if number in by_id}
+    if not source:
+        source = {name: name for name, _ in before.columns if name in ids}
+    return Columns(before=before, after=after, source=source)
 
 
-def _cast(column: pl.Expr, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
-    return column if found == wanted else column.cast(wanted, strict=False)
+def _cast(column: pl.Series, wanted: pl.DataType) -> pl.Series:
+    """As the other type; null where a value, or the type, does not fit."""
+    try:
+        return widened(column, str(type_name(wanted, column.name)))
+    except pl.exceptions.PolarsError:
+        pass
+    try:
+        return column.cast(wanted, strict=False)
+    except pl.exceptions.PolarsError:
+        return pl.Series(column.name, [None], dtype=wanted).new_from_index(0, len(column))

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from msgspec.structs import replace
 from pyroaring import BitMap
 
-from noria.data.rows.layout import Fragment
+from noria.data.rows.layout import Fragment, Layout
 from noria.data.rows.read import TableReader, flags
 from noria.data.rows.schema import SEQ, TableSchema
 from noria.store import Kind, Writer
@@ -24,13 +25,14 @@ _FEW: Final = 64
 class Edit:
     """Adds rows, marks rows as deleted, keeps the list of fragments short. Used once, by one thread."""
 
-    def __init__(self, reader: TableReader, writer: Writer, schema: TableSchema, fragments: list[Fragment]) -> None:
+    def __init__(self, reader: TableReader, writer: Writer, schema: TableSchema, base: Layout | None) -> None:
         self._reader = reader
         self._writer = writer
         self._schema = schema
+        self._base = base
         self._frames: dict[bytes, pl.DataFrame] = {}
         self._dead: dict[bytes, BitMap] = {}
-        self.fragments = list(fragments)
+        self.fragments = [] if base is None else list(base.fragments)
 
     def add(self, frame: pl.DataFrame, *, level: int = 0) -> None:
         self.fragments += self._write(frame, level)
@@ -42,7 +44,7 @@ class Edit:
         dead.run_optimize()
         oid = self._writer.put(Kind.BLOB, dead.serialize()).raw
         self._dead[oid] = dead
-        self.fragments[number] = _with_deleted(fragment, oid, len(dead))
+        self.fragments[number] = replace(fragment, deleted=oid, deleted_rows=len(dead))
         return matches.drop("__row", "__new")
 
     def rows(self) -> Iterator[pl.DataFrame]:
@@ -100,7 +102,8 @@ class Edit:
     def _live(self, fragment: Fragment) -> pl.DataFrame:
         frame = self._frames.get(fragment.id)
         if frame is None:
-            frame = self._reader.fragment(fragment.id)
+            assert self._base is not None
+            frame = self._reader.whole(self._base, fragment)
         dead = self._deleted(fragment)
         return frame.filter(pl.Series(flags(len(frame), dead))) if dead else frame
 
@@ -119,21 +122,6 @@ def time_range(frame: pl.DataFrame, column: str | None) -> tuple[int | None, int
     times = frame[column].cast(pl.Datetime("us", dtype.time_zone)).cast(pl.Int64)
     first, last = times.min(), times.max()
     return (None, None) if first is None else (_int(first), _int(last))
-
-
-def _with_deleted(fragment: Fragment, oid: bytes, count: int) -> Fragment:
-    return Fragment(
-        id=fragment.id,
-        rows=fragment.rows,
-        size=fragment.size,
-        level=fragment.level,
-        deleted=oid,
-        deleted_rows=count,
-        first_seq=fragment.first_seq,
-        last_seq=fragment.last_seq,
-        first_time=fragment.first_time,
-        last_time=fragment.last_time,
-    )
 
 
 def _int(value: Any) -> int:

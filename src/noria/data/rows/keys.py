@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from noria.data.rows.layout import Layout
-from noria.data.rows.read import TableReader
+from noria.data.rows.layout import Fragment, Layout
+from noria.data.rows.read import TableReader, sources
 
 _CACHED_KEYS = 20_000_000
 
@@ -27,7 +27,7 @@ class KeyIndex:
     def __init__(self, reader: TableReader) -> None:
         self._reader = reader
         self._lock = threading.Lock()
-        self._cache: OrderedDict[tuple[bytes, tuple[str, ...]], Index] = OrderedDict()
+        self._cache: OrderedDict[tuple[bytes, tuple[tuple[str, str], ...]], Index] = OrderedDict()
         self._size = 0
 
     def find(self, layout: Layout, rows: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
@@ -43,34 +43,38 @@ class KeyIndex:
         wanted = hashes[order]
         found: list[tuple[int, pl.DataFrame]] = []
         for number, fragment in enumerate(layout.fragments):
-            new, old = _meet(self._index(fragment.id, key), wanted)
+            new, old = _meet(self._index(layout, fragment), wanted)
             if fragment.deleted and len(old):
                 alive = self._reader.keep(fragment)[old]
                 new, old = new[alive], old[alive]
             if len(old):
-                matches = self._matches(fragment.id, rows, key, order[new], old)
+                matches = self._matches(layout, fragment, rows, order[new], old)
                 if len(matches):
                     found.append((number, matches))
         return found
 
     def _matches(
-        self, fragment_id: bytes, rows: pl.DataFrame, key: list[str], new: Numbers, old: Numbers
+        self, layout: Layout, fragment: Fragment, rows: pl.DataFrame, new: Numbers, old: Numbers
     ) -> pl.DataFrame:
         """Hashes may collide: the keys themselves decide."""
-        frame = self._reader.fragment(fragment_id)
-        candidates = frame[old].with_columns(pl.Series("__row", old), pl.Series("__new", new))
+        key = layout.key
+        candidates = self._reader.whole(layout, fragment)[old].with_columns(
+            pl.Series("__row", old), pl.Series("__new", new)
+        )
         asked = rows.select(key)[new].rename({name: f"__key_{name}" for name in key})
         same = pl.all_horizontal([pl.col(name).eq_missing(pl.col(f"__key_{name}")) for name in key])
         return pl.concat([candidates, asked], how="horizontal").filter(same).drop([f"__key_{name}" for name in key])
 
-    def _index(self, fragment_id: bytes, key: Sequence[str]) -> Index:
-        name = (fragment_id, tuple(key))
+    def _index(self, layout: Layout, fragment: Fragment) -> Index:
+        key, types = layout.key, dict(layout.columns)
+        found = sources(layout, fragment, key)
+        name = (fragment.id, tuple((str(found[n]), types[n]) for n in key))  # a hash is one of a value and its type
         with self._lock:
             found = self._cache.get(name)
             if found is not None:
                 self._cache.move_to_end(name)
                 return found
-        hashes = hash_keys(self._reader.fragment(fragment_id, key), key)
+        hashes = hash_keys(self._reader.whole(layout, fragment, key), key)
         order = np.argsort(hashes)
         made = (hashes[order], order.astype(np.uint32))
         with self._lock:

@@ -1,13 +1,16 @@
 """How a table lies on disk: an object of kind TABLE. Pinned by ``tests/golden/table.bin``.
 
-"NTBL" version u8, then MessagePack of ``Layout``
+"NTBL" version u8, then MessagePack of ``Layout``. Version 1 ended with the fragments, and a fragment with its times:
+the columns of its files were always those of the table.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+import blake3
 import msgspec
+import msgspec.structs
 
 from noria.base import canonical
 from noria.base.digest import Digest
@@ -15,7 +18,7 @@ from noria.data.rows.schema import Column, TableSchema
 from noria.store import Kind, ObjectStore
 from noria.store.errors import FormatTooNew, ObjectCorrupt
 
-_MAGIC: Final = b"NTBL\x01"
+_MAGIC: Final = b"NTBL\x02"
 
 
 class Fragment(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -30,6 +33,7 @@ class Fragment(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         deleted_rows: how many the bitmap holds.
         first_seq, last_seq: smallest and largest commit generation among its rows.
         first_time, last_time: smallest and largest event time (microseconds), or None.
+        shape: the columns of the file: 0 those of the table, n those of ``Layout.shapes[n - 1]``.
     """
 
     id: bytes
@@ -42,6 +46,7 @@ class Fragment(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     last_seq: int
     first_time: int | None
     last_time: int | None
+    shape: int = 0
 
     @property
     def live(self) -> int:
@@ -55,6 +60,9 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         columns: (name, type) of each.
         rows: live rows.
         sum: of the row hashes modulo 2^256, 32 bytes little-endian.
+        ids: of each column; it keeps its id when it is renamed or widened, and no other column ever gets it.
+        defaults: column id -> the value, as text, of rows in files that lack the column; without one they hold null.
+        shapes: of files that were written before the columns changed: (column id, name, type) of each of theirs.
     """
 
     columns: list[tuple[str, str]]
@@ -64,6 +72,13 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     rows: int
     sum: bytes
     fragments: list[Fragment]
+    ids: list[int] = []
+    defaults: dict[int, str] = {}
+    shapes: list[list[tuple[int, str, str]]] = []
+
+    @property
+    def column_ids(self) -> list[int]:
+        return self.ids or [column_id(name, 0) for name, _ in self.columns]
 
     @property
     def schema(self) -> TableSchema:
@@ -91,16 +106,63 @@ def content_digest(schema: TableSchema, rows: int, total: int) -> Digest:
     )
 
 
-def make_layout(schema: TableSchema, rows: int, total: int, fragments: list[Fragment]) -> Layout:
+def column_id(name: str, seq: int) -> int:
+    """The id of a column that came with commit generation ``seq``; 0 for tables of version 1."""
+    return int.from_bytes(blake3.blake3(f"{seq}:{name}".encode()).digest(8), "little") >> 1
+
+
+def make_layout(
+    schema: TableSchema,
+    rows: int,
+    total: int,
+    fragments: list[Fragment],
+    *,
+    like: Layout | None = None,
+    seq: int = 0,
+) -> Layout:
+    """A layout.
+
+    Args:
+        like: a layout with the same columns, whose files the fragments may be.
+        seq: without ``like``, the commit generation in which the columns came.
+    """
+    columns = [(c.name, c.type) for c in schema.columns]
+    if like is None:
+        ids, defaults, shapes = [column_id(name, seq) for name, _ in columns], {}, []
+    else:
+        ids, defaults, shapes = like.column_ids, like.defaults, like.shapes
+    fragments, shapes = _used(fragments, shapes)
     return Layout(
-        columns=[(c.name, c.type) for c in schema.columns],
+        columns=columns,
         key=list(schema.key),
         time=schema.time,
         known=schema.known,
         rows=rows,
         sum=total.to_bytes(32, "little"),
         fragments=fragments,
+        ids=ids,
+        defaults=defaults,
+        shapes=shapes,
     )
+
+
+def keep_ids(base: Layout, layout: Layout) -> Layout:
+    """A table that was written anew: its columns are those of the same name that were there before."""
+    known = dict(zip((name for name, _ in base.columns), base.column_ids, strict=True))
+    ids = [known.get(name, fresh) for (name, _), fresh in zip(layout.columns, layout.column_ids, strict=True)]
+    return msgspec.structs.replace(layout, ids=ids)
+
+
+def _used(
+    fragments: list[Fragment], shapes: list[list[tuple[int, str, str]]]
+) -> tuple[list[Fragment], list[list[tuple[int, str, str]]]]:
+    """Shapes that no fragment has any more are left out."""
+    used = sorted({f.shape for f in fragments} - {0})
+    if len(used) == len(shapes):
+        return fragments, shapes
+    number = {old: new for new, old in enumerate(used, 1)} | {0: 0}
+    moved = [msgspec.structs.replace(f, shape=number[f.shape]) if f.shape else f for f in fragments]
+    return moved, [shapes[old - 1] for old in used]
 
 
 def encode_layout(layout: Layout) -> bytes:
@@ -111,9 +173,13 @@ _decoder = msgspec.msgpack.Decoder(Layout)
 
 
 def load_layout(store: ObjectStore, oid: Digest) -> Layout:
-    raw = store.get(oid, Kind.TABLE)
+    return decode_layout(oid.short, store.get(oid, Kind.TABLE))
+
+
+def decode_layout(name: str, raw: bytes) -> Layout:
+    """A layout from its bytes, of this version or an older one."""
     if raw[:4] != _MAGIC[:4]:
-        raise ObjectCorrupt(oid.short, "-", 0, "it does not begin like a table")
+        raise ObjectCorrupt(name, "-", 0, "it does not begin like a table")
     if raw[4] > _MAGIC[4]:
-        raise FormatTooNew(f"The table {oid.short}", raw[4], _MAGIC[4])
+        raise FormatTooNew(f"The table {name}", raw[4], _MAGIC[4])
     return _decoder.decode(raw[5:])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import polars as pl
 
 from noria.base.digest import Digest
-from noria.base.errors import Conflict
+from noria.data.rows.columns import Columns, match_columns
 from noria.data.rows.diff import RowsDiff, diff_layouts, pairs, pairs_of_bags, rest
 from noria.data.rows.layout import Layout, encode_layout, make_layout
+from noria.data.rows.merge_columns import merge_columns
 from noria.data.rows.read import empty_rows
 from noria.data.rows.write import RowsChange, TableWriter, equal_rows
 from noria.data.values import plain
@@ -19,12 +20,6 @@ from noria.store import Kind, Writer
 Strategy = Literal["conflict", "ours", "theirs"]
 _SHOWN: Final = 20
 _GONE: Final = "__gone"
-
-
-class SchemasContradict(Conflict):
-    """Both sides of a merge changed the columns, and not alike."""
-
-    code = "schemas_contradict"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,46 +62,58 @@ def merge_layouts(
         strategy: what becomes of conflicts: ``conflict`` leaves ``ours`` as it is, the others take one side.
 
     Raises:
-        SchemasContradict: the columns differ.
+        SchemasContradict: both changed a column, and not alike; whatever the strategy.
     """
-    reader, names = table_writer.reader, ours.schema.names
-    if ours.schema != theirs.schema or (base is not None and base.schema != ours.schema):
-        raise SchemasContradict(
-            "The columns of the two tables differ.", hint="Give both the same columns, then merge again."
-        )
-    start = base if base is not None else make_layout(ours.schema, 0, 0, [])
+    reader = table_writer.reader
+    start = base if base is not None else make_layout(ours.schema, 0, 0, [], like=ours)
+    merged, from_theirs = merge_columns(reader, base, ours, theirs, seq=seq)
+    names = merged.schema.names
     mine, other = diff_layouts(reader, start, ours), diff_layouts(reader, start, theirs)
     shown: list[dict[str, Any]] = []
     count = 0
-    if ours.key:
-        left, right = _side(mine), _side(other)
-        at_left, at_right = pairs(left, right, ours.key)
+    if merged.key:
+        left, right = _side(mine, match_columns(ours, merged)), _side(other, from_theirs)
+        at_left, at_right = pairs(left, right, merged.key)
         same = equal_rows(left[at_left].select(*names, _GONE), right[at_right].select(*names, _GONE)).to_numpy()
         clash_left, clash_right = at_left[~same], at_right[~same]
         count = len(clash_left)
-        shown = _shown(left[clash_left[:_SHOWN]], right[clash_right[:_SHOWN]], ours.key)
+        shown = _shown(left[clash_left[:_SHOWN]], right[clash_right[:_SHOWN]], merged.key)
         settled = at_right if strategy == "ours" else at_right[same]
-        todo = right[rest(len(right), settled)] if strategy != "conflict" or not count else right.clear()
+        todo = right[rest(len(right), settled)]
         rows, gone = todo.filter(~pl.col(_GONE)), todo.filter(pl.col(_GONE))
     else:
-        rows, gone = other.added, _less(other.removed.select(names), mine.removed.select(names))
-    rows, gone = rows.select(names), gone.select(names)
-    if len(rows) or len(gone):
-        change = table_writer.apply(store_writer, ours, rows, gone, seq=seq, known_us=known_us)
+        rows = from_theirs.fit(other.added)
+        theirs_gone, ours_gone = from_theirs.fit(_back(other)), match_columns(ours, merged).fit(_back(mine))
+        gone = _less(theirs_gone.select(names), ours_gone.select(names))
+    if count and strategy == "conflict":
+        change = _as_it_is(store_writer, ours)
+    elif len(rows) or len(gone):
+        rows, gone = rows.select(names), gone.select(names)
+        change = table_writer.apply(store_writer, merged, rows, gone, seq=seq, known_us=known_us)
+        change = replace(change, altered=merged is not ours)
     else:
-        none, oid = empty_rows(ours), store_writer.put(Kind.TABLE, encode_layout(ours))
-        change = RowsChange(layout=ours, layout_id=oid, new_rows=none, old_rows=none)
+        change = _as_it_is(store_writer, merged, altered=merged is not ours)
     return MergedRows(
         layout=change.layout, layout_id=change.layout_id, change=change, conflicts=shown, conflict_count=count
     )
 
 
-def _side(diff: RowsDiff) -> pl.DataFrame:
-    """The rows that one side touched, as they are there; those that it removed with only their key."""
-    key, names = diff.columns.after.key, diff.columns.after.schema.names
-    here = pl.concat([diff.added, diff.after]).select(*names, pl.lit(value=False).alias(_GONE))
-    gone = diff.columns.fit(diff.removed).select(*key, pl.lit(value=True).alias(_GONE))
-    return pl.concat([here, gone], how="diagonal")
+def _as_it_is(store_writer: Writer, layout: Layout, *, altered: bool = False) -> RowsChange:
+    none, oid = empty_rows(layout), store_writer.put(Kind.TABLE, encode_layout(layout))
+    return RowsChange(layout=layout, layout_id=oid, new_rows=none, old_rows=none, altered=altered)
+
+
+def _back(diff: RowsDiff) -> pl.DataFrame:
+    """The rows that one side removed, with the columns that it has."""
+    return diff.columns.fit(diff.removed)
+
+
+def _side(diff: RowsDiff, columns: Columns) -> pl.DataFrame:
+    """The rows that one side touched, with the merged columns; those that it removed only with their key."""
+    key, names = columns.after.key, columns.after.schema.names
+    here = columns.fit(pl.concat([diff.added, diff.after])).select(*names, pl.lit(value=False).alias(_GONE))
+    gone = columns.fit(_back(diff)).select(*key, pl.lit(value=True).alias(_GONE))
+    return pl.concat([here, gone.join(here, on=key, how="anti")], how="diagonal")
 
 
 def _shown(ours: pl.DataFrame, theirs: pl.DataFrame, key: list[str]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import polars as pl
 from pyroaring import BitMap
 
 from noria.base.digest import Digest
+from noria.base.times import parse_time
 from noria.data.rows.layout import Fragment, Layout
-from noria.data.rows.schema import KNOWN, SEQ
+from noria.data.rows.schema import KNOWN, SEQ, polars_type
 from noria.store import Kind, ObjectStore
 
 _CACHED_BYTES = 96 << 20
@@ -57,7 +58,7 @@ class TableReader:
         parts: list[pl.DataFrame] = []
         for fragment in layout.fragments:
             if _touches(fragment, after_seq, times):
-                part = self.live_rows(fragment, needed)
+                part = self.live(layout, fragment, needed)
                 if after_seq is not None and fragment.first_seq <= after_seq:
                     part = part.filter(pl.col(SEQ) > after_seq)
                 if len(part):
@@ -66,18 +67,21 @@ class TableReader:
             return empty_rows(layout, [*wanted, *extra])
         return pl.concat(parts, how="vertical") if len(parts) > 1 else parts[0]
 
-    def whole(self, layout: Layout, fragment: Fragment) -> pl.DataFrame:
-        """All rows of a fragment as its table has them, hidden columns included, deleted rows included."""
-        return self.fragment(fragment.id).select(all_names(layout))
-
-    def live(self, layout: Layout, fragment: Fragment) -> pl.DataFrame:
-        """The rows of a fragment that are not deleted, hidden columns included."""
-        return self.live_rows(fragment, all_names(layout))
-
-    def live_rows(self, fragment: Fragment, columns: Iterable[str] | None = None) -> pl.DataFrame:
-        """The rows of a fragment that are not deleted."""
-        frame = self.fragment(fragment.id, columns)
+    def live(self, layout: Layout, fragment: Fragment, names: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows of a fragment that are not deleted; by default with all columns, hidden ones included."""
+        frame = self.whole(layout, fragment, names)
         return frame.filter(pl.Series(self.keep(fragment))) if fragment.deleted else frame
+
+    def whole(self, layout: Layout, fragment: Fragment, names: Sequence[str] | None = None) -> pl.DataFrame:
+        """All rows of a fragment as its table has them, deleted ones included.
+
+        Columns that were renamed or widened since the file was written are so here; those that were added hold their
+        default.
+        """
+        names = all_names(layout) if names is None else list(dict.fromkeys(names))
+        if not fragment.shape:
+            return self.fragment(fragment.id, names).select(names)
+        return shaped(layout, fragment, names, lambda columns: self.fragment(fragment.id, columns))
 
     def fragment(self, fragment_id: bytes, columns: Iterable[str] | None = None) -> pl.DataFrame:
         """All rows of a fragment, deleted ones included."""
@@ -117,6 +121,66 @@ class TableReader:
         if not fragment.deleted:
             return BitMap()
         return BitMap.deserialize(self._store.get(Digest(fragment.deleted), Kind.BLOB))
+
+
+def sources(layout: Layout, fragment: Fragment, names: Iterable[str]) -> dict[str, tuple[str, str] | None]:
+    """Column of the table -> (its name, its type) in the file of a fragment; None where the file lacks it."""
+    types = dict(layout.columns)
+    if not fragment.shape:
+        return {name: (name, types.get(name, "")) for name in names}
+    shape = {number: (name, kind) for number, name, kind in layout.shapes[fragment.shape - 1]}
+    ids = dict(zip(types, layout.column_ids, strict=True))
+    return {name: shape.get(ids[name]) if name in ids else (name, "") for name in names}
+
+
+def shaped(
+    layout: Layout, fragment: Fragment, names: Sequence[str], load: Callable[[list[str]], pl.DataFrame]
+) -> pl.DataFrame:
+    """The rows of a file with other columns, as the table has them; ``load`` reads columns of the file."""
+    types, ids = dict(layout.columns), dict(zip((n for n, _ in layout.columns), layout.column_ids, strict=True))
+    found = sources(layout, fragment, names)
+    loaded = load([source for source, _ in dict.fromkeys(s for s in found.values() if s is not None)] or [SEQ])
+    columns: list[pl.Series] = []
+    for name in names:
+        source = found[name]
+        if source is None:
+            value = default_value(layout.defaults.get(ids[name]), types[name])
+            columns.append(value.alias(name).new_from_index(0, len(loaded)))
+        else:
+            column = loaded.get_column(source[0]).alias(name)
+            columns.append(widened(column, types[name]) if name in types else column)
+    return pl.DataFrame(columns)
+
+
+def default_value(text: str | None, kind: str) -> pl.Series:
+    """One value of a type, from text; null for None.
+
+    Raises:
+        PolarsError: the text is no such value.
+    """
+    dtype = polars_type(kind)
+    value = pl.Series("", [text], dtype=pl.String)
+    if text is None or dtype == pl.String:
+        return value if dtype == pl.String else pl.Series("", [None], dtype=dtype)
+    if dtype == pl.Boolean:
+        return pl.Series("", [{"true": True, "false": False}[text.lower()]])
+    if isinstance(dtype, pl.Datetime):
+        return pl.Series("", [parse_time(text)]).cast(pl.Datetime("ms", "UTC" if dtype.time_zone else None)).cast(dtype)
+    return value.str.to_date() if dtype == pl.Date() else value.cast(dtype, strict=True)
+
+
+def widened(column: pl.Series, kind: str) -> pl.Series:
+    """A column as the wider type, exactly.
+
+    Raises:
+        PolarsError: a value does not fit.
+    """
+    dtype = polars_type(kind)
+    if column.dtype == dtype:
+        return column
+    if column.dtype == pl.Date and isinstance(dtype, pl.Datetime):
+        return column.cast(pl.Datetime(dtype.time_unit)).dt.replace_time_zone(dtype.time_zone)
+    return column.cast(dtype, strict=True)
 
 
 def flags(rows: int, dead: BitMap) -> Flags:

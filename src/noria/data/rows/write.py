@@ -14,7 +14,7 @@ from noria.base.errors import Invalid
 from noria.data.rows.edit import Edit
 from noria.data.rows.encoding import MODULUS, hash_rows, sum_rows
 from noria.data.rows.keys import KeyIndex
-from noria.data.rows.layout import Layout, encode_layout, make_layout
+from noria.data.rows.layout import Layout, encode_layout, keep_ids, make_layout
 from noria.data.rows.read import TableReader
 from noria.data.rows.schema import KNOWN, SEQ, TableSchema, conform
 from noria.data.values import plain
@@ -41,6 +41,7 @@ class RowsChange:
 
     Attributes:
         layout, layout_id: the new layout and its object.
+        altered: whether the columns or the key changed, too.
         replaced: the layout of the whole table that was overwritten; None for a change of some rows.
         added, updated, deleted, unchanged: rows.
         new_rows: the added and updated rows, with hidden columns.
@@ -52,6 +53,7 @@ class RowsChange:
     new_rows: pl.DataFrame
     old_rows: pl.DataFrame
     replaced: Layout | None = None
+    altered: bool = False
     added: int = 0
     updated: int = 0
     deleted: int = 0
@@ -59,7 +61,7 @@ class RowsChange:
 
     @property
     def nothing(self) -> bool:
-        return not (self.added or self.updated or self.deleted)
+        return not (self.added or self.updated or self.deleted or self.altered)
 
 
 class TableWriter:
@@ -82,9 +84,11 @@ class TableWriter:
         """A table that consists of exactly these rows; ``base``: what it was before."""
         frame = _prepared(schema, rows, seq, known_us)
         check_keys(schema, frame)
-        edit = Edit(self.reader, writer, schema, [])
+        edit = Edit(self.reader, writer, schema, None)
         edit.add(frame, level=0 if len(frame) < _BIG else 3)
-        layout = make_layout(schema, len(frame), _total(schema, frame, 0), edit.fragments)
+        layout = make_layout(schema, len(frame), _total(schema, frame, 0), edit.fragments, seq=seq)
+        if base is not None:
+            layout = keep_ids(base, layout)
         return RowsChange(
             layout=layout,
             layout_id=writer.put(Kind.TABLE, encode_layout(layout)),
@@ -104,7 +108,7 @@ class TableWriter:
         schema = base.schema
         frame = _prepared(schema, rows, seq, known_us)
         check_keys(schema, frame)
-        edit = Edit(self.reader, writer, schema, base.fragments)
+        edit = Edit(self.reader, writer, schema, base)
         total, old, unchanged = int.from_bytes(base.sum, "little"), frame.clear(), 0
         if schema.key:
             frame, old, unchanged = self._settle(edit, base, frame, keep=keep)
@@ -113,7 +117,7 @@ class TableWriter:
         if len(frame):
             edit.add(frame)
         edit.fold()
-        layout = make_layout(schema, base.rows + len(frame) - len(old), total % MODULUS, edit.fragments)
+        layout = make_layout(schema, base.rows + len(frame) - len(old), total % MODULUS, edit.fragments, like=base)
         return RowsChange(
             layout=layout,
             layout_id=writer.put(Kind.TABLE, encode_layout(layout)),
@@ -136,12 +140,12 @@ class TableWriter:
         if not schema.key:
             raise Invalid("Rows of a table without a key cannot be deleted by key.", hint="Overwrite the table.")
         asked = _keys_of(schema, keys)
-        edit = Edit(self.reader, writer, schema, base.fragments)
+        edit = Edit(self.reader, writer, schema, base)
         none = _nothing(schema)
         old = pl.concat([none, *(edit.mark(number, matches) for number, matches in self._keys.find(base, asked))])
         total = (int.from_bytes(base.sum, "little") - _total(schema, old, 0)) % MODULUS
         edit.fold()
-        layout = make_layout(schema, base.rows - len(old), total, edit.fragments)
+        layout = make_layout(schema, base.rows - len(old), total, edit.fragments, like=base)
         return RowsChange(
             layout=layout,
             layout_id=writer.put(Kind.TABLE, encode_layout(layout)),
@@ -161,7 +165,7 @@ class TableWriter:
         """
         schema = base.schema
         frame = _prepared(schema, rows, seq, known_us)
-        edit = Edit(self.reader, writer, schema, base.fragments)
+        edit = Edit(self.reader, writer, schema, base)
         if schema.key:
             check_keys(schema, frame)
             asked = _keys_of(schema, gone).join(frame, on=base.key, how="anti")
@@ -179,7 +183,7 @@ class TableWriter:
         if len(frame):
             edit.add(frame)
         edit.fold()
-        layout = make_layout(schema, base.rows + len(frame) - len(old), total % MODULUS, edit.fragments)
+        layout = make_layout(schema, base.rows + len(frame) - len(old), total % MODULUS, edit.fragments, like=base)
         return RowsChange(
             layout=layout,
             layout_id=writer.put(Kind.TABLE, encode_layout(layout)),
