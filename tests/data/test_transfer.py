@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import traceback
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -240,7 +237,7 @@ def test_what_is_sent_is_what_changed(near: Workspace, far: Workspace, tmp_path:
     commit(near, folder)
     second = near.transfer.push(repo, actor=near.actor)
     assert second.written < 10 * 300 + 600_000
-    assert contents(far)["big"] == bytes(big)
+    assert far.data.read_file(repository(far), "big") == bytes(big)
     assert far.verify(data=True) == []
 
 
@@ -288,24 +285,13 @@ def test_a_password_is_not_kept(near: Workspace, tmp_path: Path, clock: ManualCl
     far.close()
 
 
-def in_a_child(work: Callable[[], object]) -> int:
-    """Runs ``work`` in a process of its own that may be ended at any point; its exit status."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the child uses no thread of this process
-        child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001 - whatever it is, the child must end here
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 @pytest.mark.parametrize("verb", ["push", "pull", "clone"])
 def test_a_transfer_that_is_killed_leaves_nothing_half_and_goes_on(
-    verb: str, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    verb: str,
+    tmp_path: Path,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    in_a_child: Callable[..., int],
 ) -> None:
     """At every point at which the receiver's state changes, in turn."""
     monkeypatch.setattr(sending, "PACK_TARGET", 40_000)
@@ -357,7 +343,11 @@ def test_a_transfer_that_is_killed_leaves_nothing_half_and_goes_on(
 
 
 def test_packs_that_arrived_before_a_kill_are_not_sent_again(
-    near: Workspace, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    near: Workspace,
+    tmp_path: Path,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    in_a_child: Callable[..., int],
 ) -> None:
     monkeypatch.setattr(sending, "PACK_TARGET", 200_000)
     monkeypatch.setattr(sending, "_PUT_BYTES", 50_000)

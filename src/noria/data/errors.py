@@ -74,6 +74,21 @@ class Diverged(Conflict):
         )
 
 
+class ContentLost(Failed):
+    """A repository of another tool names contents that it does not have."""
+
+    code = "content_lost"
+
+    def __init__(self, lost: list[dict[str, str]], hint: str) -> None:
+        first = lost[0]
+        more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+        super().__init__(
+            f"{first['path']} of commit {first['commit'][:12]} {first['why']}{more}.",
+            hint=hint,
+            details={"lost": lost[:1000], "count": len(lost)},
+        )
+
+
 class TransferRefused(Refused):
     """What another workspace sent cannot be taken."""
 

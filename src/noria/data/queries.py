@@ -219,6 +219,20 @@ def ancestry(
         upper = lower
 
 
+def reaches(conn: Connection, repository_id: int, tip: CommitId, wanted: CommitId) -> bool:
+    """Whether ``tip`` stands on ``wanted``; False where one of the two is not here."""
+    found = {c.id: c for c in commits_by_ids(conn, [tip, wanted])}
+    if len({tip, wanted}) != len(found):
+        return False
+    return any(one == wanted for one, _ in ancestry(conn, repository_id, [tip], floor=found[wanted].generation))
+
+
+def all_commits(conn: Connection, repository_id: int) -> Iterator[Commit]:
+    """Every commit of a repository, in no order."""
+    for row in conn.execute(_COMMITS.where(t.commits.c.repository_id == repository_id)):
+        yield _commit(row)
+
+
 def commits_present(conn: Connection, ids: Sequence[CommitId]) -> dict[CommitId, int]:
     """Those of the commits that this workspace holds: commit -> repository."""
     found: dict[CommitId, int] = {}

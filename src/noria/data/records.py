@@ -151,6 +151,47 @@ QUARANTINE_MOVES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A content of a foreign repository that could not be taken: where, named by which commit there, and why."""
+
+    path: str
+    commit: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedRepository:
+    """What an import did to one repository. ``kept``: branches that went on here and were left alone."""
+
+    name: str
+    path: str
+    commits: int
+    branches: dict[str, CommitId]
+    tags: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What an import from another tool did.
+
+    Attributes:
+        seen: commits of the foreign history that were looked at.
+        files, read: contents that were read there, and their bytes.
+        written: bytes that were new here.
+        lost: contents that are missing or damaged there. left: outputs that were not to be taken, and why.
+    """
+
+    repositories: tuple[ImportedRepository, ...]
+    seen: int
+    files: int
+    read: int
+    written: int
+    lost: tuple[Lost, ...]
+    left: tuple[Lost, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
     """A batch that a contract refused.
 

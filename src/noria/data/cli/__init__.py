@@ -28,6 +28,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "pull": ("transfer:pull", "Bring what is new in another workspace, and move the branches here."),
     "fetch": ("transfer:fetch", "Bring what is new in another workspace; branches here stay where they are."),
     "remote": ("transfer:remote", "Other workspaces that hold the same repository."),
+    "import": ("transfer:import_", "Take over the data of another tool."),
     "contract": ("contracts:contract", "What a batch has to be before it may land."),
     "quarantine": ("contracts:quarantine", "Batches that a contract refused."),
 }

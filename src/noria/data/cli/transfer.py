@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
 from noria.data.cli.shared import get, plain
-from noria.data.records import Transferred
-from noria.data.wire.transfer import remote_out, transferred_out
+from noria.data.records import Imported, Transferred
+from noria.data.wire.transfer import imported_out, remote_out, transferred_out
 from noria.terminal import LazyGroup, Shell, command
 
 _HERE = "noria.data.cli.transfer"
@@ -111,6 +114,55 @@ remote = LazyGroup(
         "remove": (f"{_HERE}:remove", "Forget another workspace. Nothing is removed there."),
     },
     help="Other workspaces that hold the same repository.",
+)
+
+
+@command("dvc")
+@click.argument("path", type=click.Path(exists=True, file_okay=False))
+@click.argument("name", required=False)
+@click.option("--target", "targets", multiple=True, help="Only this output (a folder or file in the project).")
+@click.option("--single", is_flag=True, help="One repository for all outputs, with paths as in the project.")
+@click.option("--branch", "branches", multiple=True, help="This branch of git; several times for several.")
+@click.option("--all", "everything", is_flag=True, help="All branches and tags of git.")
+@click.option("--skip-missing", is_flag=True, help="Go on without contents that are missing or damaged.")
+@click.pass_obj
+def dvc(shell: Shell, path: str, name: str | None, **how: Any) -> None:
+    """Take over a DVC repository with the history of what it tracks.
+
+    PATH holds .dvc; git and DVC's cache are read, and nothing there is changed. Each output becomes a repository of
+    files. Repeated, it takes only what is new.
+    """
+    ws = shell.ws
+    with shell.progress("Importing") as advance:
+        done = ws.transfer.import_dvc(Path(path), name, actor=ws.actor, advance=advance, **how)
+    _say_imported(shell, done)
+
+
+def _say_imported(shell: Shell, done: Imported) -> None:
+    def human() -> None:
+        rows = [[r.name, r.path, r.commits, ", ".join(r.branches), ", ".join(r.tags)] for r in done.repositories]
+        shell.table(["repository", "output", "commits", "branches", "tags"], rows, right=["commits"])
+        shell.say(f"{done.seen} commits of git, {done.files} contents read ({done.read} bytes), {done.written} new.")
+        for repository in done.repositories:
+            for branch in repository.kept:
+                shell.warn(
+                    f"{repository.name}@{branch} went on here and was left where it is.",
+                    "The imported commits are there: name them by id.",
+                )
+        for one in done.left[:20]:
+            shell.warn(f"Left out, of commit {one.commit[:12]}: {one.path}: {one.why}.")
+        for one in done.lost[:50]:
+            shell.warn(f"Not taken: {one.path} of commit {one.commit[:12]} {one.why}.")
+        if len(done.lost) > 50:
+            shell.warn(f"And {len(done.lost) - 50} more: --json lists all.")
+
+    shell.emit(plain(imported_out(done)), human)
+
+
+import_ = LazyGroup(
+    "import",
+    lazy={"dvc": (f"{_HERE}:dvc", "Take over a DVC repository with the history of what it tracks.")},
+    help="Take over the data of another tool.",
 )
 
 

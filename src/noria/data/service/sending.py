@@ -17,7 +17,7 @@ from noria.base.names import check_path
 from noria.data.errors import TransferRefused
 from noria.data.records import Commit, RepositoryKind
 from noria.db import Database
-from noria.store import Entry, Kind, ObjectStore, Writer, files, tree
+from noria.store import Entry, Kind, ObjectStore, PackInfo, Writer, files, tree
 from noria.store.bulk import read_many
 from noria.store.objects import PACK_TARGET
 
@@ -28,6 +28,36 @@ _COMMIT_HEAD: Final = 5
 """Bytes before the JSON of a commit object."""
 BELOW: Final = frozenset({Kind.CHUNK, Kind.RECIPE, Kind.FRAGMENT})
 """What a partial clone leaves where it is: the contents of files and the rows of tables."""
+
+
+class Naming:
+    """Names full packs as they come: a transfer that is killed goes on where it stopped, and its session lives on."""
+
+    def __init__(self, sessions: StoreSessions, db: Database, writer: Writer, faults: Faults) -> None:
+        self._sessions = sessions
+        self._db = db
+        self._writer = writer
+        self._faults = faults
+        self._packs: list[PackInfo] = []
+        self._named_at = 0
+
+    def step(self) -> None:
+        if self._writer.written - self._named_at >= PACK_TARGET // 2:
+            self.flush()
+            self._faults.at("transfer.pack")
+            with self._db.write() as tx:
+                self._sessions.seal(tx, self._packs)
+            self.named()
+
+    def flush(self) -> list[PackInfo]:
+        """Makes everything durable; returns the packs that are not named yet."""
+        self._packs += self._writer.flush()
+        return self._packs
+
+    def named(self) -> None:
+        """The packs were named."""
+        self._packs = []
+        self._named_at = self._writer.written
 
 
 class Sending:
@@ -52,15 +82,12 @@ class Sending:
         advance: Callable[..., None] | None = None,
     ) -> None:
         self._source = source
-        self._sessions = sessions
-        self._db = db
         self._writer = writer
-        self._faults = faults
+        self._naming = Naming(sessions, db, writer, faults)
         self._light = light
         self._advance = advance
         self._known: set[bytes] = set()
         self._asked: dict[bytes, tuple[Kind, int]] = {}
-        self._named_at = 0
         self.objects = 0
         self.reused = 0
 
@@ -145,17 +172,11 @@ class Sending:
             self.objects += len(raws)
             if self._advance is not None:
                 self._advance(sum(map(len, raws)))
-            self._name()
+            self._naming.step()
 
-    def _name(self) -> None:
-        """Names full packs as they come, so that a transfer that is killed goes on where it stopped."""
-        if self._writer.written - self._named_at < PACK_TARGET // 2:
-            return
-        self._named_at = self._writer.written
-        packs = self._writer.flush()
-        self._faults.at("transfer.pack")
-        with self._db.write() as tx:
-            self._sessions.seal(tx, packs)
+    def flush(self) -> list[PackInfo]:
+        """The packs that are not named yet."""
+        return self._naming.flush()
 
 
 def _together(found: Iterator[tuple[Kind, bytes, bytes]]) -> Iterator[tuple[Kind, list[bytes], list[bytes]]]:

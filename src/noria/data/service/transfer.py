@@ -7,8 +7,8 @@ nothing half visible, and repeated it sends only what had not arrived.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,8 +21,9 @@ from noria.base.names import check_branch, check_name, nearest
 from noria.data import queries
 from noria.data import tables as t
 from noria.data.errors import BranchNotFound, Diverged, HeadMoved, RemoteExists, RemoteNotFound, RepositoryExists
-from noria.data.records import Branch, Moved, Remote, Repository, Transferred
+from noria.data.records import Branch, Imported, Moved, Remote, Repository, Transferred
 from noria.data.service.base import LostRaceError, Services
+from noria.data.service.dvc import DvcImport
 from noria.data.service.receiving import (
     Parcel,
     Side,
@@ -35,7 +36,7 @@ from noria.data.service.receiving import (
 from noria.data.service.refs import RefVerbs
 from noria.data.service.sending import Sending
 from noria.data.values import shown_place
-from noria.store import Writer
+from noria.store import PackInfo, Writer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -296,6 +297,24 @@ class Transfer:
             change.note(repository.name, remote=remote, commits=done.commits, written=done.written)
         return done
 
+    def import_dvc(
+        self,
+        folder: Path,
+        name: str | None = None,
+        *,
+        actor: Actor,
+        targets: Sequence[str] = (),
+        single: bool = False,
+        branches: Sequence[str] = (),
+        everything: bool = False,
+        skip_missing: bool = False,
+        advance: Advance | None = None,
+    ) -> Imported:
+        """Takes over a DVC repository with the history of what it tracks; see ``DvcImport.run``."""
+        how = {"actor": actor, "skip_missing": skip_missing, "advance": advance}
+        run = DvcImport(self._s, self._side, folder, **how).run
+        return run(name, targets=targets, single=single, refs=branches, everything=everything)
+
     def _not_here(self, side: Side, url: str) -> None:
         if side.workspace == self._side.workspace:
             raise Invalid(
@@ -320,6 +339,7 @@ class Transfer:
         if plan.diverged and way.heads:
             raise Diverged(way.name, plan.diverged, _hint(way))
         target = way.receiver.services
+        opened = (way.verb, way.receiver.project_id, way.actor)
         moves = plan.moves if way.heads else []
         with target.sessions.writer() as writer:
             source = way.sender.services.sessions.store
@@ -330,9 +350,9 @@ class Transfer:
             parcel = _send(way, plan, sending)
             if way.target is not None and not (parcel.commits or moves or parcel.tags or way.news):
                 return _report(way, parcel, sending, writer)
-            packs = writer.flush()
+            packs = sending.flush()
             target.faults.at("transfer.land")
-            with target.changes.begin(way.verb, way.receiver.project_id, way.actor) as change:
+            with _packs_kept(target, packs), target.changes.begin(*opened) as change:
                 target.sessions.seal(change.tx, packs)
                 repository = way.target or make_repository(change, way.receiver, way.name, parcel)
                 run = land_commits(change, way.receiver, repository, parcel, way.title)
@@ -343,6 +363,17 @@ class Transfer:
                     way.also(change, repository)
                 change.note(way.name, source=parcel.source, commits=len(parcel.commits), stored=writer.written)
         return _report(way, parcel, sending, writer, moves, run)
+
+
+@contextmanager
+def _packs_kept(target: Services, packs: Sequence[PackInfo]) -> Generator[None]:
+    """What was sent is named even where the race for a head was lost: the next try builds on it."""
+    try:
+        yield
+    except LostRaceError:
+        with target.db.write() as tx:
+            target.sessions.seal(tx, packs)
+        raise
 
 
 def _report(
@@ -394,23 +425,14 @@ def _tips(way: _Way) -> dict[str, CommitId]:
 
 
 def _plan_branch(plan: _Plan, way: _Way, mine: Connection, theirs: Connection, move: Moved) -> None:
-    if move.before is None or _reaches(mine, way.source, move.after, move.before):
+    if move.before is None or queries.reaches(mine, way.source.id, move.after, move.before):
         plan.moves.append(move)
     elif way.lease is not None:
         if way.lease.get(move.branch) != move.before:
             raise HeadMoved(way.name, move.branch, way.lease.get(move.branch), move.before)
         plan.moves.append(move)
-    elif way.target is None or not _reaches(theirs, way.target, move.before, move.after):
+    elif way.target is None or not queries.reaches(theirs, way.target.id, move.before, move.after):
         plan.diverged.append(move.branch)
-
-
-def _reaches(conn: Connection, repository: Repository, tip: CommitId, wanted: CommitId) -> bool:
-    """Whether ``tip`` stands on ``wanted``; False where one of the two is not here."""
-    found = {c.id: c for c in queries.commits_by_ids(conn, [tip, wanted])}
-    if len({tip, wanted}) != len(found):
-        return False
-    floor = max(0, found[wanted].generation)
-    return any(one == wanted for one, _ in queries.ancestry(conn, repository.id, [tip], floor=floor))
 
 
 def _send(way: _Way, plan: _Plan, sending: Sending) -> Parcel:

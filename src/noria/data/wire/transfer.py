@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import msgspec
 
-from noria.data.records import Remote, Transferred
+from noria.data.records import Imported, Lost, Remote, Transferred
 from noria.data.values import shown_place
 
 
@@ -58,4 +58,54 @@ def transferred_out(done: Transferred) -> TransferredOut:
         tags=list(done.tags),
         tags_kept=list(done.tags_kept),
         run=done.run,
+    )
+
+
+class LostOut(msgspec.Struct):
+    path: str
+    commit: str
+    why: str
+
+
+class ImportedRepositoryOut(msgspec.Struct):
+    name: str
+    path: str
+    commits: int
+    branches: dict[str, str]
+    tags: list[str]
+    kept: list[str]
+
+
+class ImportedOut(msgspec.Struct):
+    repositories: list[ImportedRepositoryOut]
+    seen: int
+    files: int
+    read: int
+    written: int
+    lost: list[LostOut]
+    left: list[LostOut]
+
+
+def imported_out(done: Imported) -> ImportedOut:
+    def lost(ones: tuple[Lost, ...]) -> list[LostOut]:
+        return [LostOut(path=one.path, commit=one.commit, why=one.why) for one in ones]
+
+    return ImportedOut(
+        repositories=[
+            ImportedRepositoryOut(
+                name=r.name,
+                path=r.path,
+                commits=r.commits,
+                branches={branch: str(head) for branch, head in r.branches.items()},
+                tags=list(r.tags),
+                kept=list(r.kept),
+            )
+            for r in done.repositories
+        ],
+        seen=done.seen,
+        files=done.files,
+        read=done.read,
+        written=done.written,
+        lost=lost(done.lost),
+        left=lost(done.left),
     )
