@@ -312,7 +312,17 @@ class Workspace:
 
         root = self.source.root if self.source is not None else self.home.parent
         cache = self.home / "cache"
-        return Collector(self.db, self.data, self.assets, self.changes, self.clock, root, cache)
+        return Collector(
+            self.db,
+            self.data,
+            self.sessions,
+            self.assets,
+            self.changes,
+            self.clock,
+            root,
+            cache,
+            self.environment,
+        )
 
     @cached_property
     def tracking(self) -> Tracking:

@@ -166,6 +166,21 @@ class Bucket:
                 raise ObjectChanged(f"{self._shown}{key}") from None
         return _info(found.meta), self._parts(key, found)
 
+    def read_part(self, key: str, start: int, end: int, *, if_match: str | None) -> bytes:
+        """The bytes from ``start`` up to ``end`` of the object with this ETag.
+
+        Raises:
+            ObjectChanged: it is another object now.
+        """
+        options: dict[str, Any] = {"range": (start, end)}
+        if if_match is not None:
+            options["if_match"] = if_match
+        with self.translated(key):
+            try:
+                return bytes(self._api.get(self.store, key, options=options).bytes())
+            except self._api.exceptions.PreconditionError:
+                raise ObjectChanged(f"{self._shown}{key}") from None
+
     def _parts(self, key: str, found: Any) -> Iterator[Any]:
         with self.translated(key):
             yield from found.stream(min_chunk_size=4 << 20)

@@ -29,6 +29,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "fetch": ("transfer:fetch", "Bring what is new in another workspace; branches here stay where they are."),
     "remote": ("transfer:remote", "Other workspaces that hold the same repository."),
     "import": ("transfer:import_", "Take over the data of another tool."),
+    "watch": ("collecting:watch", "Take what comes into a folder, again and again, until Ctrl-C."),
     "contract": ("contracts:contract", "What a batch has to be before it may land."),
     "quarantine": ("contracts:quarantine", "Batches that a contract refused."),
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from noria.data.collectors.buckets import BucketSource
 from noria.data.collectors.files import FileSource
 from noria.data.collectors.sql import SqlSource
 from noria.data.collectors.url import UrlSource
 
-__all__ = ["FileSource", "SqlSource", "UrlSource"]
+__all__ = ["BucketSource", "FileSource", "SqlSource", "UrlSource"]

@@ -2,123 +2,185 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import blake3
 import polars as pl
 
-from noria.data.collectors.protocol import Piece
+from noria.data.collectors import lines
+from noria.data.collectors.parts import Opened, Part, PartsSource
+from noria.data.collectors.protocol import Marks
 from noria.data.errors import SourceFailed
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A file that is not as its mark says.
-
-    Attributes:
-        before: its mark, empty where it was never collected.
-        same: whether its content is the same all the same: it was only touched.
-    """
-
-    path: Path
-    name: str
-    before: dict[str, Any]
-    mark: dict[str, Any]
-    same: bool
-
-    @property
-    def source(self) -> str:
-        return f"file:{self.name}"
+Types = Mapping[str, pl.DataType]
 
 
-class FileSource:
+class FileSource(PartsSource):
     """Files by a pattern below a folder, in the order of their names; a file is collected again when it changed.
 
-    A file of the same size and time as before is not read.
+    A file of the same size and time as before is not read. Of a CSV or JSON-lines file that only grew, the new lines
+    are. Hidden files are left out, and so are links that lead out of the pattern's folder.
 
     Args:
         keyed: whether rows have a key. Without one a file that changed brings all files again, as one whole piece.
+        types: gives the columns of the table as it stands; for lines that were added.
+        settle: seconds after which a last line without an end counts as one, in a file that grew.
+        first_settle: the same for a file that is read for the first time.
+        only: full paths; the others wait.
     """
 
-    def __init__(self, root: Path, pattern: str, *, keyed: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        pattern: str,
+        *,
+        keyed: bool = True,
+        types: Callable[[], Types | None] = lambda: None,
+        settle: float = 2.0,
+        first_settle: float = 0.0,
+        only: Collection[Path] | None = None,
+    ) -> None:
+        super().__init__(pattern, keyed=keyed)
         self._root = root
         self._pattern = pattern
-        self._keyed = keyed
+        self._types = types
+        self._settle = settle
+        self._first_settle = first_settle
+        self._only = only
 
-    def pieces(self, marks: dict[str, dict[str, Any]]) -> Iterator[Piece]:
-        if self._keyed:
-            for found in self._found(marks):
-                yield self._piece(found)
-            return
-        every = list(self._found(marks))
-        changed = [f for f in every if f.before and not f.same]
-        if changed:
-            yield self._whole(changed[0], marks)
-        else:
-            yield from map(self._piece, every)
-
-    def pending(self, marks: dict[str, dict[str, Any]]) -> list[str]:
+    def pending(self, marks: Marks) -> list[str]:
         """What a collection would read, in words; none where nothing is new."""
-        return [f"{f.name} {'changed' if f.before else 'is new'}" for f in self._found(marks) if not f.same]
-
-    def _piece(self, found: Found) -> Piece:
-        meta = {"kind": "file", "path": found.name, "digest": f"blake3:{found.mark['digest']}"}
-        if found.same:
-            return Piece(source=found.source, mark=found.mark, frame=None, meta=meta)
-        frame = read_rows(found.path)
-        if _quick(found.path).items() - found.mark.items():
-            raise SourceFailed(f"{found.path} changed while it was read.", hint="Repeat the command when it is whole.")
-        return Piece(source=found.source, mark=found.mark, frame=frame, meta=meta)
-
-    def _whole(self, changed: Found, marks: dict[str, dict[str, Any]]) -> Piece:
-        """All files, to take the place of all rows."""
-        pieces = {p.source: p for p in map(self._piece, self._found({}))}
-        gone = sorted(source for source in marks if source.startswith("file:") and source not in pieces)
-        if gone:
-            raise SourceFailed(
-                f"{changed.name} changed, and {gone[0].removeprefix('file:')}, which was collected before, is gone. "
-                "Rows without a key are made anew from all files.",
-                hint='Put it back, or give the source a key: key="COLUMN".',
-                details={"gone": gone, "changed": changed.name},
-            )
-        frames = [p.frame for p in pieces.values() if p.frame is not None]
-        try:
-            frame = pl.concat(frames, how="vertical_relaxed")
-        except pl.exceptions.PolarsError as error:
-            raise SourceFailed(
-                f"The files of {self._pattern} do not make one table: {str(error).splitlines()[0]:.300}",
-                hint="Without a key all files are read together: give them the same columns, in the same order.",
-            ) from None
-        first = pieces.pop(changed.source)
-        meta = {**first.meta, "whole": len(frames)}
-        others = {p.source: p.mark for p in pieces.values()}
-        return Piece(source=first.source, mark=first.mark, frame=frame, meta=meta, whole=True, others=others)
-
-    def _found(self, marks: dict[str, dict[str, Any]]) -> Iterator[Found]:
-        for path in self._paths():
-            name = path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else str(path)
-            before, quick = marks.get(f"file:{name}", {}), _quick(path)
-            if before and not quick.items() - before.items():
+        found: list[str] = []
+        for part in self._parts():
+            before = marks.get(part.source, {})
+            if self._unchanged(part, before):
                 continue
-            try:
-                digest = blake3.blake3(path.read_bytes()).hexdigest()
-            except OSError as error:
-                raise _unreadable(path, error) from None
-            same = before.get("digest") == digest
-            yield Found(path=path, name=name, before=before, mark={**quick, "digest": digest}, same=same)
-
-    def _paths(self) -> list[Path]:
-        whole = self._root / self._pattern
-        if whole.is_dir():
-            return sorted(p for p in whole.iterdir() if p.is_file() and not p.name.startswith("."))
-        base, pattern = (Path(whole.anchor), str(whole.relative_to(whole.anchor)))
-        found = sorted(p for p in base.glob(pattern) if p.is_file())
-        if not found and not any(c in self._pattern for c in "*?["):
-            raise SourceFailed(f"There is no file {whole}.", hint="Check files= of the source.")
+            with self._open(part, before) as opened:
+                if not opened.same:
+                    found.append(f"{part.name} {'grew' if opened.grown else 'changed' if before else 'is new'}")
         return found
+
+    def _parts(self) -> list[Part]:
+        made: list[Part] = []
+        for path in find(self._root, self._pattern):
+            name = path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else str(path)
+            made.append(Part(name=name, source=f"file:{name}", quick=_quick(path)))
+        return made
+
+    def _looked_at(self, parts: list[Part]) -> list[Part]:
+        return [p for p in parts if self._only is None or self._root / p.name in self._only]
+
+    def _unchanged(self, part: Part, before: dict[str, Any]) -> bool:
+        if not before or part.quick.items() - before.items():
+            return False
+        return before.get("read", part.quick["size"]) == part.quick["size"]
+
+    @contextmanager
+    def _open(self, part: Part, before: dict[str, Any]) -> Iterator[Opened]:
+        path = self._root / part.name
+        try:
+            if lines.grows(part.name):
+                opened = self._look(path, part, before)
+            else:
+                digest = _digest(path)
+                same = before.get("digest") == digest
+                opened = Opened(part=part, mark={**part.quick, "digest": digest}, same=same)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        yield opened
+
+    def _look(self, path: Path, part: Part, before: dict[str, Any]) -> Opened:
+        span = lines.look(path, before, self._settle if before else self._first_settle)
+        mark = {**part.quick, "digest": span.digest}
+        if span.end != part.quick["size"]:
+            mark["read"] = span.end
+        grown = bool(before) and not span.rewritten
+        note = None
+        if span.rewritten:
+            note = f"{part.name} was rewritten: it was read anew from its beginning"
+        elif span.open_end:
+            note = f"{part.name}: its last line has no end yet; it waits"
+        return Opened(
+            part=part,
+            mark=mark,
+            same=span.start == span.end and (grown or bool(span.open_end)),
+            grown=grown,
+            note=note,
+            handle=span,
+        )
+
+    def _read(self, opened: Opened) -> pl.DataFrame:
+        path = self._root / opened.part.name
+        if isinstance(opened.handle, lines.Span):
+            types = self._types() if opened.handle.start else None
+            return translated(path, lambda: lines.read_lines(path, opened.handle, types))
+        frame = read_rows(path)
+        if _quick(path).items() - opened.mark.items():
+            raise SourceFailed(f"{path} changed while it was read.", hint="Repeat the command when it is whole.")
+        return frame
+
+    def _meta(self, opened: Opened) -> dict[str, Any]:
+        meta: dict[str, Any] = {"kind": "file", "path": opened.part.name, "digest": f"blake3:{opened.mark['digest']}"}
+        span = opened.handle
+        if isinstance(span, lines.Span) and opened.grown:
+            meta["bytes"] = [span.start, span.end]
+        return meta
+
+
+def find(root: Path, pattern: str) -> list[Path]:
+    """The files of a pattern (``**`` goes through folders) or of a folder, in the order of their names.
+
+    Hidden files and folders are left out where the pattern does not name them. A link to a file is followed where it
+    stays in the folder in which the pattern begins.
+    """
+    whole = root / pattern
+    if whole.is_dir():
+        base, found = whole, list(_scan(whole))
+    else:
+        base, parts = _base(whole)
+        if not base.is_dir() or not parts:
+            found = [whole] if whole.is_file() else []
+        else:
+            try:
+                found = [p for p in base.glob("/".join(parts)) if not _hidden(p, base, parts)]
+            except (ValueError, NotImplementedError) as error:
+                raise SourceFailed(
+                    f"{pattern!r} is not a pattern: {error}.", hint='For instance "in/**/*.csv".'
+                ) from None
+    files = sorted(p for p in found if p.is_file() and not _leads_out(p, base))
+    if not files and not any(c in pattern for c in "*?[") and not whole.is_dir():
+        raise SourceFailed(f"There is no file {whole}.", hint="Check files= of the source.")
+    return files
+
+
+def _base(whole: Path) -> tuple[Path, list[str]]:
+    """(the folder before the first part with a sign of patterns, the parts from there on)."""
+    parts = list(whole.parts)
+    for place, part in enumerate(parts):
+        if any(c in part for c in "*?["):
+            return Path(*parts[:place]), parts[place:]
+    return whole.parent, []
+
+
+def _scan(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as items:
+            yield from (Path(item.path) for item in items if not item.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
+def _hidden(path: Path, base: Path, parts: list[str]) -> bool:
+    named = any(part.startswith(".") for part in parts)
+    return not named and any(part.startswith(".") for part in path.relative_to(base).parts)
+
+
+def _leads_out(path: Path, base: Path) -> bool:
+    return path.is_symlink() and not path.resolve().is_relative_to(base.resolve())
 
 
 def _quick(path: Path) -> dict[str, Any]:
@@ -129,14 +191,27 @@ def _quick(path: Path) -> dict[str, Any]:
     return {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 
+def _digest(path: Path) -> str:
+    hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
+    with path.open("rb") as file:
+        while data := file.read(16 << 20):
+            hasher.update(data)
+    return hasher.hexdigest()
+
+
 def _unreadable(path: Path, error: OSError) -> SourceFailed:
-    return SourceFailed(f"{path} cannot be read: {error.strerror}.", hint="Is it there, and may you read it?")
+    return SourceFailed(
+        f"{path} cannot be read: {error.strerror}.",
+        hint="Is it there, and may you read it?",
+        details={"path": str(path)},
+    )
 
 
 def read_rows(path: Path) -> pl.DataFrame:
     """A table file, by its ending; times in text become times."""
-    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    try:
+    kind = lines.kind_of(path.name)
+
+    def read() -> pl.DataFrame | None:
         if kind == "parquet":
             return pl.read_parquet(path)
         if kind in ("csv", "tsv"):
@@ -145,9 +220,23 @@ def read_rows(path: Path) -> pl.DataFrame:
             )
         if kind in ("jsonl", "ndjson"):
             return pl.read_ndjson(path, infer_schema_length=None)
+        return None
+
+    frame = translated(path, read)
+    if frame is None:
+        raise SourceFailed(
+            f"{path} has no ending that noria reads.", hint="csv, tsv, parquet, jsonl", details={"path": str(path)}
+        )
+    return frame
+
+
+def translated(path: Path, read: Callable[[], Any]) -> Any:
+    """What ``read`` gives; errors of Polars in our words."""
+    try:
+        return read()
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         raise SourceFailed(
-            f"{path} cannot be read as {kind}: {str(error).splitlines()[0]:.300}",
+            f"{path} cannot be read as {lines.kind_of(path.name)}: {str(error).splitlines()[0]:.300}",
             hint="Open the file: is it whole, and what its ending says?",
+            details={"path": str(path)},
         ) from None
-    raise SourceFailed(f"{path} has no ending that noria reads.", hint="csv, tsv, parquet, jsonl")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ class Piece:
         meta: lineage, for people: path, digest, query, URL.
         whole: it takes the place of all rows, since those of a part that changed cannot be found without a key.
         others: marks of the further parts that a whole piece holds.
+        note: what a person should hear of it, for instance that a file was rewritten.
     """
 
     source: str
@@ -28,13 +29,33 @@ class Piece:
     meta: dict[str, Any] = field(default_factory=dict[str, Any])
     whole: bool = False
     others: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    note: str | None = None
 
     @property
     def marks(self) -> dict[str, dict[str, Any]]:
         return {**self.others, self.source: self.mark}
 
 
+class Marks(dict[str, dict[str, Any]]):
+    """What was seen of each part of a source.
+
+    Attributes:
+        refused: parts that a contract refused as they were seen.
+        never_landed: those of them of which nothing was taken before.
+    """
+
+    def __init__(
+        self,
+        marks: Mapping[str, dict[str, Any]],
+        refused: Iterable[str] = (),
+        never_landed: Iterable[str] = (),
+    ) -> None:
+        super().__init__(marks)
+        self.refused = frozenset(refused)
+        self.never_landed = frozenset(never_landed)
+
+
 class Source(Protocol):
-    def pieces(self, marks: dict[str, dict[str, Any]]) -> Iterator[Piece]:
+    def pieces(self, marks: Marks) -> Iterator[Piece]:
         """The parts that are new, given the marks of what was collected before. Raises ``SourceFailed``."""
         ...

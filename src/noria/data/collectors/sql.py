@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from noria.base import canonical
-from noria.data.collectors.protocol import Piece
+from noria.data.collectors.protocol import Marks, Piece
 from noria.data.errors import SourceFailed
 
 _BATCH = 100_000
@@ -51,7 +51,7 @@ class SqlSource:
         self._query = query.strip().rstrip(";")
         self._watermark = watermark
 
-    def pieces(self, marks: dict[str, dict[str, Any]]) -> Iterator[Piece]:
+    def pieces(self, marks: Marks) -> Iterator[Piece]:
         source = f"sql:{canonical.digest(self._query).short}"
         meta = {"kind": "sql", "query": self._query}
         try:

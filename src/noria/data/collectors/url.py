@@ -19,7 +19,7 @@ import urllib3
 
 from noria.base.errors import Invalid
 from noria.data.collectors.files import read_rows
-from noria.data.collectors.protocol import Piece
+from noria.data.collectors.protocol import Marks, Piece
 from noria.data.errors import SourceFailed
 
 _PIECE = 1 << 20
@@ -44,9 +44,9 @@ class UrlSource:
         self._part = cache / f"{blake3.blake3(url.encode()).hexdigest()[:16]}-{name}"
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=urllib3.Retry(3))
 
-    def pieces(self, marks: dict[str, dict[str, Any]]) -> Iterator[Piece]:
+    def pieces(self, marks: Marks) -> Iterator[Piece]:
         self._part.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(self._part.with_name(self._part.name + ".lock")):
+        with alone(self._part.with_name(self._part.name + ".lock")):
             yield from self._pieces(marks)
 
     def _pieces(self, marks: dict[str, dict[str, Any]]) -> Iterator[Piece]:
@@ -74,7 +74,7 @@ class UrlSource:
         """Fetches the file, or the rest of it; returns its ETag, or None where it did not change."""
         note = self._part.with_name(self._part.name + ".etag")
         started = note.read_text() if note.exists() else ""
-        have = self._part.stat().st_size if _strong(started) and self._part.exists() else 0
+        have = self._part.stat().st_size if strong(started) and self._part.exists() else 0
         if have:
             found = self._fetch(note, {"Range": f"bytes={have}-", "If-Range": started}, have, started)
             if found is not _OTHER:
@@ -104,7 +104,7 @@ class UrlSource:
                         while piece := answer.read1(_PIECE):  # what has arrived, so that a cut loses nothing
                             file.write(piece)
         except urllib3.exceptions.HTTPError as error:
-            kept = _strong(found or started)
+            kept = strong(found or started)
             raise SourceFailed(
                 f"{self._url} could not be fetched: {type(error).__name__}.",
                 hint="Repeat the command: "
@@ -118,7 +118,7 @@ _OTHER = "other"
 _RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 
-def _strong(etag: str) -> bool:
+def strong(etag: str) -> bool:
     """Whether equal ETags mean equal bytes; a weak one says only that the meaning is the same."""
     return len(etag) > 2 and etag.startswith('"') and etag.endswith('"')
 
@@ -137,7 +137,7 @@ def _goes_on(status: int, headers: Mapping[str, str], have: int, started: str) -
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """One download of an address at a time on this machine."""
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

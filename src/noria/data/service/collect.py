@@ -2,61 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-from noria.assets import Assets, Change, Changes
-from noria.assets.records import RunState
+from noria.assets import Assets, Change, Changes, StoreSessions
+from noria.assets.records import AssetKind, RunState
 from noria.base.actor import Actor
 from noria.base.clock import Clock
 from noria.base.errors import Invalid, NoriaError
-from noria.base.ids import RunId
+from noria.base.ids import ProjectId, RunId
 from noria.data import queries
 from noria.data import tables as t
-from noria.data.collectors import FileSource, SqlSource, UrlSource
-from noria.data.collectors.protocol import Piece, Source
+from noria.data.collectors import BucketSource, FileSource, SqlSource, UrlSource
+from noria.data.collectors.protocol import Marks, Piece, Source
 from noria.data.errors import ContractBroken, SourceFailed
-from noria.data.records import MAIN, Commit, Repository, RepositoryKind
+from noria.data.records import MAIN, Repository, RepositoryKind
 from noria.data.service import Data
+from noria.data.service.mirror import Mirror
+from noria.data.service.sources import Collected, SourceSpec, spec_from
+from noria.data.service.watch import Watch
 from noria.db import Database
+from noria.store import Entry, Writer, tree
+from noria.store.buckets import is_bucket_url
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceSpec:
-    """Where a source's rows come from; secrets are resolved already.
-
-    Attributes:
-        files: a pattern below the project's root, or a folder.
-        sql, url: a query and the database's URL; ``url`` alone is a file behind HTTP.
-        watermark: of an SQL source, a column that grows.
-        mode: ``append``, or ``overwrite`` where each reading is the whole table.
-    """
-
-    files: str | None = None
-    sql: str | None = None
-    url: str | None = None
-    watermark: str | None = None
-    checksum: str | None = None
-    mode: str = "append"
-
-
-@dataclass(slots=True, kw_only=True)
-class Collected:
-    """What a collection did.
-
-    Attributes:
-        refused: batches that lie in quarantine; ``details["source"]`` says where each came from.
-        run_id: the collection's run; None where nothing was new.
-    """
-
-    commits: list[Commit] = field(default_factory=list[Commit])
-    rows: int = 0
-    refused: list[ContractBroken] = field(default_factory=list[ContractBroken])
-    run_id: RunId | None = None
-
-
+_REFUSED = "refused"
+"""In the mark of a part that a contract refused: the contract's number and what was seen of the part."""
 _HAPPENED = {"added": "is new", "changed": "changed", "removed": "is gone"}
 
 
@@ -68,15 +41,26 @@ class Collector:
     """One per workspace."""
 
     def __init__(
-        self, db: Database, data: Data, assets: Assets, changes: Changes, clock: Clock, root: Path, cache: Path
+        self,
+        db: Database,
+        data: Data,
+        sessions: StoreSessions,
+        assets: Assets,
+        changes: Changes,
+        clock: Clock,
+        root: Path,
+        cache: Path,
+        environment: Mapping[str, str],
     ) -> None:
         self._db = db
         self._data = data
+        self._sessions = sessions
         self._assets = assets
         self._changes = changes
         self._clock = clock
         self._root = root
         self._cache = cache
+        self._environment = environment
 
     def collect(
         self,
@@ -86,38 +70,115 @@ class Collector:
         actor: Actor,
         branch: str = MAIN,
         advance: Callable[..., None] | None = None,
+        settle: float | None = None,
+        only: Collection[Path] | None = None,
     ) -> Collected:
         """Commits what is new. A batch that its contract refuses is set aside, and the rest goes on.
 
         Interrupted and called again, it goes on after the last piece that landed: the mark of a piece is written in
         the transaction of its commit. Where nothing is new it leaves no run and writes nothing.
+
+        Args:
+            settle: seconds after which a last line without an end counts as one; default: at once for a file that is
+                new, two seconds for one that grew.
+            only: of files, the full paths of those that are looked at.
+
+        Raises:
+            SourceFailed: the source cannot be read.
         """
+        if repository.kind != RepositoryKind.TABLE:
+            self._data.get(repository.project_id, repository.name, RepositoryKind.TABLE)
         done = Collected()
-        error: NoriaError | None = None
-        try:
-            while not self._take(repository, spec, actor, branch, advance, done):
-                pass
-        except NoriaError as failed:
-            error = failed
-            self._begin(repository, actor, done)
-        except BaseException as broken:  # interrupted, or a bug: nothing stays running
-            if done.run_id is not None:
-                state = RunState.CANCELLED if isinstance(broken, KeyboardInterrupt) else RunState.FAILED
-                plain = {"code": "interrupted", "message": str(broken) or type(broken).__name__}
-                with self._db.write() as tx:
-                    self._assets.end_run(tx, done.run_id, state, error=plain)
-            raise
-        if done.run_id is not None:
-            state = RunState.FAILED if error is not None else RunState.DONE
-            with self._db.write() as tx:
-                self._assets.end_run(tx, done.run_id, state, error=None if error is None else error.as_dict()["error"])
-        if error is not None:
-            raise error
+        source = self._source(repository, spec, branch, settle=settle, only=only, advance=advance)
+        with self._ending(done):
+            try:
+                while not self._take(repository, source, spec, actor, branch, advance, done):
+                    pass
+            except NoriaError:
+                self._begin(repository, actor, done)  # that it failed is worth a run
+                raise
         return done
+
+    @contextmanager
+    def _ending(self, done: Collected) -> Generator[None]:
+        """Ends the run of a collection, however that ends: nothing stays running."""
+        try:
+            yield
+        except NoriaError as error:
+            self._end(done, RunState.FAILED, error.as_dict()["error"])
+            raise
+        except BaseException as broken:  # interrupted, or a bug
+            state = RunState.CANCELLED if isinstance(broken, KeyboardInterrupt) else RunState.FAILED
+            self._end(done, state, {"code": "interrupted", "message": str(broken) or type(broken).__name__})
+            raise
+        self._end(done, RunState.DONE, None)
+
+    def _end(self, done: Collected, state: RunState, error: dict[str, Any] | None) -> None:
+        if done.run_id is not None:
+            with self._db.write() as tx:
+                self._assets.end_run(tx, done.run_id, state, error=error)
+
+    def collect_from(
+        self,
+        project_id: ProjectId,
+        name: str,
+        spec: SourceSpec,
+        *,
+        actor: Actor,
+        key: tuple[str, ...] = (),
+        time: str | None = None,
+        known: str | None = None,
+        folder: bool = False,
+        branch: str = MAIN,
+        advance: Callable[..., None] | None = None,
+    ) -> Collected:
+        """Collects from a source that no project declares; only its marks are remembered.
+
+        Args:
+            name: of a repository; it is made where there is none, with ``key``, ``time`` and ``known``.
+            folder: the files are kept as they are, in a repository of files.
+        """
+        found = self._data.find(project_id, name)
+        if found is None or key or time or known or (folder and found.kind != RepositoryKind.FILES):
+            kind = RepositoryKind.FILES if folder else RepositoryKind.TABLE
+            how: dict[str, Any] = {"key": key, "time": time, "known": known}
+            found = self._data.ensure(project_id, name, kind, actor=actor, asset_kind=AssetKind.SOURCE, **how)
+        if found.kind == RepositoryKind.TABLE:
+            return self.collect(found, spec, actor=actor, branch=branch, advance=advance)
+        if spec.files is None:
+            raise Invalid(f"{name} is a repository of files: it takes a folder or a prefix of a bucket.")
+        return self.collect_folder(found, spec.files, actor=actor, branch=branch, advance=advance)
+
+    def watch(
+        self,
+        repository: Repository,
+        place: str,
+        *,
+        actor: Actor,
+        branch: str = MAIN,
+        every: float = 2.0,
+        once: bool = False,
+        stop: Event | None = None,
+        tell: Callable[[Collected | NoriaError], None] | None = None,
+    ) -> None:
+        """Takes what comes into a folder, a pattern of files or of objects, until ``stop`` is set.
+
+        A file is taken when it stood still from one look to the next. Of a CSV or JSON-lines file that is known, the
+        complete lines are taken while it grows.
+
+        Args:
+            every: seconds between two looks; longer where a look itself takes long.
+            once: ends after everything that stands still is taken.
+            tell: hears of each collection that did something, and of errors that the next look may not meet.
+        """
+        Watch(self, self._data, self._sessions, repository, self._root, place, branch, actor).run(
+            every=every, once=once, stop=stop or Event(), tell=tell
+        )
 
     def _take(
         self,
         repository: Repository,
+        source: Source,
         spec: SourceSpec,
         actor: Actor,
         branch: str,
@@ -126,38 +187,152 @@ class Collector:
     ) -> bool:
         """Commits every piece; False where somebody else collects the source too and was faster: look again."""
         done.refused.clear()
+        done.notes.clear()
         marks = self._marks(repository)
-        for piece in self._source(spec, keyed=bool(repository.key)).pieces(dict(marks)):
+        seen, done.waiting = self._seen(repository, branch, marks)
+        for piece in source.pieces(seen):
             try:
                 before = {source: marks.get(source) for source in piece.marks}
                 self._land(repository, piece, before, spec, branch, actor, done)
             except TakenError:
                 return False
+            if piece.note is not None:
+                done.notes.append(piece.note)
+            done.waiting = [name for name in done.waiting if name not in piece.marks]
             if done.refused and spec.watermark is not None:
                 break  # a watermark never moves past rows that did not land
             marks.update(piece.marks)
-            if advance is not None:
+            if advance is not None and spec.files is None:
                 advance(1)
         return True
 
+    def _seen(
+        self, repository: Repository, branch: str, marks: Mapping[str, dict[str, Any]]
+    ) -> tuple[Marks, list[str]]:
+        """(what a source is to compare with, parts that wait in quarantine).
+
+        A part that the contract in force refused counts as seen as it was then: it is offered again when it changed, or
+        when the contract did; of lines that were refused, those that follow are. Of a table without any rows
+        everything is offered, so that the reason is told again.
+        """
+        empty = self._data.head(repository, branch) is None
+        seen: dict[str, dict[str, Any]] = {}
+        never: list[str] = []
+        waiting: list[str] = []
+        for source, mark in marks.items():
+            accepted = {name: value for name, value in mark.items() if name != _REFUSED}
+            refused = mark.get(_REFUSED)
+            if refused is not None and refused["contract"] == repository.contract and not empty:
+                waiting.append(source)
+                seen[source] = refused["mark"]
+                if not accepted:
+                    never.append(source)
+            elif accepted:
+                seen[source] = accepted
+        return Marks(seen, waiting, never), waiting
+
+    def marks(self, repository: Repository) -> dict[str, dict[str, Any]]:
+        """What is remembered of each part of a source."""
+        return self._marks(repository)
+
+    def commit_entries(
+        self,
+        repository: Repository,
+        changes: Callable[[Writer], dict[str, Entry | None]],
+        *,
+        actor: Actor,
+        branch: str,
+        meta: dict[str, Any],
+        message: str,
+    ) -> Collected:
+        """Commits some paths beside the others, under a run of a collection; none where nothing changes."""
+        done = Collected()
+        head = self._data.head(repository, branch)
+        with self._sessions.writer() as writer:
+            made = changes(writer)
+            if head is None:
+                entries = (entry for entry in made.values() if entry is not None)
+                root = tree.build(writer, sorted(entries, key=lambda entry: tree.key_of(entry.path)))
+            else:
+                root = tree.apply(self._sessions.store, writer, head.layout, made)
+            if (head is not None and root == head.layout) or not made:
+                return done
+            run_id = self._begin(repository, actor, done)
+            with self._ending(done):
+                how: dict[str, Any] = {"message": message, "meta": {"source": meta}, "run_id": run_id}
+                commit = self._data.commit_tree(writer, repository, root, actor=actor, branch=branch, **how)
+                done.commits.append(commit)
+        return done
+
     def pending_files(self, repository: Repository, pattern: str) -> list[str]:
-        """Which files a collection would read, and why, in words. Nothing is written."""
-        return FileSource(self._root, pattern).pending(self._marks(repository))
+        """Which files or objects a collection would read, and why, in words. Nothing is written."""
+        seen, _ = self._seen(repository, MAIN, self._marks(repository))
+        if is_bucket_url(pattern):
+            return BucketSource(pattern, self._environment, self._downloads).pending(seen)
+        return FileSource(self._root, pattern).pending(seen)
 
     def collect_folder(
-        self, repository: Repository, folder: Path, *, actor: Actor, branch: str = MAIN, message: str = ""
+        self,
+        repository: Repository,
+        place: Path | str,
+        *,
+        actor: Actor,
+        branch: str = MAIN,
+        message: str = "",
+        advance: Callable[..., None] | None = None,
     ) -> Collected:
-        """Commits a folder of files as it is now; no commit where it is as it was."""
+        """Commits a folder, or a prefix of a bucket, as it is now; no commit where it is as it was.
+
+        Args:
+            place: a folder below the project's root, or ``s3://bucket/prefix/``, with a pattern where not all of it
+                is wanted.
+
+        Raises:
+            SourceFailed: the bucket does not answer, or what it holds cannot be files of a repository.
+        """
         if repository.kind != RepositoryKind.FILES:
             self._data.get(repository.project_id, repository.name, RepositoryKind.FILES)
+        if isinstance(place, str) and is_bucket_url(place):
+            return self._mirror(repository, place, actor, branch, message, advance)
+        folder = self._root / place
         meta = {"source": {"kind": "folder", "path": str(folder)}}
         head = self._data.head(repository, branch)
         commit = self._data.commit(repository, folder, actor=actor, branch=branch, message=message, meta=meta)
         return Collected(commits=[] if head is not None and head.id == commit.id else [commit])
 
-    def pending_folder(self, repository: Repository, folder: Path) -> list[str]:
-        """What of a folder differs from what was committed, in words."""
-        return [f"{c.path} {_HAPPENED[c.kind]}" for c in self._data.status(repository, folder).changes]
+    def pending_folder(self, repository: Repository, place: Path | str) -> list[str]:
+        """What of a folder, or of a prefix of a bucket, differs from what was committed, in words."""
+        if isinstance(place, str) and is_bucket_url(place):
+            mirror = Mirror(self._data, self._sessions, place, self._environment, self._downloads)
+            found = mirror.compare(repository, MAIN)
+            return [*(f"{p} is new or changed" for p in found.changed), *(f"{p} is gone" for p in found.gone)]
+        return [f"{c.path} {_HAPPENED[c.kind]}" for c in self._data.status(repository, self._root / place).changes]
+
+    def _mirror(
+        self,
+        repository: Repository,
+        url: str,
+        actor: Actor,
+        branch: str,
+        message: str,
+        advance: Callable[..., None] | None,
+    ) -> Collected:
+        mirror = Mirror(self._data, self._sessions, url, self._environment, self._downloads)
+        found = mirror.compare(repository, branch)
+        done = Collected()
+        if not found.changed and not found.gone:
+            return done
+        run_id = self._begin(repository, actor, done)
+        with self._ending(done):
+            commit = mirror.commit(
+                repository, branch, found, actor=actor, message=message, run_id=run_id, advance=advance
+            )
+            done.commits.append(commit)
+        return done
+
+    @property
+    def _downloads(self) -> Path:
+        return self._cache / "downloads" / "objects"
 
     def _begin(self, repository: Repository, actor: Actor, done: Collected) -> RunId:
         """The run of a collection; it begins with the first thing there is to say."""
@@ -209,6 +384,8 @@ class Collector:
         except ContractBroken as refused:
             refused.details["source"] = piece.source
             done.refused.append(refused)
+            if spec.watermark is None:  # a watermark never moves past rows that did not land
+                self._mark_refused(repository, piece, before[piece.source], actor)
             return
         except Invalid as error:  # say which piece it was
             raise SourceFailed(f"{piece.source}: {error.message}", hint=error.hint, details=error.details) from error
@@ -223,6 +400,15 @@ class Collector:
             self._mark(change, repository, piece)
             change.note(repository.name, source=piece.source, rows=0)
 
+    def _mark_refused(self, repository: Repository, piece: Piece, before: dict[str, Any] | None, actor: Actor) -> None:
+        """Remembers under which contract a part was refused, beside what was taken of it before."""
+        accepted = {name: value for name, value in (before or {}).items() if name != _REFUSED}
+        mark = {**accepted, _REFUSED: {"contract": repository.contract, "mark": piece.mark}}
+        with self._changes.begin("data.collect", repository.project_id, actor) as change:
+            row = {"repository_id": repository.id, "source": piece.source, "mark": mark, "at": change.tx.now_ms}
+            change.tx.upsert(t.collected, row, key=["repository_id", "source"])
+            change.note(repository.name, source=piece.source, refused=repository.contract)
+
     def _mark(self, change: Change, repository: Repository, piece: Piece) -> None:
         for source, mark in piece.marks.items():
             row = {"repository_id": repository.id, "source": source, "mark": mark, "at": change.tx.now_ms}
@@ -232,9 +418,23 @@ class Collector:
         with self._db.read() as conn:
             return queries.marks(conn, repository.id)
 
-    def _source(self, spec: SourceSpec, *, keyed: bool) -> Source:
+    def _source(
+        self,
+        repository: Repository,
+        spec: SourceSpec,
+        branch: str,
+        *,
+        settle: float | None,
+        only: Collection[Path] | None,
+        advance: Callable[..., None] | None,
+    ) -> Source:
+        keyed = bool(repository.key)
+        if spec.files is not None and is_bucket_url(spec.files):
+            return BucketSource(spec.files, self._environment, self._downloads, keyed=keyed, advance=advance)
         if spec.files is not None:
-            return FileSource(self._root, spec.files, keyed=keyed)
+            waits = {} if settle is None else {"settle": settle, "first_settle": settle}
+            types = lambda: self._types(repository, branch)  # noqa: E731 - asked for only where a file grew
+            return FileSource(self._root, spec.files, keyed=keyed, types=types, only=only, **waits)
         if spec.sql is not None and spec.url is not None:
             return SqlSource(spec.url, spec.sql, spec.watermark, keyed=keyed)
         if spec.url is not None:
@@ -242,6 +442,10 @@ class Collector:
         raise Invalid(
             "The source says neither files= nor sql= nor url=: its rows are posted.", hint="noria data append"
         )
+
+    def _types(self, repository: Repository, branch: str) -> dict[str, Any] | None:
+        schema = self._data.schema(repository, branch)
+        return None if schema is None else schema.polars()
 
 
 def _would_lose(repository: Repository, piece: Piece) -> SourceFailed:
@@ -252,3 +456,6 @@ def _would_lose(repository: Repository, piece: Piece) -> SourceFailed:
         "their own.",
         details={"repository": repository.name, "source": piece.source},
     )
+
+
+__all__ = ["Collected", "Collector", "SourceSpec", "spec_from"]

@@ -115,8 +115,9 @@ def source(
     """Rows from outside, versioned in a repository of the same name.
 
     Args:
-        files: a pattern below the project's folder (CSV, Parquet, JSON lines); with ``folder=True`` a folder whose
-            files are kept as they are.
+        files: a pattern below the project's folder (CSV, Parquet, JSON lines), or of objects in a bucket
+            (``s3://bucket/prefix/*.parquet``, ``gs://``, ``az://``); with ``folder=True`` a folder, or a prefix of a
+            bucket, whose files are kept as they are.
         sql: a query, with ``url`` the database's SQLAlchemy URL. With ``watermark``, a column that grows, only what
             is new is read.
         url: alone, a file behind HTTP(S). With neither, rows are posted over HTTP or by ``noria data append``.

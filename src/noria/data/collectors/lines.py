@@ -1,0 +1,164 @@
+"""Text files that grow by lines: CSV, TSV and JSON lines.
+
+Of a file that only grew, the lines that were added are read. That it only grew is told by the hash of all bytes that
+were read before; a line is complete when its end is there, outside of quotes.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import blake3
+import polars as pl
+
+KINDS: Final = frozenset({"csv", "tsv", "jsonl", "ndjson"})
+_HASH_AT_ONCE: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What of a file is to be read.
+
+    Attributes:
+        start, end: bytes; ``start`` is 0 where all of it is.
+        size: of the file when it was looked at.
+        digest: of the bytes up to ``end``.
+        rewritten: it had been read before, and those bytes are no longer there.
+        open_end: bytes of a last line whose end is not there yet; they are left.
+    """
+
+    start: int
+    end: int
+    size: int
+    digest: str
+    rewritten: bool
+    open_end: int
+
+
+def kind_of(name: str) -> str:
+    """The kind by the ending, lower case; the one below ``.gz``."""
+    return name.lower().removesuffix(".gz").rpartition(".")[2]
+
+
+def grows(name: str) -> bool:
+    return not name.lower().endswith(".gz") and kind_of(name) in KINDS
+
+
+def look(path: Path, before: Mapping[str, Any], settle: float) -> Span:
+    """Compares a file with its mark.
+
+    Args:
+        settle: a last line without an end is taken when the file has stood still for so many seconds.
+    """
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        size = found.st_size
+        if size == 0:
+            return Span(start=0, end=0, size=0, digest=_hex(b""), rewritten=bool(before.get("read")), open_end=0)
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+            hasher, start = blake3.blake3(max_threads=blake3.blake3.AUTO), 0
+            read = int(before.get("read", before.get("size", 0)))
+            if before and read <= size:
+                _update(hasher, data, 0, read)
+                if hasher.hexdigest() == before.get("digest") and _ended(data, read, size):
+                    start = read
+                else:
+                    hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
+            end = _last_end(data, start, size, quoted=kind_of(path.name) in ("csv", "tsv"))
+            if end < size and time.time_ns() - found.st_mtime_ns >= settle * 1e9:
+                end = size
+            _update(hasher, data, start, end)
+    return Span(
+        start=start,
+        end=end,
+        size=size,
+        digest=hasher.hexdigest(),
+        rewritten=bool(before) and read > 0 and start == 0,
+        open_end=size - end,
+    )
+
+
+def read_lines(path: Path, span: Span, types: Mapping[str, pl.DataType] | None) -> pl.DataFrame:
+    """The rows of a span. Lines that were added take their columns from the header, their types from the table."""
+    kind = kind_of(path.name)
+    with path.open("rb") as file:
+        header = file.readline() if span.start and kind in ("csv", "tsv") else b""
+        file.seek(span.start)
+        data = file.read(span.end - span.start)
+    if span.start:
+        data = data.lstrip(b"\r\n")
+    if header and not header.endswith(b"\n"):
+        header += b"\n"
+    text = io.BytesIO(header + data)
+    known = _types(types) if span.start else None
+    if kind in ("jsonl", "ndjson"):
+        return pl.read_ndjson(text, infer_schema_length=None, schema_overrides=known)
+    return pl.read_csv(
+        text,
+        try_parse_dates=True,
+        separator="\t" if kind == "tsv" else ",",
+        infer_schema_length=None,
+        schema_overrides=known,
+    )
+
+
+def _types(types: Mapping[str, pl.DataType] | None) -> dict[str, pl.DataType]:
+    """Those of a table that a few lines may not show: numbers, text and truth values. Times are read as they look."""
+    plain = (pl.Boolean, pl.String)
+    return {n: d for n, d in (types or {}).items() if isinstance(d, plain) or d.is_integer() or d.is_float()}
+
+
+def _ended(data: mmap.mmap, read: int, size: int) -> bool:
+    """Whether what was read ended with a line; a line that was taken without its end may have gone on since."""
+    if read == 0 or data[read - 1 : read] == b"\n" or read == size:
+        return True
+    return data[read : read + 1] in (b"\n", b"\r")
+
+
+def _last_end(data: mmap.mmap, start: int, size: int, *, quoted: bool) -> int:
+    """Where the last complete line ends; line ends between quotes are none."""
+    end = data.rfind(b"\n", start, size) + 1
+    if end <= start:
+        return start
+    if not quoted or data.find(b'"', start, size) < 0:
+        return end
+    open_quotes = _quotes(data, start, end) % 2
+    while open_quotes and end > start:
+        quote = data.rfind(b'"', start, end)
+        new_end = data.rfind(b"\n", start, quote) + 1
+        if new_end <= start:
+            return start
+        open_quotes = (open_quotes + _quotes(data, new_end, end)) % 2
+        end = new_end
+    return end
+
+
+def _quotes(data: mmap.mmap, start: int, end: int) -> int:
+    count = 0
+    for place in range(start, end, _HASH_AT_ONCE):
+        count += data[place : min(end, place + _HASH_AT_ONCE)].count(b'"')
+    return count
+
+
+def _update(hasher: Any, data: mmap.mmap, start: int, end: int) -> None:
+    view = memoryview(data)
+    try:
+        for place in range(start, end, _HASH_AT_ONCE):
+            part = view[place : min(end, place + _HASH_AT_ONCE)]
+            hasher.update(part)
+            part.release()
+    finally:
+        with suppress(BufferError):
+            view.release()
+
+
+def _hex(data: bytes) -> str:
+    return blake3.blake3(data).hexdigest()

@@ -1,0 +1,226 @@
+"""A watched folder: what stands still is taken, what still grows waits, and an end leaves nothing half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from noria.base.actor import Actor
+from noria.base.errors import Invalid, NoriaError
+from noria.data.errors import SourceFailed
+from noria.data.records import Repository, RepositoryKind
+from noria.data.service.collect import Collected
+from noria.workspace import Workspace
+
+EVERY = 0.05
+
+
+@pytest.fixture
+def table(workspace: Workspace, actor: Actor) -> Repository:
+    return workspace.data.create(workspace.project.id, "t", RepositoryKind.TABLE, actor=actor, key=("id",))
+
+
+@pytest.fixture
+def files(workspace: Workspace, actor: Actor) -> Repository:
+    return workspace.data.create(workspace.project.id, "f", RepositoryKind.FILES, actor=actor)
+
+
+class Watching:
+    """A watch in a thread, and what it told."""
+
+    def __init__(self, ws: Workspace, repository: Repository, place: str, actor: Actor) -> None:
+        self.told: list[Collected | NoriaError] = []
+        self.stop = threading.Event()
+        how = {"actor": actor, "every": EVERY, "stop": self.stop, "tell": self.told.append}
+        self.thread = threading.Thread(target=ws.collector.watch, args=(repository, place), kwargs=how, daemon=True)
+
+    def __enter__(self) -> Watching:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+    @property
+    def errors(self) -> list[str]:
+        return [found.message for found in self.told if isinstance(found, NoriaError)]
+
+
+def until(what: Callable[[], object]) -> None:
+    for _ in range(400):
+        if what():
+            return
+        time.sleep(0.025)
+    raise AssertionError("it did not happen within ten seconds")
+
+
+def ids(ws: Workspace, table: Repository) -> list[int]:
+    return [] if ws.data.head(table) is None else sorted(ws.data.read(table)["id"])
+
+
+def once(ws: Workspace, repository: Repository, place: str, actor: Actor) -> list[Collected | NoriaError]:
+    told: list[Collected | NoriaError] = []
+    ws.collector.watch(repository, place, actor=actor, every=EVERY, once=True, tell=told.append)
+    return told
+
+
+def test_new_and_grown_files_of_rows_are_taken(workspace: Workspace, actor: Actor, table: Repository) -> None:
+    place = workspace.home.parent / "in"
+    place.mkdir()
+    (place / "a.csv").write_text("id,n\n1,1\n")
+    with Watching(workspace, table, "in/*.csv", actor):
+        until(lambda: ids(workspace, table) == [1])
+        with (place / "a.csv").open("a") as file:
+            file.write("2,2\n3,")
+        until(lambda: ids(workspace, table) == [1, 2])
+        (place / "b.csv").write_text("id,n\n9,9\n")
+        until(lambda: ids(workspace, table) == [1, 2, 9])
+        with (place / "a.csv").open("a") as file:
+            file.write("3\n")
+        until(lambda: ids(workspace, table) == [1, 2, 3, 9])
+    assert len(workspace.data.log(table)) == 4
+
+
+def test_a_known_file_that_never_stands_still_gives_its_complete_lines(
+    workspace: Workspace, actor: Actor, table: Repository
+) -> None:
+    path = workspace.home.parent / "a.csv"
+    path.write_text("id,n\n0,0\n")
+    number, done = 0, threading.Event()
+
+    def write() -> None:
+        nonlocal number
+        while not done.is_set():
+            number += 1
+            with path.open("a") as file:
+                file.write(f"{number},{number}\n")
+            time.sleep(0.01)
+
+    writer = threading.Thread(target=write)
+    with Watching(workspace, table, "*.csv", actor) as watching:
+        writer.start()
+        until(lambda: len(ids(workspace, table)) > 20)
+        done.set()
+        writer.join()
+        until(lambda: ids(workspace, table) == list(range(number + 1)))
+    assert watching.errors == []
+
+
+def test_a_file_that_grows_is_left_until_it_stands_still(workspace: Workspace, actor: Actor, table: Repository) -> None:
+    path = workspace.home.parent / "a.parquet"
+    whole = workspace.home.parent / "whole"
+    pl.DataFrame({"id": list(range(5000)), "n": list(range(5000))}).write_parquet(whole)
+    data = whole.read_bytes()
+    with Watching(workspace, table, "*.parquet", actor) as watching:
+        for place in range(0, len(data), len(data) // 12 + 1):
+            with path.open("ab") as file:
+                file.write(data[place : place + len(data) // 12 + 1])
+            time.sleep(EVERY / 3)
+        until(lambda: len(ids(workspace, table)) == 5000)
+    assert len(workspace.data.log(table)) == 1
+    assert len(watching.errors) <= 1  # on a slow machine a pause may look like an end; then it is told and mended
+
+
+def test_a_file_that_cannot_be_read_is_named_once_and_does_not_hold_up_the_others(
+    workspace: Workspace, actor: Actor, table: Repository
+) -> None:
+    root = workspace.home.parent
+    (root / "a.csv").write_bytes(b"id,n\n\xff\xfe,\x00\xff\n")
+    (root / "b.csv").write_text("id,n\n1,1\n")
+    with Watching(workspace, table, "*.csv", actor) as watching:
+        until(lambda: ids(workspace, table) == [1])
+        until(lambda: watching.errors)
+        time.sleep(EVERY * 4)
+        assert len(watching.errors) == 1
+        assert "a.csv" in watching.errors[0]
+        (root / "a.csv").write_text("id,n\n2,2\n")
+        until(lambda: ids(workspace, table) == [1, 2])
+
+
+def test_a_folder_is_kept_as_it_is(workspace: Workspace, actor: Actor, files: Repository, tmp_path: Path) -> None:
+    place = workspace.home.parent / "in"
+    (place / "sub").mkdir(parents=True)
+    (place / "a").write_text("1")
+    (place / ".a.swp").write_text("an editor's")
+    (tmp_path / "outside").write_text("secret")
+    (place / "link").symlink_to(tmp_path / "outside")
+    (place / "sub" / "b").write_bytes(os.urandom(200_000))
+
+    def paths() -> set[str]:
+        return set() if workspace.data.head(files) is None else {e.path for e in workspace.data.files(files)}
+
+    with Watching(workspace, files, "in", actor):
+        until(lambda: paths() == {"a", "link", "sub/b"})
+        (link,) = workspace.data.files(files, pattern="link")
+        assert link.target == str(tmp_path / "outside")  # the link itself, never what it leads to
+        (place / "a").rename(place / "c")
+        until(lambda: paths() == {"c", "link", "sub/b"})
+        (place / "c").write_text("2")
+        until(lambda: workspace.data.read_file(files, "c") == b"2")
+        before = workspace.data.head(files)
+        (place / "c").touch()
+        time.sleep(EVERY * 5)
+        assert workspace.data.head(files) == before
+    commit = workspace.data.head(files)
+    assert commit is not None
+    assert commit.meta["source"]["kind"] == "folder"
+    assert commit.run_id in {r.id for r in workspace.assets.list_runs(workspace.project.id, kinds=["collection"]).items}
+
+
+def test_once_takes_what_stands_still_and_ends(workspace: Workspace, actor: Actor, files: Repository) -> None:
+    place = workspace.home.parent / "in"
+    place.mkdir()
+    (place / "a").write_text("1")
+    assert len(once(workspace, files, "in", actor)) == 1
+    assert once(workspace, files, "in", actor) == []
+    (place / "a").unlink()
+    (place / "b").write_text("2")
+    assert len(once(workspace, files, "in", actor)) == 1
+    assert [e.path for e in workspace.data.files(files)] == ["b"]
+    with pytest.raises(SourceFailed, match="not a folder"):
+        once(workspace, files, "nowhere", actor)
+    with pytest.raises(Invalid, match="every"):
+        workspace.collector.watch(files, "in", actor=actor, every=0)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_is_named_and_the_rest_is_taken(
+    workspace: Workspace, actor: Actor, files: Repository
+) -> None:
+    place = workspace.home.parent / "in"
+    place.mkdir()
+    (place / "a").write_text("1")
+    (place / "b").write_text("2")
+    (place / "b").chmod(0)
+    (done,) = once(workspace, files, "in", actor)
+    assert isinstance(done, Collected)
+    assert "b" in done.notes[0]
+    assert [e.path for e in workspace.data.files(files)] == ["a"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_ends_cleanly(workspace: Workspace, table: Repository, number: signal.Signals) -> None:
+    root = workspace.home.parent
+    (root / "a.csv").write_text("id,n\n1,1\n")
+    line = [sys.executable, "-m", "noria", "data", "watch", "t", "*.csv", "--every", "100ms", "--json"]
+    with subprocess.Popen(line, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        assert first["rows"] == 1
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    runs = workspace.assets.list_runs(workspace.project.id, kinds=["collection"]).items
+    assert [r.state.value for r in runs] == ["done"]
