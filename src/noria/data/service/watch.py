@@ -16,7 +16,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from noria.base.actor import Actor
-from noria.base.errors import Invalid, NoriaError
+from noria.base.errors import Invalid, NoriaError, NotFound
 from noria.data.collectors import lines
 from noria.data.collectors.files import find
 from noria.data.errors import SourceFailed
@@ -217,8 +217,8 @@ class Watch:
             made: dict[str, Entry | None] = dict.fromkeys(gone)
             for path in sorted(still, key=tree.key_of):
                 try:
-                    ((entry, _),) = folders.read_entries(writer, folder, [(path, now[path])])
-                except (FileChanged, FileNotFoundError):
+                    entry, _ = folders.read_entry(writer, folder, path)
+                except (FileChanged, NotFound, FileNotFoundError):
                     moved.add(path)
                 except (Invalid, OSError) as error:
                     notes.append(error.message if isinstance(error, NoriaError) else f"{path}: {error.strerror}")
