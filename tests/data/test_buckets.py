@@ -375,7 +375,7 @@ def test_a_project_declares_prefixes_as_sources(project: Any, remote: Remote, mo
     assert ws.data.read_file(ws.data.get(ws.project.id, "images"), "x.png") == b"not really"
     assert {s.asset: s.action for s in ws.pipelines.run(actor=ws.actor).steps.values()}["totals"] == "reused"
     remote.put("in/b.csv", b"id,n\n2,2\n")
-    planned = {s.asset: s for s in ws.pipelines.plan().steps}
+    planned = {s.asset: s for s in ws.pipelines.plan()}
     assert "b.csv is new" in planned["clicks"].why[0].text
     ws.pipelines.run(actor=ws.actor)
     assert sorted(ws.data.read(ws.data.get(ws.project.id, "clicks")).rows()) == [(1, 1), (2, 2)]
