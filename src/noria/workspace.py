@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -37,13 +37,14 @@ from noria.assets.logs import prune_logs
 from noria.assets.packing import Packing
 from noria.assets.records import Content, Project, Version
 from noria.assets.retention import Retention
+from noria.assets.versions import Holder
 from noria.base import faults as crash_points
 from noria.base.actor import Actor
 from noria.base.clock import Clock, SystemClock
 from noria.base.digest import Digest
 from noria.base.errors import Conflict, Invalid, NotFound
 from noria.base.faults import Faults
-from noria.base.ids import ProjectId
+from noria.base.ids import ProjectId, VersionId
 from noria.db import Database, Tx
 from noria.db.engine import HEAD_REVISION
 from noria.delivery.records import FOLLOW, FOLLOWED
@@ -52,12 +53,16 @@ from noria.jobs.queries import prune as prune_jobs
 
 if TYPE_CHECKING:
     import polars as pl
+    from sqlalchemy import Connection
 
+    from noria.assets.gc import GarbageCollector
+    from noria.assets.reach import Reach
     from noria.assets.verify import Walker
     from noria.data import Collector, Data, Files
     from noria.data.records import Commit, Repository
     from noria.data.rows import RowsChange
     from noria.data.service import Services as DataServices
+    from noria.data.service.care import Care
     from noria.data.service.receiving import Side
     from noria.data.service.transfer import Transfer
     from noria.delivery.service import Delivery
@@ -148,6 +153,7 @@ class Workspace:
         self.jobs = Jobs(db, clock, self.event_clock, self.assets.holder, faults)
         self.retention = Retention(db)
         self._register_pruners()
+        self._register_holders()
         self.project: Project = self.assets.ensure_project(project_name)
 
     @staticmethod
@@ -169,6 +175,34 @@ class Workspace:
         register("logs", lambda tx, project_id, before: prune_logs(tx, project_id, self.home / "logs", before))
         register("segments", segments)
 
+    def _register_holders(self) -> None:
+        """Which rows need the content of the versions that they name."""
+
+        def naming(where: Callable[[], Any]) -> Callable[[Connection, Collection[VersionId]], set[VersionId]]:
+            def needs(conn: Connection, ids: Collection[VersionId]) -> set[VersionId]:
+                column = where()
+                return {VersionId(found) for (found,) in conn.execute(select(column).where(column.in_(ids)))}
+
+            return needs
+
+        def commits() -> Any:
+            from noria.data import tables
+
+            return tables.commits.c.version_id
+
+        def models() -> Any:
+            from noria.registry import tables
+
+            return tables.model_versions.c.version_id
+
+        def deployments() -> Any:
+            from noria.serving import tables
+
+            return tables.deployments.c.version_id
+
+        for what, where in (("a commit", commits), ("a model", models), ("a deployment", deployments)):
+            self.assets.holders.append(Holder(what=what, needs=naming(where)))
+
     @cached_property
     def store(self) -> ObjectStore:
         from noria.store import ObjectStore
@@ -183,7 +217,47 @@ class Workspace:
 
     @cached_property
     def packing(self) -> Packing:
-        return Packing(self.db, self.sessions, self.clock, self.faults)
+        return Packing(self.db, self.sessions, self.faults)
+
+    @cached_property
+    def reach(self) -> Reach:
+        """What the rows of every room name, and what that needs: a room that stores ids of objects stands here."""
+        from noria.assets.reach import Reach
+        from noria.assets.roots import version_roots
+        from noria.data.roots import data_roots
+        from noria.serving.roots import serving_roots
+        from noria.store import Kind, files, tree
+        from noria.tracking.roots import tracking_roots
+
+        def table(store: ObjectStore, oid: Digest) -> Iterable[tuple[Kind, bytes]]:
+            from noria.data.rows import load_layout
+            from noria.data.rows.read import objects_of
+
+            return (found for found in objects_of(oid, load_layout(store, oid)) if found[0] != Kind.TABLE)
+
+        return Reach(
+            self.db,
+            self.store,
+            providers=[data_roots, tracking_roots, serving_roots, version_roots],
+            children={
+                Kind.NODE: tree.children,
+                Kind.RANGE: tree.contents,
+                Kind.RECIPE: files.chunks,
+                Kind.TABLE: table,
+            },
+        )
+
+    @cached_property
+    def gc(self) -> GarbageCollector:
+        from noria.assets.gc import GarbageCollector
+
+        return GarbageCollector(self.db, self.sessions, self.reach, self.clock, self.faults)
+
+    @cached_property
+    def care(self) -> Care:
+        from noria.data.service.care import Care
+
+        return Care(self.changes, self.gc, self.project.id)
 
     @cached_property
     def data(self) -> Data:

@@ -34,7 +34,7 @@ from noria.base.errors import Conflict
 from noria.base.times import DAY, HOUR, to_datetime, to_text
 from noria.delivery.records import CandidateState
 from noria.delivery.service.base import JOB
-from noria.server.loop import LEASE, Loop, NoScheduler
+from noria.server.loop import GC, LEASE, Loop, NoScheduler
 from noria.serving.records import DeploymentState
 from noria.testing import ManualClock
 from noria.workspace import Workspace
@@ -381,7 +381,7 @@ def test_under_a_running_server_the_job_of_a_dead_process_is_done(
     clock = ManualClock(to_text(SystemClock().now_ms()))
     with workspaces.init(tmp_path / "new", clock=clock, environment={}) as ws:
         loop = LoadingLoop(ws)
-        loop._pruned_at = clock.now_ms()  # it adds none of its own
+        loop._queued_at = {PRUNE: clock.now_ms(), GC: clock.now_ms()}  # it adds none of its own
         loop.start()
         try:
             done = subprocess.run([sys.executable, "-c", CLAIM, str(tmp_path / "new")], check=False)

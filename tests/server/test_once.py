@@ -74,6 +74,7 @@ SAMPLES: dict[str, tuple[Callable[[Workspace], object], str, Any, Any]] = {
     "post_v1_models_name_train": (serve, "/v1/models/tree/train", {"params": {"leaves": 5}}, {}),
     "post_v1_endpoints_name_rollback": (two_champions, "/v1/endpoints/shops/rollback", {}, {"drill": True}),
     "post_v1_endpoints_name_cancel": (on_its_way, "/v1/endpoints/shops/cancel", None, None),
+    "post_v1_admin_gc": (lambda ws: None, "/v1/admin/gc", {"dry_run": False}, {"dry_run": True}),
     "put_v1_models_name_aliases_alias": (
         lambda ws: None, "/v1/models/tree/aliases/try", {"version": 2, "expected": None}, {"version": 3}
     ),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from noria.assets.records import RunState
 from noria.base.errors import Conflict, Invalid, NotFound, Unavailable
 
@@ -75,3 +77,31 @@ class ClockBackwards(Invalid):
     """Event time only goes forward."""
 
     code = "clock_backwards"
+
+
+class StoreDamaged(Conflict):
+    """Something that is needed cannot be read, so nothing is removed."""
+
+    code = "store_damaged"
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        super().__init__(
+            f"The store is damaged, so nothing was removed: {'; '.join(faults[:3])}{more}.",
+            hint="noria data check   tells what is affected; then noria data repair.",
+            details={"faults": list(faults[:1000]), "count": len(faults)},
+        )
+
+
+class VersionGone(NotFound):
+    """The content of a version was removed on purpose."""
+
+    code = "version_gone"
+
+    def __init__(self, asset: str, digest: str) -> None:
+        super().__init__(
+            f"The version {digest} of {asset} is known by name only: its content was removed with the history that "
+            "it was part of.",
+            hint=f"noria data log {asset}   lists what there is.",
+            details={"asset": asset, "digest": digest},
+        )

@@ -15,11 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import select
 
+from noria.assets import condemned
 from noria.assets import tables as t
 from noria.assets.sessions import StoreSessions
-from noria.base.clock import Clock
 from noria.base.faults import Faults
 from noria.db import Database
 from noria.store.objects import PACK_TARGET
@@ -50,10 +50,9 @@ class Packed:
 class Packing:
     """One per workspace."""
 
-    def __init__(self, db: Database, sessions: StoreSessions, clock: Clock, faults: Faults) -> None:
+    def __init__(self, db: Database, sessions: StoreSessions, faults: Faults) -> None:
         self._db = db
         self._sessions = sessions
-        self._clock = clock
         self._faults = faults
 
     def run(self, *, enough: int = ENOUGH) -> Packed:
@@ -82,30 +81,16 @@ class Packing:
             self._faults.at("packing.name")
             with self._db.write() as tx:
                 self._sessions.seal(tx, made)
-                epoch = (tx.execute(select(t.workspace.c.gc_epoch)).scalar_one_or_none() or 0) + 1
-                tx.execute(update(t.workspace).values(gc_epoch=epoch))
-                for start in range(0, len(old), 500):
-                    live = (c.id.in_(old[start : start + 500]), c.condemned_epoch.is_(None))
-                    tx.execute(update(t.packs).where(*live).values(condemned_epoch=epoch))
+                condemned.condemn(tx, old, merged=True)
                 self._faults.at("packing.condemn")
         return len(old), len(made), sum(m.size for m in made)
 
     def _remove(self) -> tuple[int, int]:
         """(files of condemned packs that were removed, those that have to wait)."""
-        with self._sessions.writer():
-            pass  # this process begins a session of the present epoch, unless it is writing just now
-        c, s = t.packs.c, t.store_sessions.c
-        with self._db.read() as conn:
-            condemned = conn.execute(select(c.id, c.condemned_epoch).where(c.condemned_epoch.is_not(None))).all()
-            alive = select(func.min(s.epoch)).where(s.lease_until > self._clock.now_ms())
-            oldest = conn.execute(alive).scalar_one_or_none()
-        gone = [row.id for row in condemned if oldest is None or oldest >= row.condemned_epoch]
-        for pack in gone:
-            self._faults.at("packing.delete")
-            self._sessions.store.drop_pack(pack)
-        if gone:
-            self._faults.at("packing.forget")
-            with self._db.write() as tx:
-                for start in range(0, len(gone), 500):
-                    tx.execute(delete(t.packs).where(c.id.in_(gone[start : start + 500])))
-        return len(gone), len(condemned) - len(gone)
+        self._sessions.renew()  # unless this process writes just now
+        with self._db.write() as tx:
+            ready, waiting = condemned.due(tx)
+            merged = [row.id for row in ready if row.merged]
+            condemned.doom(tx, merged)
+        removed, _ = condemned.delete_doomed(self._db, self._sessions.store, self._faults, "packing")
+        return removed, waiting

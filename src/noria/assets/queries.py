@@ -128,6 +128,7 @@ def _version(row: Row[Any]) -> Version:
         rows=row.rows,
         meta=row.meta,
         created_at=row.created_at,
+        gone=row.gone_at is not None,
     )
 
 

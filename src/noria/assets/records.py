@@ -91,7 +91,8 @@ class Version:
         layout: the object that holds it; may be replaced by an equal one (compaction).
         size: bytes of the content as a reader sees it.
         rows: of a table; None for others.
-        meta: facts for people and planners: columns, entries, signature.
+        meta: facts for people and planners: columns, entries, signature; ``erased``: numbers of erasures.
+        gone: the content was removed; the row stays for lineage.
     """
 
     id: VersionId
@@ -104,6 +105,7 @@ class Version:
     rows: int | None
     meta: dict[str, Any]
     created_at: int
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

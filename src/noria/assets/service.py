@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from noria.assets import queries
+from noria.assets import queries, versions
 from noria.assets import tables as t
 from noria.assets.errors import (
     AssetKindTaken,
@@ -22,6 +23,8 @@ from noria.assets.errors import (
 )
 from noria.assets.eventclock import ProjectClock
 from noria.assets.records import Asset, AssetKind, Content, Direction, Edge, Event, Project, Run, RunState, Version
+from noria.assets.roots import layout_kind
+from noria.assets.sessions import retire
 from noria.base.actor import Actor
 from noria.base.clock import Clock
 from noria.base.digest import Digest
@@ -48,6 +51,8 @@ class Assets:
         self._event_clock = event_clock
         self._faults = faults or NoFaults()
         self._ids = IdMaker()
+        self.holders: list[versions.Holder] = [versions.RUNS]
+        """Rows that need the content of versions; ``workspace.py`` adds those of other rooms."""
         self._known: dict[tuple[ProjectId, str, AssetKind], AssetId] = {}
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
         """Names this process in leases."""
@@ -160,7 +165,7 @@ class Assets:
         if made is None or name is None:
             found = queries.version_by_digest(tx.conn, asset_id, digest)
             assert found is not None
-            return found
+            return self._revived(tx, found, values) if found.gone or "erased" in found.meta else found
         return Version(
             id=VersionId(made),
             asset_id=asset_id,
@@ -174,10 +179,38 @@ class Assets:
             created_at=tx.now_ms,
         )
 
+    @staticmethod
+    def _revived(tx: Tx, found: Version, values: Mapping[str, Any]) -> Version:
+        """A version whose content was removed, or parts of it, is there again: the same content was written again."""
+        fresh = {name: values[name] for name in ("layout", "size", "rows")}
+        meta = {name: value for name, value in found.meta.items() if name != "erased"} | dict(values["meta"])
+        tx.execute(update(t.versions).where(t.versions.c.id == found.id).values(**fresh, meta=meta, gone_at=None))
+        layout = Digest.parse(fresh["layout"])
+        return replace(found, layout=layout, size=fresh["size"], rows=fresh["rows"], meta=meta, gone=False)
+
     def replace_layout(self, tx: Tx, version_id: VersionId, before: Digest, after: Digest) -> bool:
         """Points a version at another object with the same content (compaction). False if somebody was first."""
         where = (t.versions.c.id == version_id, t.versions.c.layout == str(before))
-        return tx.execute(update(t.versions).where(*where).values(layout=str(after))).rowcount == 1
+        content = select(t.versions.c.content).where(*where)
+        kind = tx.execute(content).scalar_one_or_none()
+        if kind is None or tx.execute(update(t.versions).where(*where).values(layout=str(after))).rowcount != 1:
+            return False
+        retire(tx, [(layout_kind(Content(kind)), before)])
+        return True
+
+    def forget_versions(self, tx: Tx, ids: Collection[VersionId], *, force: bool = False) -> list[VersionId]:
+        """Marks versions as gone that nothing needs any more; returns those that are gone now.
+
+        Called after the rows that named them were removed in ``tx``. A version that a commit, a model, a deployment
+        or a run's input needs stays; with ``force``, what runs read goes too. The same content written again later
+        makes the same version again.
+        """
+        return versions.forget(tx, self.holders, ids, force=force)
+
+    def needed_versions(self, ids: Collection[VersionId], tx: Tx | None = None) -> dict[VersionId, str]:
+        """Version -> what needs its content ("a run", "a commit"), for those of ``ids`` that something needs."""
+        with self._db.read(tx) as conn:
+            return versions.needed(conn, self.holders, ids)
 
     def set_current(self, tx: Tx, asset_id: AssetId, version_id: VersionId) -> None:
         queries.set_current(tx.conn, {asset_id: version_id})

@@ -168,8 +168,25 @@ packs = Table(
     Column("count", Integer, nullable=False),
     Column("created_at", Ms, nullable=False),
     Column("condemned_epoch", Integer),
+    Column("merged", Boolean, nullable=False, server_default="0"),
+    Column("doomed_at", Ms),
+    Column("removed_at", Ms),
     Index(None, "condemned_epoch"),
 )
+"""A pack is live, then condemned (writers that begin later do not count on it), then doomed (its file is deleted, and
+nothing brings it back), then removed: the row stays for a while, so that no stale cache takes the pack for real.
+``merged``: everything that it held was copied when it was condemned."""
+
+retired = Table(
+    "retired",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("kind", Integer, nullable=False),
+    Column("object", Str, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Index(None, "epoch"),
+)
+"""What a row named until lately: kept from garbage collection while a writer is at work that may have seen that row."""
 
 event_clocks = Table(
     "event_clocks",

@@ -33,7 +33,9 @@ def verify(
     with db.read() as conn:
         live = select(t.packs.c.id, t.packs.c.size).where(t.packs.c.condemned_epoch.is_(None))
         packs = [(row.id, row.size) for row in conn.execute(live)]
-        ids = [VersionId(found) for (found,) in conn.execute(select(t.versions.c.id).order_by(t.versions.c.id))]
+        ids = [
+            VersionId(found) for (found,) in conn.execute(select(t.versions.c.id).where(t.versions.c.gone_at.is_(None)))
+        ]
     faults = [fault for pack, size in packs for fault in _check_pack(store, pack, size, data, step)]
     seen: set[tuple[Kind, bytes]] = set()
     for version_id in ids:

@@ -14,6 +14,7 @@ import msgspec
 
 from noria.assets import StoreSessions
 from noria.assets.records import Content, Version
+from noria.assets.versions import layout_of
 from noria.base import canonical
 from noria.base.digest import Digest
 from noria.data.rows import TableReader, TableWriter, load_layout
@@ -54,7 +55,7 @@ class Values:
         """An input for a task; with ``files``, materialised."""
         meta: dict[str, Any] = dict(version.meta)
         if version.content == Content.TABLE:
-            schema = load_layout(self._store, version.layout).schema
+            schema = load_layout(self._store, layout_of(version)).schema
             meta |= {
                 "key": list(schema.key),
                 "time": schema.time,
@@ -66,7 +67,7 @@ class Values:
             asset=version.asset,
             kind=version.content.value,
             digest=str(version.digest),
-            layout=str(version.layout),
+            layout=str(layout_of(version)),
             path=str(self.materialise(version)) if files else "",
             meta=meta,
         )
@@ -86,9 +87,9 @@ class Values:
     def materialise(self, version: Version) -> Path:
         """The value as a file or folder that a worker can read; made once for each content."""
         if version.content in (Content.TREE, Content.MODEL):
-            return self._folder(version.layout)
+            return self._folder(layout_of(version))
         suffix = ".arrow" if version.content == Content.TABLE else ".json"
-        target = self._cache / f"{version.layout.hex}{suffix}"
+        target = self._cache / f"{layout_of(version).hex}{suffix}"
         if target.exists():
             os.utime(target)
             return target

@@ -9,6 +9,7 @@ import msgspec
 
 from noria.assets import Assets, Changes, EvidenceLog, Lineage, ProjectClock, StoreSessions
 from noria.assets.records import AssetKind, Content, Direction, Version
+from noria.assets.versions import layout_of
 from noria.base import canonical
 from noria.base.actor import Actor
 from noria.base.ids import ProjectId
@@ -110,7 +111,7 @@ class Scorecard:
 
     def kept(self, version: Version) -> dict[str, Any]:
         """A kept score as it was written."""
-        return json.loads(self._sessions.store.get(version.layout, Kind.BLOB))
+        return json.loads(self._sessions.store.get(layout_of(version), Kind.BLOB))
 
     def again(self, version: Version) -> Score:
         """Computes a kept score again, from the records that there were then and from the graph (rule R8)."""

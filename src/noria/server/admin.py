@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from noria.base.errors import Unavailable
+from typing import Final
+
+from noria.base.errors import Invalid, Unavailable
 from noria.base.times import duration_text, parse_duration, to_text
+from noria.data.wire.care import GcBody, GcOut, collected_out
 from noria.http import Call, Route
 from noria.server import launch
 from noria.server import wire as w
 from noria.workspace import Workspace
+
+_LONGEST_WAIT: Final = 60.0
+"""Seconds that a request waits for writers."""
 
 
 class NothingServes(Unavailable):
@@ -33,6 +39,14 @@ class AdminRoutes:
 
     def verify(self, call: Call) -> w.Faults:
         return w.Faults(self._ws.verify(data=call.query.data))
+
+    def gc(self, call: Call) -> GcOut:
+        body: GcBody = call.body
+        if not 0 <= body.wait <= _LONGEST_WAIT:
+            raise Invalid(f"{body.wait} seconds is not a time to wait for writers.", hint="Write a number up to 60.")
+        return collected_out(
+            self._ws.care.collect(dry_run=body.dry_run, wait=body.wait, actor=call.actor, once=call.once)
+        )
 
     def retention(self, _: Call) -> w.RetentionOut:
         found = self._ws.retention.settings(self._ws.project.id)
@@ -89,6 +103,16 @@ def routes(ws: Workspace) -> list[Route]:
             query=w.VerifyQuery,
             answer=w.Faults,
             cli="noria admin verify",
+        ),
+        Route(
+            method="POST",
+            path="/v1/admin/gc",
+            handler=r.gc,
+            permission="admin.write",
+            summary="Remove stored bytes that nothing needs; a dry run first, which is the default.",
+            body=GcBody,
+            answer=GcOut,
+            cli="noria data gc",
         ),
         Route(
             method="GET",

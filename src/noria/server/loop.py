@@ -25,6 +25,8 @@ from noria.workspace import Workspace
 log = logging.getLogger("noria.loop")
 
 LEASE: Final = "scheduler"
+GC: Final = "store.gc"
+"""Kind of the job that collects garbage, once a day."""
 LEASE_MS: Final = 15 * SECOND
 _TURN: Final = 1.0
 _PAUSE: Final = 0.2
@@ -43,8 +45,8 @@ class Loop:
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
         self._asked: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue()
-        self._worker = Worker(ws.jobs, ws.clock, {JOB: ws.delivery.bring_on, PRUNE: self._prune})
-        self._pruned_at = 0
+        self._worker = Worker(ws.jobs, ws.clock, {JOB: ws.delivery.bring_on, PRUNE: self._prune, GC: self._collect})
+        self._queued_at: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="loop")
         self._keeper = threading.Thread(target=self._keep_lease, name="loop-lease")
         self._stopping = threading.Event()
@@ -137,27 +139,32 @@ class Loop:
             return
         self.state["turns"] += 1
         self._ws.rest()
-        self._safely(self._prune_daily)
+        for kind in (PRUNE, GC):
+            self._safely(lambda kind=kind: self._queue_daily(kind))
         self.settle()
         ws = self._ws
         if ws.event_clock.mode(ws.project.id) == "wall" and self.state["turns"] % _MINUTE_TURNS == 1:
             self._advance(ws.clock.now_ms(), replay=False)
 
-    def _prune_daily(self) -> None:
-        """Queues the pruning of what is older than its retention, once in a day of wall time."""
+    def _queue_daily(self, kind: str) -> None:
+        """Queues work that is due once in a day of wall time: pruning of records, collecting of garbage."""
         ws, now = self._ws, self._ws.clock.now_ms()
-        if now - self._pruned_at < DAY:
+        if now - self._queued_at.get(kind, 0) < DAY:
             return
-        last = ws.jobs.list(ws.project.id, kinds=[PRUNE], limit=1)
+        last = ws.jobs.list(ws.project.id, kinds=[kind], limit=1)
         if last and now - last[0].created_at < DAY:  # by the server before this one
-            self._pruned_at = last[0].created_at
+            self._queued_at[kind] = last[0].created_at
             return
         with ws.db.write() as tx:
-            ws.jobs.add(tx, ws.project.id, PRUNE, {}, unique=PRUNE, max_attempts=3)
-        self._pruned_at = now
+            ws.jobs.add(tx, ws.project.id, kind, {}, unique=kind, max_attempts=3)
+        self._queued_at[kind] = now
 
     def _prune(self, job: Job, _: JobControl) -> dict[str, Any]:
         return {"removed": self._ws.retention.prune(job.project_id)}
+
+    def _collect(self, _: Job, __: JobControl) -> dict[str, Any]:
+        done = self._ws.care.collect(dry_run=False, actor=SYSTEM)
+        return {"removed": done.removed, "bytes": done.removed_bytes, "waiting": done.waiting}
 
     def advance(self, to_ms: int) -> dict[str, Any]:
         """Moves event time on to ``to_ms`` (replay), and does all that is due until then.

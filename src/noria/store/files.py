@@ -71,6 +71,11 @@ def recipe_parts(store: ObjectStore, oid: Digest) -> list[tuple[Digest, int]]:
     return [(Digest(chunk), length) for chunk, length in _PART.iter_unpack(raw[len(_MAGIC) :])]
 
 
+def chunks(store: ObjectStore, recipe: Digest) -> list[tuple[Kind, bytes]]:
+    """What a recipe needs."""
+    return [(Kind.CHUNK, oid.raw) for oid, _ in recipe_parts(store, recipe)]
+
+
 def iterate(store: ObjectStore, content: FileContent) -> Iterator[bytes]:
     """The bytes of a file in pieces of at most 256 KiB, each verified."""
     if content.kind == Kind.CHUNK:

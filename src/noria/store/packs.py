@@ -1,6 +1,6 @@
 """The pack file: records one after another, then a sorted index, then a footer. Pinned by ``tests/golden/pack``.
 
-    header   "noriapak", version u32, reserved u32                                                    16 bytes
+    header   "noriapak", version u32, salt u32                                                        16 bytes
     record   kind u8, flags u8, reserved u16, raw length u32, stored length u32, crc32 u32, id 32 B   48 bytes
              then the stored bytes
     index    id 32 B, record offset u64, stored length u32, raw length u32, kind u8, flags u8, 2 B    52 bytes each
@@ -96,8 +96,9 @@ def squeeze(kind: Kind, raw: Bytes, compressor: zstandard.ZstdCompressor) -> tup
     return (ZSTD, packed) if len(packed) < 0.9 * length else (0, raw)
 
 
-def header() -> bytes:
-    return HEADER.pack(MAGIC, VERSION, 0)
+def header(salt: int = 0) -> bytes:
+    """``salt`` (u32) gives two packs of the same records different names; readers do not look at it."""
+    return HEADER.pack(MAGIC, VERSION, salt)
 
 
 def footer(index: bytes, index_offset: int) -> bytes:

@@ -33,6 +33,7 @@ _MODULUS: Final = 128
 _MIN, _MAX = 16 << 10, 256 << 10
 _FANOUT, _BRANCHES = 128, 32
 EXECUTABLE: Final = 1
+_CONTENTS: Final = {int(kind): kind for kind in (Kind.CHUNK, Kind.RECIPE)}
 
 Row = list[Any]
 """[path, kind, flags, size, content kind, content, meta]: an entry as it lies in its range."""
@@ -355,6 +356,18 @@ def diff_rows(store: ObjectStore, before: Digest, after: Digest) -> tuple[dict[b
     for key in [key for key, row in left.items() if right.get(key) == row]:
         del left[key], right[key]
     return left, right
+
+
+def children(store: ObjectStore, oid: Digest) -> list[tuple[Kind, bytes]]:
+    """What a node needs directly: lower nodes, or ranges."""
+    level, refs = _open_node(store, oid)
+    kind = Kind.NODE if level > 1 else Kind.RANGE
+    return [(kind, ref.id) for ref in refs]
+
+
+def contents(store: ObjectStore, oid: Digest) -> list[tuple[Kind, bytes]]:
+    """The chunks and recipes of the files of a range."""
+    return [(_CONTENTS[row[4]], row[5]) for row in _rows(store, oid.raw) if row[4]]
 
 
 def objects_of(store: ObjectStore, root: Digest) -> Iterator[tuple[Kind, bytes]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -53,6 +54,8 @@ class Writer:
     def __init__(self, store: Packs, ignoring: frozenset[str]) -> None:
         self._store = store
         self._ignoring = ignoring
+        # What a condemned pack holds is stored again, under another name: that file may be deleted at any moment.
+        self._header = packs.header(secrets.randbits(32) if ignoring else 0)
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._pending: dict[bytes, bytes] = {}  # id -> its row of the index
         self._parts: list[Bytes] = []
@@ -126,13 +129,19 @@ class Writer:
             return set(oids).difference(self._own)
         return self._store.index.missing(oids, self._ignoring)
 
-    def copy(self, pack: str) -> bool:
-        """Takes over all records of a small pack as they are; False, and nothing taken, where one is damaged."""
+    def copy(self, pack: str, only: Container[bytes] | None = None) -> bool:
+        """Takes over the records of a pack as they are; False, and nothing taken, where one is damaged.
+
+        Args:
+            only: ids of the objects to take; default all.
+        """
         store, name = self._store, pack_name(pack)
         try:
             whole = store.source.read(name, 0, store.source.size(name))
             records: list[tuple[Located, bytes]] = []
             for found in store.pack_entries(pack):
+                if only is not None and found.id not in only:
+                    continue
                 record = whole[found.offset : found.offset + RECORD.size + found.stored]
                 packs.check_sum(pack, found, record)
                 packs.open_record(pack, found, record)
@@ -157,7 +166,7 @@ class Writer:
     def _append(self, oid: bytes, row: tuple[int, int, int, int], head: bytes, stored: Bytes) -> None:
         parts, length = self._parts, RECORD.size + row[0]
         if not self._offset:
-            parts.append(packs.header())
+            parts.append(self._header)
             self._offset = self._buffered = packs.HEADER.size
         self._pending[oid] = INDEX.pack(oid, self._offset, *row, 0)
         parts.append(head)

@@ -31,6 +31,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "remote": ("transfer:remote", "Other workspaces that hold the same repository."),
     "import": ("transfer:import_", "Take over the data of another tool."),
     "contract": ("contracts:contract", "What a batch has to be before it may land."),
+    "gc": ("care:gc", "Remove stored bytes that nothing needs; shows what would go, and does it with --run."),
     "quarantine": ("contracts:quarantine", "Batches that a contract refused."),
 }
 

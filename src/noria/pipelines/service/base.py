@@ -194,7 +194,7 @@ class PipelineBase:
     def usable(self, found: queries.Cached, conn: Connection) -> dict[str, Version] | None:
         """The versions of a cached step, if every one is still there (existence; digests are checked on reading)."""
         versions = self._s.assets.versions_by_ids(found.outputs.values(), conn)
-        made = {slot: versions[v] for slot, v in found.outputs.items() if v in versions}
+        made = {slot: versions[v] for slot, v in found.outputs.items() if v in versions and not versions[v].gone}
         store = self._s.sessions.store
         whole = len(made) == len(found.outputs) and all(store.has(v.layout) for v in made.values())
         return made if whole else None

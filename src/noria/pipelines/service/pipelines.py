@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from noria.assets.records import Content, Direction, RunState, Version
+from noria.assets.versions import layout_of
 from noria.base.actor import Actor
 from noria.base.errors import Invalid
 from noria.base.ids import RunId
@@ -182,7 +183,7 @@ class Pipelines(Driver):
     def value(self, name: str, ref: str | None = None) -> Any:
         """The current value of an asset, or that at a branch, commit or version: a frame, a path, a plain value."""
         version = self.current(name) if ref is None else self.pinned(name, ref)
-        value = self.values.value(version.content, version.layout)
+        value = self.values.value(version.content, layout_of(version))
         if version.content == Content.TABLE:
             return value.select([c for c in value.columns if not c.startswith("__")])
         return value

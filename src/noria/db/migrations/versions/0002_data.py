@@ -17,6 +17,20 @@ def upgrade() -> None:
     op.add_column("versions", sa.Column("gone_at", sa.BigInteger(), nullable=True))
     op.add_column("quarantine", sa.Column("mode", sa.Text(), nullable=False, server_default="append"))
     op.add_column("quarantine", sa.Column("verdict", Json(), nullable=True))
+    op.add_column("packs", sa.Column("merged", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("packs", sa.Column("doomed_at", sa.BigInteger(), nullable=True))
+    op.add_column("packs", sa.Column("removed_at", sa.BigInteger(), nullable=True))
+    # Up to now packs were condemned when all that they hold had been copied into another one, and for nothing else.
+    op.execute(sa.text("UPDATE packs SET merged = true WHERE condemned_epoch IS NOT NULL"))
+    op.create_table(
+        "retired",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("kind", sa.Integer(), nullable=False),
+        sa.Column("object", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_retired")),
+    )
+    op.create_index(op.f("ix_retired_epoch"), "retired", ["epoch"], unique=False)
     op.create_table(
         "drafts",
         sa.Column("id", sa.Text(), nullable=False),
@@ -92,4 +106,8 @@ def downgrade() -> None:
     op.drop_table("drafts")
     op.drop_column("quarantine", "verdict")
     op.drop_column("quarantine", "mode")
+    op.drop_index(op.f("ix_retired_epoch"), table_name="retired")
+    op.drop_table("retired")
+    for name in ("removed_at", "doomed_at", "merged"):
+        op.drop_column("packs", name)
     op.drop_column("versions", "gone_at")
