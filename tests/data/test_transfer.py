@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +16,15 @@ from noria import workspace as workspaces
 from noria.base.errors import Invalid
 from noria.base.faults import CountPoints, CrashAt, Faults
 from noria.data.errors import BranchNotFound, Diverged, HeadMoved, RemoteExists, RemoteNotFound, RepositoryExists
+from noria.data.http import routes
 from noria.data.records import Repository, RepositoryKind
 from noria.data.service import sending
 from noria.store.s3 import S3Bytes
 from noria.testing import ManualClock
 from noria.workspace import Workspace
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "http"))
+from rooms_client import client
 
 FAR = [
     "sqlite-local",
@@ -363,3 +368,21 @@ def test_packs_that_arrived_before_a_kill_are_not_sent_again(
     done = near.transfer.push(repository(near), actor=near.actor)
     assert done.reused > 500_000
     assert done.written < 100_000
+
+
+def test_over_http_only_remotes_that_were_added_here_are_named(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    folder = write(tmp_path / "work", {"a": noise(1, 500)})
+    first = commit(near, folder)
+    near.transfer.add_remote(repository(near), "backup", url(far), actor=near.actor)
+    http = client(routes(near.data, near.project.id, near.transfer))
+    page = http.get("/v1/data/photos/remotes").json
+    assert [(r["name"], r["url"]) for r in page["items"]] == [("backup", far.url)]
+    pushed = http.send("POST", "/v1/data/photos/push", {"remote": "backup"})
+    assert (pushed.status, pushed.json["moved"]) == (200, [{"branch": "main", "before": None, "after": first}])
+    write(folder, {"b": noise(2, 500)})
+    second = commit(far, folder)
+    assert http.send("POST", "/v1/data/photos/fetch", {"remote": "backup"}).json["commits"] == 1
+    assert http.send("POST", "/v1/data/photos/pull", {"remote": "backup"}).json["moved"][0]["after"] == second
+    for name in ("origin", str(far.url), "../far", "postgresql://h/db"):
+        assert http.send("POST", "/v1/data/photos/pull", {"remote": name}).error["code"] == "remote_not_found"
+    assert http.send("POST", "/v1/data/photos/pull", {"url": far.url}).status == 400

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from noria.base.ids import ProjectId
-from noria.data.http import access, contracts, history, repositories, tables
+from noria.data.http import access, contracts, history, repositories, tables, transfer
 from noria.data.service import Data
+from noria.data.service.transfer import Transfer
 from noria.http import Route
 
 _GROUPS = (repositories, tables, contracts, history, access)
 
 
-def routes(data: Data, project_id: ProjectId) -> list[Route]:
-    return [route for group in _GROUPS for route in group.routes(data, project_id)]
+def routes(data: Data, project_id: ProjectId, transfers: Transfer | None = None) -> list[Route]:
+    found = [route for group in _GROUPS for route in group.routes(data, project_id)]
+    return found if transfers is None else [*found, *transfer.routes(data, project_id, transfers)]

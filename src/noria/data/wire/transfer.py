@@ -15,6 +15,21 @@ class RemoteOut(msgspec.Struct):
     heads: dict[str, str]
 
 
+class RemotePage(msgspec.Struct):
+    items: list[RemoteOut]
+
+
+class PullBody(msgspec.Struct, forbid_unknown_fields=True):
+    remote: str = "origin"
+    branches: list[str] = []
+
+
+class PushBody(msgspec.Struct, forbid_unknown_fields=True):
+    remote: str = "origin"
+    branches: list[str] = []
+    force_with_lease: bool = False
+
+
 class MovedOut(msgspec.Struct):
     branch: str
     before: str | None
