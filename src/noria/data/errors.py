@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from noria.base.errors import Conflict, Failed, Invalid, NotFound, Refused
@@ -141,3 +142,35 @@ class TagExists(Conflict):
     """Tags do not move."""
 
     code = "tag_exists"
+
+
+class MergeConflict(Conflict):
+    """Two sides changed the same thing, and not to the same."""
+
+    code = "merge_conflict"
+
+    def __init__(self, name: str, what: str, conflicts: Sequence[str], hint: str = "") -> None:
+        shown = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")
+        super().__init__(
+            f"{what} does not fit {name}: both sides changed {shown}. Nothing was committed.",
+            hint=hint or "Decide with --strategy ours or --strategy theirs.",
+            details={"repository": name, "conflicts": list(conflicts[:1000]), "count": len(conflicts)},
+        )
+
+
+class CommitInUse(Conflict):
+    """A commit that something else still needs."""
+
+    code = "commit_in_use"
+
+
+class DraftNotFound(NotFound):
+    """There is no such open commit."""
+
+    code = "draft_not_found"
+
+
+class DraftClosed(Conflict):
+    """The open commit was finished or dropped before."""
+
+    code = "draft_closed"

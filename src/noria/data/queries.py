@@ -9,7 +9,17 @@ from noria.assets import tables as at
 from noria.base.digest import Digest
 from noria.base.ids import AssetId, CommitId, ProjectId, RunId, VersionId, begins_id
 from noria.data import tables as t
-from noria.data.records import Branch, Commit, Quarantined, QuarantineState, Remote, Repository, RepositoryKind
+from noria.data.ancestry import Link
+from noria.data.records import (
+    Branch,
+    Commit,
+    Draft,
+    Quarantined,
+    QuarantineState,
+    Remote,
+    Repository,
+    RepositoryKind,
+)
 
 ANCESTRY_PAGE: Final = 1000
 """Generations that are read at once when the history is followed."""
@@ -28,6 +38,7 @@ _HEAD = (
     .outerjoin(at.versions, at.versions.c.id == t.commits.c.version_id)
     .where(t.branches.c.repository_id == bindparam("repository_id"), t.branches.c.name == bindparam("branch"))
 )
+_DRAFTS = select(t.drafts)
 _QUARANTINE = (
     select(t.quarantine, at.assets.c.name)
     .join(t.repositories, t.repositories.c.id == t.quarantine.c.repository_id)
@@ -91,7 +102,7 @@ def _branch(row: Row[Any]) -> Branch:
 
 
 def move_branch(
-    conn: Connection, repository_id: int, name: str, before: CommitId | None, after: CommitId, now: int
+    conn: Connection, repository_id: int, name: str, before: CommitId | None, after: CommitId | None, now: int
 ) -> bool:
     """Compare-and-swap of a head."""
     c = t.branches.c
@@ -128,15 +139,98 @@ def commits_by_ids(conn: Connection, ids: list[CommitId]) -> list[Commit]:
     return [_commit(row) for row in conn.execute(_COMMITS.where(t.commits.c.id.in_(ids)))]
 
 
+def commits_in_order(conn: Connection, ids: list[CommitId]) -> list[Commit]:
+    """These commits, in the order of their ids given."""
+    found = {c.id: c for start in range(0, len(ids), 500) for c in commits_by_ids(conn, ids[start : start + 500])}
+    return [found[one] for one in ids if one in found]
+
+
 def commits_of_version(conn: Connection, version_id: VersionId) -> list[Commit]:
     return [_commit(row) for row in conn.execute(_COMMITS.where(t.commits.c.version_id == version_id))]
 
 
-def commit_at(conn: Connection, repository_id: int, event_ms: int, by_wall: bool) -> Commit | None:
-    column = t.commits.c.at if by_wall else t.commits.c.event_ms
-    where = (t.commits.c.repository_id == repository_id, column <= event_ms)
-    row = conn.execute(_COMMITS.where(*where).order_by(t.commits.c.generation.desc()).limit(1)).one_or_none()
-    return None if row is None else _commit(row)
+def graph(conn: Connection, repository_id: int) -> dict[CommitId, Link]:
+    """All commits of a repository, as nodes."""
+    c = t.commits.c
+    found = select(c.id, c.generation, c.parents, c.at).where(c.repository_id == repository_id)
+    return {
+        CommitId(row.id): Link(row.generation, tuple(CommitId(p) for p in row.parents), row.at)
+        for row in conn.execute(found)
+    }
+
+
+def commits_with_layout(conn: Connection, repository_id: int, layout: Digest) -> list[CommitId]:
+    c = t.commits.c
+    found = select(c.id).where(c.repository_id == repository_id, c.layout == str(layout))
+    return [CommitId(one) for (one,) in conn.execute(found.order_by(c.generation.desc()))]
+
+
+def delete_commits(conn: Connection, ids: list[CommitId]) -> None:
+    """Removes commits that nothing names any more; marks of collections that named them stay, without them."""
+    for start in range(0, len(ids), 500):
+        some = ids[start : start + 500]
+        marks = t.collected.c.commit_id.in_(some)
+        conn.execute(update(t.collected).where(marks).values(commit_id=None))
+        conn.execute(delete(t.commits).where(t.commits.c.id.in_(some)))
+
+
+def versions_with_commits(conn: Connection, ids: set[VersionId]) -> set[VersionId]:
+    """Those of these versions that a commit still has."""
+    found: set[VersionId] = set()
+    left = sorted(ids)
+    for start in range(0, len(left), 500):
+        c = t.commits.c.version_id
+        found.update(VersionId(one) for (one,) in conn.execute(select(c).where(c.in_(left[start : start + 500]))))
+    return found
+
+
+def delete_branch(conn: Connection, repository_id: int, name: str, head: CommitId | None) -> bool:
+    """Removes a branch that still stands where it was seen."""
+    c = t.branches.c
+    same = c.head.is_(None) if head is None else c.head == head
+    return conn.execute(delete(t.branches).where(c.repository_id == repository_id, c.name == name, same)).rowcount == 1
+
+
+def delete_tag(conn: Connection, repository_id: int, name: str) -> bool:
+    c = t.tags.c
+    return conn.execute(delete(t.tags).where(c.repository_id == repository_id, c.name == name)).rowcount == 1
+
+
+def draft(conn: Connection, draft_id: str) -> Draft | None:
+    row = conn.execute(_DRAFTS.where(t.drafts.c.id == draft_id)).one_or_none()
+    return None if row is None else _draft(row)
+
+
+def drafts(conn: Connection, repository_id: int) -> list[Draft]:
+    """The open ones, oldest first."""
+    c = t.drafts.c
+    found = _DRAFTS.where(c.repository_id == repository_id, c.state == "open").order_by(c.created_at, c.id)
+    return [_draft(row) for row in conn.execute(found)]
+
+
+def _draft(row: Row[Any]) -> Draft:
+    return Draft(
+        id=row.id,
+        repository_id=row.repository_id,
+        branch=row.branch,
+        base=None if row.base is None else CommitId(row.base),
+        layout=None if row.layout is None else Digest.parse(row.layout),
+        number=row.number,
+        state=row.state,
+        commit_id=None if row.commit_id is None else CommitId(row.commit_id),
+        actor=row.actor,
+        message=row.message,
+        meta=row.meta,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def edit_draft(conn: Connection, draft: Draft, values: dict[str, Any]) -> bool:
+    """Compare-and-swap of an open commit."""
+    c = t.drafts.c
+    same = (c.id == draft.id, c.number == draft.number, c.state == "open")
+    return conn.execute(update(t.drafts).where(*same).values(number=draft.number + 1, **values)).rowcount == 1
 
 
 def _commit(row: Row[Any]) -> Commit:

@@ -192,6 +192,32 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An open commit: many writers change it, and it lands as one commit when it is finished.
+
+    Attributes:
+        branch, base: where it will land, and the commit it began at.
+        layout: the tree or table so far; None while it is empty.
+        number: how often it was changed.
+        state: ``open``, ``finished`` (as ``commit_id``) or ``dropped``.
+    """
+
+    id: str
+    repository_id: int
+    branch: str
+    base: CommitId | None
+    layout: Digest | None
+    number: int
+    state: str
+    commit_id: CommitId | None
+    actor: str
+    message: str
+    meta: dict[str, Any]
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
     """A batch that a contract refused.
 
@@ -214,6 +240,14 @@ class Quarantined:
     created_at: int
     mode: str = "append"
     verdict: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """A commit with those of its changes that were asked for."""
+
+    commit: Commit
+    changes: list[PathChange]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,11 @@ class Worktree:
         self._state, self._looked = "", 0
         self.collisions: list[tuple[str, ...]] = []
 
+    @property
+    def synced(self) -> Digest | None:
+        """The tree that the folder was last made equal to, or committed as; None where it is new."""
+        return Digest(bytes.fromhex(self._cache.root)) if self._cache.root else None
+
     def store(
         self,
         store: ObjectStore,

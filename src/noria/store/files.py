@@ -41,8 +41,11 @@ def put_bytes(writer: Writer, data: bytes) -> FileContent:
 def put_stream(writer: Writer, file: BinaryIO) -> FileContent:
     """Stores a file with flat memory."""
     head = file.read(SMALL)
-    if len(head) < SMALL:
-        return put_bytes(writer, head)
+    return put_bytes(writer, head) if len(head) < SMALL else put_rest(writer, head, file)
+
+
+def put_rest(writer: Writer, head: bytes, file: BinaryIO) -> FileContent:
+    """Stores a file of which the first ``SMALL`` bytes were read already."""
     cutter: Any = FastCDC(avg_size=AVERAGE, min_size=MIN, max_size=MAX)
     parts: list[tuple[Digest, int]] = []
     for cut in cutter.cut_stream(_Joined(head, file)):
@@ -55,6 +58,23 @@ def put_descriptor(writer: Writer, descriptor: int) -> FileContent:
     """Like ``put_stream``, for an open file."""
     with open(descriptor, "rb", buffering=0, closefd=False) as file:
         return put_stream(writer, file)
+
+
+def append_bytes(store: ObjectStore, writer: Writer, content: FileContent, data: bytes) -> FileContent:
+    """The file with bytes at its end, equal to the same bytes stored at once.
+
+    A chunk's end depends on nothing before the chunk, so only the last one has to be cut anew.
+    """
+    if content.kind == Kind.CHUNK:
+        return put_bytes(writer, store.get(content.id, Kind.CHUNK) + data)
+    parts = recipe_parts(store, content.id)
+    kept, (last, _) = parts[:-1], parts[-1]
+    tail = memoryview(store.get(last, Kind.CHUNK) + data)
+    cutter: Any = FastCDC(avg_size=AVERAGE, min_size=MIN, max_size=MAX)
+    for cut in cutter.cut_buf(tail):
+        piece = bytes(tail[cut.offset : cut.offset + cut.length])
+        kept.append((writer.put(Kind.CHUNK, piece), cut.length))
+    return _put_recipe(writer, kept)
 
 
 def _put_recipe(writer: Writer, parts: list[tuple[Digest, int]]) -> FileContent:

@@ -29,16 +29,21 @@ class TreeMerge:
 
 
 def merge(
-    store: ObjectStore, writer: Writer, base: Digest | None, ours: Digest, theirs: Digest, strategy: str = "conflict"
+    store: ObjectStore,
+    writer: Writer,
+    base: Digest | None,
+    ours: Digest,
+    theirs: Digest | None,
+    strategy: str = "conflict",
 ) -> TreeMerge:
-    """What happened from ``base`` to ``theirs``, done to ``ours``.
+    """What happened from ``base`` to ``theirs``, done to ``ours``. None stands for an empty tree.
 
     Without a base the trees have nothing in common: paths that both have must be equal.
 
     Args:
         strategy: what wins where both sides changed a path: ``conflict`` (nobody), ``ours`` or ``theirs``.
     """
-    if ours in (base, theirs):
+    if theirs is not None and ours in (base, theirs):
         return TreeMerge(root=theirs, conflicts=[], taken=0)
     mine = {change.path: change for change in _since(store, base, ours)}
     taken: dict[str, Entry | None] = {}
@@ -58,10 +63,12 @@ def merge(
     return TreeMerge(root=tree.apply(store, writer, ours, taken), conflicts=[], taken=len(taken))
 
 
-def _since(store: ObjectStore, base: Digest | None, root: Digest) -> Iterable[tree.Change]:
-    if base is None:
+def _since(store: ObjectStore, base: Digest | None, root: Digest | None) -> Iterable[tree.Change]:
+    if base is not None and root is not None:
+        return tree.diff(store, base, root)
+    if root is not None:
         return (tree.Change(entry.path, None, entry) for entry in tree.walk(store, root))
-    return tree.diff(store, base, root)
+    return () if base is None else (tree.Change(entry.path, entry, None) for entry in tree.walk(store, base))
 
 
 def fit(store: ObjectStore, root: Digest, changes: dict[str, Entry | None]) -> list[str]:

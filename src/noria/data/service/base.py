@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -25,7 +26,7 @@ from noria.data import tables as t
 from noria.data.errors import RepositoryExists, RepositoryNotFound, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.db import Database, Tx
-from noria.store import Kind, Writer, merging, tree
+from noria.store import Kind, PackInfo, Writer, merging, tree
 
 if TYPE_CHECKING:
     from noria.data.rows import RowsChange
@@ -119,17 +120,17 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class Ancestry:
     """Where a commit stands in the history."""
 
     parents: tuple[CommitId, ...]
     generation: int
 
 
-def after(*commits: Commit | None) -> History:
+def after(*commits: Commit | None) -> Ancestry:
     """The place right behind these commits."""
     known = [commit for commit in commits if commit is not None]
-    return History(
+    return Ancestry(
         parents=tuple(commit.id for commit in known),
         generation=1 + max((commit.generation for commit in known), default=0),
     )
@@ -273,16 +274,16 @@ class DataBase:
         meta: dict[str, Any],
         event_ms: int,
         change: RowsChange | None = None,
-        history: History | None = None,
+        ancestry: Ancestry | None = None,
     ) -> Landing:
         """Writes the commit object. The caller flushes the writer, then lands.
 
         Args:
             head: where the branch has to be when the commit lands.
-            history: parents and generation where they are not the head's.
+            ancestry: parents and generation where they are not the head's.
         """
         at = self._s.clock.now_ms()
-        line = history or after(head)
+        line = ancestry or after(head)
         value = {
             "repository": repository.name,
             "version": str(digest),
@@ -338,15 +339,22 @@ class DataBase:
         repository: Repository,
         base: Digest | None,
         ours: Commit | None,
-        theirs: Digest,
+        theirs: Digest | None,
         strategy: str,
     ) -> Made:
         """Three-way merge of contents: what happened from ``base`` to ``theirs``, done to ``ours``."""
         store = self._s.sessions.store
         if ours is None:
-            return Made(layout=theirs)
+            return Made(layout=tree.empty(writer) if theirs is None else theirs)
         found = merging.merge(store, writer, base, ours.layout, theirs, strategy)
         return Made(layout=found.root, conflicts=tuple(found.conflicts))
+
+    def _difference(self, repository: Repository, before: Commit | None, after: Commit) -> RowsChange | None:
+        """Of a table, how its rows differ between two commits; None for files."""
+        return None
+
+    def _check_merged(self, repository: Repository, branch: str, made: Made, actor: Actor, source: str) -> None:
+        """Of a table, that rows which come from another branch keep the contract that is in force by now."""
 
     def _commit_made(
         self,
@@ -362,12 +370,14 @@ class DataBase:
         meta: dict[str, Any] | None = None,
         once: Once | None = None,
         run_id: RunId | None = None,
-        history: History | None = None,
+        ancestry: Ancestry | None = None,
         also: Callable[[Change, Commit], None] | None = None,
+        flushed: Sequence[PackInfo] = (),
     ) -> Commit:
         """Commits a content: makes it durable, then lands it in one transaction.
 
         Args:
+            flushed: packs that the writer gave before, with objects that the commit needs.
             also: runs inside the transaction, for what must land with the commit.
 
         Raises:
@@ -391,10 +401,10 @@ class DataBase:
             meta=meta or {},
             event_ms=self._s.event_clock.event_ms(repository.project_id),
             change=made.change,
-            history=history,
+            ancestry=ancestry,
         )
-        packs = [*written, *writer.flush()]
-        with self._s.changes.begin(verb, repository.project_id, actor, once=once) as change:
+        packs = [*flushed, *written, *writer.flush()]
+        with self._naming(packs), self._s.changes.begin(verb, repository.project_id, actor, once=once) as change:
             if change.earlier is not None:
                 found = queries.commit(change.tx.conn, change.earlier["commit"])
                 assert found is not None
@@ -409,8 +419,31 @@ class DataBase:
             change.answer({"commit": commit.id})
         return commit
 
+    @contextmanager
+    def _naming(self, packs: list[PackInfo]) -> Generator[None]:
+        """Names packs also where the transaction that needed them lost a race: the next try finds their objects there,
+        and does not store them again."""
+        try:
+            yield
+        except LostRaceError:
+            with self._db.write() as tx:
+                self._s.sessions.seal(tx, packs)
+            raise
+
     def _land(self, change: Change, landing: Landing, run_id: RunId | None) -> Commit | None:
         """Writes the rows of a commit and moves the head; None where the head moved in between."""
+        repository, tx = landing.repository, change.tx
+        commit = self._record(change, landing, run_id)
+        self._s.faults.at("data.head")
+        if not queries.move_branch(tx.conn, repository.id, landing.branch, landing.head, landing.id, tx.now_ms):
+            return None
+        if landing.branch == MAIN:  # the graph follows main; other branches are work in progress
+            self._s.assets.set_current(tx, repository.asset_id, commit.version_id)
+        self._announce(change, landing, commit)
+        return commit
+
+    def _record(self, change: Change, landing: Landing, run_id: RunId | None) -> Commit:
+        """Writes the rows of a commit; no branch stands at it yet."""
         repository, tx = landing.repository, change.tx
         version = self._s.assets.add_version(
             tx,
@@ -441,12 +474,6 @@ class DataBase:
             meta=landing.meta,
         )
         tx.insert(t.commits, queries.commit_row(commit))
-        self._s.faults.at("data.head")
-        if not queries.move_branch(tx.conn, repository.id, landing.branch, landing.head, landing.id, tx.now_ms):
-            return None
-        if landing.branch == MAIN:  # the graph follows main; other branches are work in progress
-            self._s.assets.set_current(tx, repository.asset_id, version.id)
-        self._announce(change, landing, commit)
         return commit
 
     def _run(self, change: Change, landing: Landing, version: Version, run_id: RunId | None) -> RunId:
@@ -461,9 +488,14 @@ class DataBase:
         self._s.assets.link(tx, run_id, version.id, Direction.OUT, name)
         return run_id
 
-    def _announce(self, change: Change, landing: Landing, commit: Commit) -> None:
-        if landing.change is not None and landing.branch == MAIN:
+    def _tell(self, change: Change, repository: Repository, rows: RowsChange | None, commit: Commit) -> None:
+        """Tells who follows the rows of ``main`` what changed in them."""
+        if rows is not None:
             for listener in self._s.listeners:
-                listener(change, landing.repository, landing.change, commit)
+                listener(change, repository, rows, commit)
+
+    def _announce(self, change: Change, landing: Landing, commit: Commit) -> None:
+        if landing.branch == MAIN:
+            self._tell(change, landing.repository, landing.change, commit)
         payload = {"branch": landing.branch, "commit": commit.id, "generation": commit.generation, **landing.stats}
         change.event("commit.created", landing.repository.name, payload)

@@ -10,27 +10,36 @@ from typing import Any
 
 from noria.base.actor import Actor
 from noria.base.digest import Digest
-from noria.base.errors import Invalid, NotFound
+from noria.base.errors import NotFound
 from noria.base.ids import RunId
 from noria.base.once import Once
-from noria.data.errors import HeadMoved
-from noria.data.records import MAIN, Commit, PathChange, Repository, RepositoryKind
+from noria.data import ancestry, queries
+from noria.data.errors import MergeConflict
+from noria.data.records import MAIN, Commit, PathChange, Repository
 from noria.data.service.access import AccessVerbs
-from noria.data.service.base import LostRaceError, Made
+from noria.data.service.base import Ancestry, Made
+from noria.data.service.drafts import DraftVerbs
+from noria.data.service.history import path_change
 from noria.data.worktree import Worktree
 from noria.store import Entry, Writer, folders, tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How a folder differs from a commit."""
+    """What a commit of a folder would change.
+
+    Attributes:
+        commit: the head of the branch.
+        behind: how many paths others changed there since the folder was last equal to it.
+    """
 
     folder: str
     commit: str | None
     changes: list[PathChange]
+    behind: int = 0
 
 
-class Files(AccessVerbs):
+class Files(DraftVerbs, AccessVerbs):
     def commit(
         self,
         repository: Repository,
@@ -44,24 +53,103 @@ class Files(AccessVerbs):
         run_id: RunId | None = None,
         advance: Callable[..., None] | None = None,
     ) -> Commit:
-        """Commits a whole folder; returns the head where nothing changed. Only changed files are read."""
-        self._files(repository)
+        """Commits a whole folder; returns the head where nothing changed. Only changed files are read.
+
+        Where others committed since the folder was last equal to the branch, what changed in the folder is merged with
+        what they did; the folder itself stays as it is, and has theirs after a checkout.
+
+        Raises:
+            MergeConflict: others changed the same paths; the error names them.
+        """
+        self._only_files(repository)
         if not folder.is_dir():
             raise NotFound(f"{folder} is not a folder.", hint="Give the folder that holds the files.")
-        for _ in range(2):
+
+        def attempt() -> Commit:
             head = self.head(repository, branch)
             with self._s.sessions.writer() as writer:
-                work = Worktree(self._s.home, repository.id, folder, trust=not self._s.sessions.store.has_damage)
-                root = work.store(self._s.sessions.store, writer, None if head is None else head.layout, advance)
-                try:
-                    commit = self._commit_tree(
-                        writer, repository, branch, head, root, actor, message, meta, key, run_id
+                store = self._s.sessions.store
+                work = Worktree(self._s.home, repository.id, folder, trust=not store.has_damage)
+                root = work.store(store, writer, None if head is None else head.layout, advance)
+                base = self._came_from(repository, head, work.synced)
+                if head is None or base is None or base.layout in (head.layout, root):
+                    root_of = head.layout if head is not None and base is not None and base.layout == root else root
+                    done = self._commit_tree(
+                        writer, repository, branch, head, root_of, actor, message, meta, key, run_id
                     )
-                except LostRaceError:
-                    continue
+                else:
+                    done = self._commit_beside(
+                        writer, repository, branch, head, base, root, actor, message, meta, key, run_id
+                    )
                 work.save(root)
-                return commit
-        raise HeadMoved(repository.name, branch, None, None)
+                return done
+
+        return self._again(repository, branch, attempt)
+
+    def _came_from(self, repository: Repository, head: Commit | None, synced: Digest | None) -> Commit | None:
+        """The commit of a branch that a folder was last equal to; None where it never came from that branch."""
+        if head is None or synced is None or synced == head.layout:
+            return head if synced is not None else None
+        with self._db.read() as conn:
+            graph = queries.graph(conn, repository.id)
+            for commit in queries.commits_with_layout(conn, repository.id, synced):
+                if ancestry.is_ancestor(graph, commit, head.id):
+                    return queries.commit(conn, commit)
+        return None
+
+    def _commit_beside(
+        self,
+        writer: Writer,
+        repository: Repository,
+        branch: str,
+        head: Commit,
+        base: Commit,
+        root: Digest,
+        actor: Actor,
+        message: str,
+        meta: dict[str, Any] | None,
+        key: str | None,
+        run_id: RunId | None,
+    ) -> Commit:
+        """Commits a folder that came from an older commit, and merges it with what happened since, all at once."""
+        flushed = writer.flush()  # both trees must be readable to be merged
+        made = self._combine(writer, repository, base.layout, head, root, "conflict")
+        if made.conflicts:
+            hint = f"noria data checkout {repository.name} OTHER_FOLDER   shows theirs beside yours."
+            raise MergeConflict(f"{repository.name}@{branch}", "The folder", made.conflicts, hint)
+        facts = self._facts(writer, repository, base, Made(layout=root))
+        mine = self._prepare(
+            writer,
+            repository,
+            branch,
+            base,
+            digest=facts.digest,
+            content=facts.content,
+            layout=root,
+            size=facts.size,
+            rows=None,
+            actor=actor,
+            message=message,
+            stats=facts.stats,
+            meta=meta or {},
+            event_ms=self._s.event_clock.event_ms(repository.project_id),
+        )
+        return self._commit_made(
+            writer,
+            repository,
+            branch,
+            head,
+            made,
+            verb="data.commit",
+            actor=actor,
+            message=f"merged {mine.id[:12]}",
+            meta=meta,
+            once=None if key is None else Once(key, {"tree": root.hex, "branch": branch}),
+            run_id=run_id,
+            ancestry=Ancestry(parents=(head.id, mine.id), generation=1 + max(head.generation, mine.generation)),
+            also=lambda change, _: self._record(change, mine, run_id) and None,
+            flushed=flushed,
+        )
 
     def commit_tree(
         self,
@@ -76,7 +164,7 @@ class Files(AccessVerbs):
         run_id: RunId | None = None,
     ) -> Commit:
         """Commits a tree whose objects are in ``writer`` or in the store already."""
-        head = self.head(self._files(repository), branch)
+        head = self.head(self._only_files(repository), branch)
         return self._commit_tree(writer, repository, branch, head, root, actor, message, meta, None, run_id)
 
     def _commit_tree(
@@ -114,29 +202,31 @@ class Files(AccessVerbs):
 
     def status(self, repository: Repository, folder: Path, branch: str = MAIN) -> Status:
         """What a commit of the folder would change. Writes nothing but the cache of file times."""
-        head = self.head(self._files(repository), branch)
-        work = Worktree(self._s.home, repository.id, folder)
-        with self._s.sessions.store.writer() as scratch:  # hashed, never flushed
-            changes = work.compare(self._s.sessions.store, scratch, None if head is None else head.layout)
-        return Status(
-            folder=str(folder), commit=None if head is None else head.id, changes=[_path_change(c) for c in changes]
-        )
+        head = self.head(self._only_files(repository), branch)
+        work, store = Worktree(self._s.home, repository.id, folder), self._s.sessions.store
+        base = self._came_from(repository, head, work.synced)
+        against = None if head is None else (base or head).layout
+        with store.writer() as scratch:  # hashed, never flushed
+            changes = work.compare(store, scratch, against)
+        behind = 0 if head is None or against is None else len(tree.diff(store, against, head.layout))
+        commit = None if head is None else head.id
+        return Status(folder=str(folder), commit=commit, changes=[path_change(c) for c in changes], behind=behind)
 
     def diff(self, repository: Repository, before: str, after: str) -> list[PathChange]:
         """The files that differ between two commits."""
-        self._files(repository)
+        self._only_files(repository)
         old, new = self.resolve(repository, before), self.resolve(repository, after)
-        return [_path_change(c) for c in tree.diff(self._s.sessions.store, old.layout, new.layout)]
+        return [path_change(c) for c in tree.diff(self._s.sessions.store, old.layout, new.layout)]
 
     def files(self, repository: Repository, ref: str = MAIN, pattern: str = "*") -> Iterable[Entry]:
         """The entries of a commit whose path fits a pattern; ``*`` crosses folders."""
-        self._files(repository)
+        self._only_files(repository)
         root = self.resolve(repository, ref).layout
         return (e for e in tree.walk(self._s.sessions.store, root) if fnmatchcase(e.path, pattern))
 
     def read_file(self, repository: Repository, path: str, ref: str = MAIN) -> bytes:
         """The bytes of one file."""
-        self._files(repository)
+        self._only_files(repository)
         found = folders.read_file(self._s.sessions.store, self.resolve(repository, ref).layout, path)
         if found is None:
             raise NotFound(f"{repository.name}@{ref} has no file {path!r}.", hint=f"noria data show {repository.name}")
@@ -150,22 +240,7 @@ class Files(AccessVerbs):
         Raises:
             Invalid: the folder holds changes that were never committed.
         """
-        self._files(repository)
+        self._only_files(repository)
         commit = self.resolve(repository, ref)
         work = Worktree(self._s.home, repository.id, folder)
         return work.checkout(self._s.sessions.store, commit.layout, advance)
-
-    def _files(self, repository: Repository) -> Repository:
-        if repository.kind != RepositoryKind.FILES:
-            self.get(repository.project_id, repository.name, RepositoryKind.FILES)
-        return repository
-
-
-def _path_change(change: tree.Change) -> PathChange:
-    kind = "added" if change.before is None else "removed" if change.after is None else "changed"
-    before = 0 if change.before is None else change.before.size
-    after = 0 if change.after is None else change.after.size
-    return PathChange(path=change.path, kind=kind, size_before=before, size_after=after)
-
-
-__all__ = ["Files", "Invalid", "Status"]

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
 from noria.base.actor import Actor
+from noria.base.errors import Invalid
 from noria.base.ids import CommitId, ProjectId
 from noria.base.names import check_branch, nearest
 from noria.base.once import Once
+from noria.base.pages import Page, check_limit, position, token
 from noria.base.times import parse_time
-from noria.data import queries
+from noria.data import ancestry, queries
 from noria.data import tables as t
-from noria.data.errors import BranchNotFound, RepositoryExists
+from noria.data.errors import BranchNotFound, HeadMoved, RepositoryExists, TagExists
 from noria.data.records import MAIN, Branch, Commit, Repository
 from noria.data.service.base import DataBase
 from noria.db import Tx
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 class RefVerbs(DataBase):
@@ -28,6 +37,8 @@ class RefVerbs(DataBase):
         with self._s.changes.begin("data.branch", repository.project_id, actor, once=once) as change:
             if change.earlier is not None:
                 return Branch(name=name, head=change.earlier["head"], updated_at=change.earlier["updated_at"])
+            if queries.tag(change.tx.conn, repository.id, name) is not None:
+                raise RepositoryExists(f"{repository.name} has a tag {name!r}.", hint="Take another name.")
             row = {"repository_id": repository.id, "name": name, "head": start.id, "updated_at": change.tx.now_ms}
             if not change.tx.insert_new(t.branches, row):
                 raise RepositoryExists(f"{repository.name} has a branch {name!r} already.")
@@ -47,6 +58,8 @@ class RefVerbs(DataBase):
 
     def resolve(self, repository: Repository, ref: str = MAIN) -> Commit:
         """A commit by branch, tag, id or the beginning of an id; ``~n`` goes back, ``@time`` looks back.
+
+        ``@2013-04-01`` is what stood at that moment on ``main``, ``trial@2013-04-01`` what stood on ``trial``.
 
         Raises:
             BranchNotFound: nothing has this name, or the branch is empty.
@@ -68,8 +81,9 @@ class RefVerbs(DataBase):
 
     def _named(self, repository: Repository, name: str) -> Commit | None:
         with self._db.read() as conn:
-            if name.startswith("@"):
-                return queries.commit_at(conn, repository.id, parse_time(name[1:]), by_wall=True)
+            named, looks_back, moment = name.partition("@")
+            if looks_back:
+                return self._as_of(conn, repository, named or MAIN, parse_time(moment))
             branch = queries.branch(conn, repository.id, name)
             if branch is not None:
                 if branch.head is None:
@@ -87,6 +101,15 @@ class RefVerbs(DataBase):
                 return queries.commit(conn, found[0]) if found else None
         return None
 
+    def _as_of(self, conn: Connection, repository: Repository, branch: str, moment: int) -> Commit | None:
+        """What a branch held at a moment; where a clock was set back, the last that was committed by then."""
+        _, head = queries.head(conn, repository.id, branch)
+        if head is None or head.at <= moment:
+            return head
+        graph = queries.graph(conn, repository.id)
+        found = next((c for c in ancestry.first_parents(graph, head.id) if graph[c].at <= moment), None)
+        return None if found is None else queries.commit(conn, found)
+
     def commit_by_id(self, commit_id: CommitId) -> tuple[Repository, Commit]:
         with self._db.read() as conn:
             found = queries.commit(conn, commit_id)
@@ -102,14 +125,122 @@ class RefVerbs(DataBase):
         return self.commit_by_id(found[0]) if len(found) == 1 else None
 
     def log(self, repository: Repository, ref: str = MAIN, limit: int = 50) -> list[Commit]:
-        """The first-parent history, newest first."""
-        commit: Commit | None = self.resolve(repository, ref)
-        found: list[Commit] = []
+        """The history, newest first, with what was merged; no commit comes before one of its descendants."""
+        return self.log_page(repository, ref, limit=limit).items
+
+    def log_page(
+        self, repository: Repository, ref: str = MAIN, *, limit: int = 50, after: str | None = None
+    ) -> Page[Commit]:
+        """A page of the history; ``after`` is the ``next`` of the page before."""
+        check_limit(limit)
+        start = self.resolve(repository, ref)
+        if len(start.parents) <= 1 and after is None:
+            found = self._line(start, limit + 1)
+            if found is not None:
+                return _page(found, limit)
         with self._db.read() as conn:
-            while commit is not None and len(found) < limit:
-                found.append(commit)
-                commit = queries.commit(conn, commit.parents[0]) if commit.parents else None
-        return found
+            graph = queries.graph(conn, repository.id)
+            ids = list(islice(beyond(ancestry.newest_first(graph, start.id), after), limit + 1))
+            return _page(queries.commits_in_order(conn, ids), limit)
+
+    def _line(self, start: Commit, count: int) -> list[Commit] | None:
+        """The newest commits where nothing was merged among them; None where something was."""
+        found = [start]
+        with self._db.read() as conn:
+            while len(found) < count and len(found[-1].parents) == 1:
+                before = queries.commit(conn, found[-1].parents[0])
+                assert before is not None
+                found.append(before)
+        return found if len(found[-1].parents) <= 1 else None
+
+    # ---- tags
+
+    def tags(self, repository: Repository) -> dict[str, CommitId]:
+        with self._db.read() as conn:
+            return queries.tags(conn, repository.id)
+
+    def tag(
+        self, repository: Repository, name: str, *, at: str = MAIN, actor: Actor, once: Once | None = None
+    ) -> CommitId:
+        """Gives a commit a name that does not move.
+
+        Raises:
+            TagExists: the name is a tag of another commit, or a branch.
+        """
+        check_branch(name)
+        commit = self.resolve(repository, at)
+        with self._s.changes.begin("data.tag", repository.project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return CommitId(change.earlier["commit"])
+            conn = change.tx.conn
+            if queries.branch(conn, repository.id, name) is not None:
+                raise TagExists(f"{repository.name} has a branch {name!r}.", hint="Take another name for the tag.")
+            row = {"repository_id": repository.id, "name": name, "commit_id": commit.id}
+            if not change.tx.insert_new(t.tags, {**row, "created_at": change.tx.now_ms}):
+                there = queries.tag(conn, repository.id, name)
+                if there != commit.id:
+                    raise TagExists(
+                        f"{repository.name} has a tag {name!r} already, at {(there or '')[:12]}. Tags do not move.",
+                        hint=f"noria data tag {repository.name} {name} --delete   removes it.",
+                    )
+            change.note(f"{repository.name}@{name}", at=commit.id)
+            change.event("tag.created", repository.name, {"tag": name, "commit": commit.id})
+            change.answer({"commit": commit.id})
+        return commit.id
+
+    def delete_tag(self, repository: Repository, name: str, *, actor: Actor, once: Once | None = None) -> None:
+        """Removes a tag; the commit stays as long as a branch holds it.
+
+        Raises:
+            BranchNotFound: there is no such tag.
+        """
+        with self._s.changes.begin("data.untag", repository.project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return
+            if not queries.delete_tag(change.tx.conn, repository.id, name):
+                hint = nearest(name, queries.tags(change.tx.conn, repository.id))
+                raise BranchNotFound(f"{repository.name} has no tag {name!r}.", hint=hint)
+            change.note(f"{repository.name}@{name}")
+            change.event("tag.deleted", repository.name, {"tag": name})
+
+    def delete_branch(
+        self, repository: Repository, name: str, *, actor: Actor, once: Once | None = None
+    ) -> CommitId | None:
+        """Removes a branch; returns where it stood. Its commits are found by their ids until they are pruned.
+
+        Raises:
+            BranchNotFound: there is no such branch.
+            Invalid: it is ``main``.
+            HeadMoved: somebody committed to it in between.
+        """
+        if name == MAIN:
+            raise Invalid(f"{repository.name}@{MAIN} cannot be deleted.", hint=f"noria data delete {repository.name}")
+        head = self.head(repository, name)
+        stood = None if head is None else head.id
+        with self._s.changes.begin("data.unbranch", repository.project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return change.earlier["head"]
+            if not queries.delete_branch(change.tx.conn, repository.id, name, stood):
+                raise HeadMoved(repository.name, name, stood, None)
+            change.note(f"{repository.name}@{name}", head=stood)
+            change.event("branch.deleted", repository.name, {"branch": name, "head": stood})
+            change.answer({"head": stood})
+        return stood
+
+
+def _page(found: list[Commit], limit: int) -> Page[Commit]:
+    more = len(found) > limit
+    return Page(items=found[:limit], next=token(found[limit - 1].id) if more else None)
+
+
+def beyond(ids: Iterator[CommitId], after: str | None) -> Iterator[CommitId]:
+    last = position(after)
+    if last is None:
+        return ids
+    for one in ids:
+        if one == last:
+            return ids
+    raise Invalid(f"{after!r:.60} is not a page token of this history.", hint="Begin with the first page.")
 
 
 def _steps(text: str, ref: str) -> int:

@@ -28,7 +28,7 @@ from noria.data.rows import schema as schemas
 from noria.data.rows.encoding import hash_rows, sum_hashes
 from noria.data.rows.schema import KNOWN, SEQ
 from noria.data.service.base import TRIES, Landing, LostRaceError
-from noria.data.service.contracts import ContractVerbs
+from noria.data.service.rowhistory import RowHistory, stats_of
 from noria.store import Writer
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class _Work:
     once: Once | None
 
 
-class RowVerbs(ContractVerbs):
+class RowVerbs(RowHistory):
     def append(
         self,
         repository: Repository,
@@ -185,7 +185,8 @@ class RowVerbs(ContractVerbs):
             if not landings and work.once is None:
                 return same
             packs = writer.flush()
-            with self._s.changes.begin(VERB, work.project_id, work.actor, once=work.once) as change:
+            landing = self._s.changes.begin(VERB, work.project_id, work.actor, once=work.once)
+            with self._naming(packs), landing as change:
                 if change.earlier is not None:
                     return _answered(change.tx.conn, change.earlier)
                 self._s.sessions.seal(change.tx, packs)
@@ -232,7 +233,7 @@ class RowVerbs(ContractVerbs):
             rows=change.layout.rows,
             actor=work.actor,
             message=work.message,
-            stats=_stats(change),
+            stats=stats_of(change),
             meta=work.meta,
             event_ms=event_ms,
             change=change,
@@ -450,13 +451,3 @@ def _wrong_columns(number: int, row: Mapping[str, Any], names: list[str]) -> Inv
         hint=nearest(unknown[0], missing or names) if unknown else f"Columns: {', '.join(names)}.",
         details={"row": number, "missing": missing, "unknown": unknown},
     )
-
-
-def _stats(change: RowsChange) -> dict[str, int]:
-    return {
-        "added": change.added,
-        "updated": change.updated,
-        "deleted": change.deleted,
-        "unchanged": change.unchanged,
-        "rows": change.layout.rows,
-    }

@@ -1,0 +1,530 @@
+"""Change sets, open commits, merge and what else moves a branch; on both databases."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from noria.base.actor import Actor
+from noria.base.errors import Invalid, NotFound
+from noria.data.edits import Append, Copy, Delete, Describe, Link, Move, Put
+from noria.data.errors import (
+    BranchNotFound,
+    CommitInUse,
+    ContractBroken,
+    DraftClosed,
+    DraftNotFound,
+    HeadMoved,
+    MergeConflict,
+    TagExists,
+)
+from noria.data.records import Repository, RepositoryKind
+from noria.testing import ManualClock
+from noria.workspace import Workspace
+
+
+@pytest.fixture
+def repo(both: Workspace, actor: Actor) -> Repository:
+    return both.data.create(both.project.id, "f", RepositoryKind.FILES, actor=actor)
+
+
+@pytest.fixture
+def files(workspace: Workspace, actor: Actor) -> Repository:
+    """On SQLite only, for what has nothing to do with the database."""
+    return workspace.data.create(workspace.project.id, "f", RepositoryKind.FILES, actor=actor)
+
+
+@pytest.fixture
+def table(both: Workspace, actor: Actor) -> Repository:
+    return both.data.create(both.project.id, "t", RepositoryKind.TABLE, actor=actor, key=("k",))
+
+
+def content(ws: Workspace, repo: Repository, ref: str = "main") -> dict[str, bytes]:
+    return {e.path: ws.data.read_file(repo, e.path, ref) for e in ws.data.files(repo, ref)}
+
+
+def rows(**values: str) -> pl.DataFrame:
+    return pl.DataFrame({"k": list(values), "v": list(values.values())}, schema={"k": pl.String, "v": pl.String})
+
+
+def held(ws: Workspace, table: Repository, ref: str = "main") -> dict[str, str]:
+    return dict(ws.data.read(table, ref).select("k", "v").rows())
+
+
+def put(ws: Workspace, repo: Repository, actor: Actor, branch: str = "main", **files: str) -> Any:
+    return ws.data.change(repo, [Put(n, v) for n, v in files.items()], actor=actor, branch=branch, message=repr(files))
+
+
+# ---- change sets
+
+
+def test_a_change_set_is_one_commit(workspace: Workspace, files: Repository, actor: Actor, tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text("#!/bin/sh")
+    (tmp_path / "run.sh").chmod(0o755)
+    workspace.data.change(
+        files,
+        [
+            Put("a", "one"),
+            Put("big", io.BytesIO(b"x" * 300_000), meta={"camera": "left"}),
+            Put("run.sh", tmp_path / "run.sh"),
+            Link("link", "a"),
+            Append("a", " two"),
+            Copy("big", "copies/big"),
+            Move("a", "b"),
+        ],
+        actor=actor,
+    )
+    found = {e.path: e for e in workspace.data.files(files)}
+    assert sorted(found) == ["b", "big", "copies/big", "link", "run.sh"]
+    assert workspace.data.read_file(files, "b") == b"one two"
+    assert found["run.sh"].executable
+    assert found["link"].target == "a"
+    assert found["copies/big"].content == found["big"].content
+    assert found["copies/big"].meta == {"camera": "left"}
+    assert len(workspace.data.log(files)) == 1
+
+
+def test_an_append_gives_what_storing_it_whole_gives(workspace: Workspace, files: Repository, actor: Actor) -> None:
+    data = bytes(range(256)) * 4_000
+    workspace.data.change(files, [Put("grown", data[:700_000]), Put("whole", data)], actor=actor)
+    commit = workspace.data.change(files, [Append("grown", data[700_000:])], actor=actor)
+    found = {e.path: e for e in workspace.data.files(files)}
+    assert found["grown"].content == found["whole"].content
+    assert commit.stats["stored"] < 20_000
+
+
+def test_metadata_of_paths_is_changed_name_by_name(workspace: Workspace, files: Repository, actor: Actor) -> None:
+    workspace.data.change(files, [Put("a", "1", meta={"x": 1, "y": 2})], actor=actor)
+    workspace.data.change(files, [Describe("a", {"y": None, "z": "3"})], actor=actor)
+    workspace.data.change(files, [Put("a", "new bytes")], actor=actor)
+    (entry,) = workspace.data.files(files)
+    assert entry.meta == {"x": 1, "z": "3"}
+
+
+def test_deletions_by_path_folder_and_pattern(workspace: Workspace, files: Repository, actor: Actor) -> None:
+    put(workspace, files, actor, **{"a/1": "", "a/2": "", "b/1": "", "c.tmp": "", "d.tmp": ""})
+    workspace.data.change(files, [Delete("a"), Delete("b/1"), Delete("c.*")], actor=actor)
+    assert set(content(workspace, files)) == {"d.tmp"}
+    with pytest.raises(NotFound, match="no path 'nothing'"):
+        workspace.data.change(files, [Delete("nothing")], actor=actor)
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [Put("../out", "")],
+        [Put("/etc/passwd", "")],
+        [Put("a/.noria/x", "")],
+        [Copy("a", "a\0b")],
+        [Put("a/b", "")],
+        [Put("d", "")],
+        [Append("d", "x")],
+        [Append("link", "x")],
+        [Copy("d", "d/in")],
+        [Copy("missing", "x")],
+        [Describe("missing", {})],
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_changes_nothing(
+    workspace: Workspace, files: Repository, actor: Actor, edits: list[Any]
+) -> None:
+    workspace.data.change(files, [Put("a", "file"), Put("d/x", "in"), Link("link", "a")], actor=actor)
+    before = workspace.data.head(files)
+    with pytest.raises((Invalid, NotFound)):
+        workspace.data.change(files, [Put("other", "fine"), *edits], actor=actor)
+    assert workspace.data.head(files) == before
+
+
+def test_a_retried_change_set_lands_once(both: Workspace, repo: Repository, actor: Actor) -> None:
+    from noria.base.once import Once
+
+    put(both, repo, actor, log="")
+    for _ in range(2):
+        both.data.change(repo, [Append("log", "line\n")], actor=actor, once=Once("k1", {}))
+    assert content(both, repo) == {"log": b"line\n"}
+
+
+# ---- many writers
+
+
+def test_disjoint_changes_of_two_writers_both_land(both: Workspace, repo: Repository, actor: Actor) -> None:
+    put(both, repo, actor, a="1", b="1")
+    interfere(both, repo, lambda: put(both, repo, actor, b="2"))
+    both.data.change(repo, [Put("a", "2")], actor=actor)
+    assert content(both, repo) == {"a": b"2", "b": b"2"}
+    assert both.verify(data=True) == []
+
+
+def test_the_same_path_of_two_writers_is_a_conflict_that_names_it(
+    both: Workspace, repo: Repository, actor: Actor
+) -> None:
+    put(both, repo, actor, a="1", b="1")
+    interfere(both, repo, lambda: put(both, repo, actor, a="theirs"))
+    with pytest.raises(MergeConflict, match="both sides changed a") as caught:
+        both.data.change(repo, [Put("a", "mine"), Put("b", "mine")], actor=actor)
+    assert caught.value.details["conflicts"] == ["a"]
+    assert content(both, repo) == {"a": b"theirs", "b": b"1"}
+
+
+def test_appends_of_two_writers_to_one_file_follow_one_another(both: Workspace, repo: Repository, actor: Actor) -> None:
+    put(both, repo, actor, log="0")
+    interfere(both, repo, lambda: both.data.change(repo, [Append("log", "1")], actor=actor))
+    both.data.change(repo, [Append("log", "2")], actor=actor)
+    assert content(both, repo) == {"log": b"012"}
+
+
+def interfere(ws: Workspace, repo: Repository, act: Any) -> None:
+    """Lets another writer be faster, once: between the look at the head and the landing."""
+    original = ws.data._commit_made
+
+    def landing(*args: Any, **how: Any) -> Any:
+        ws.data._commit_made = original
+        act()
+        return original(*args, **how)
+
+    ws.data._commit_made = landing
+
+
+def test_two_folders_of_one_branch_merge_by_themselves(
+    workspace: Workspace, files: Repository, actor: Actor, tmp_path: Path
+) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    put(workspace, files, actor, a="1", b="1", c="1")
+    workspace.data.checkout(files, mine)
+    workspace.data.checkout(files, theirs)
+    (theirs / "b").write_text("theirs")
+    workspace.data.commit(files, theirs, actor=actor)
+    (mine / "a").write_text("mine")
+    (mine / "c").unlink()
+    status = workspace.data.status(files, mine)
+    assert [(c.kind, c.path) for c in status.changes] == [("changed", "a"), ("removed", "c")]
+    assert status.behind == 1
+    workspace.data.commit(files, mine, actor=actor)
+    assert content(workspace, files) == {"a": b"mine", "b": b"theirs"}
+    assert workspace.data.status(files, mine).changes == []
+    head = workspace.data.head(files)
+    assert workspace.data.commit(files, mine, actor=actor) == head
+    workspace.data.checkout(files, mine)
+    assert (mine / "b").read_text() == "theirs"
+
+
+def test_two_folders_that_changed_one_file_conflict(
+    workspace: Workspace, files: Repository, actor: Actor, tmp_path: Path
+) -> None:
+    put(workspace, files, actor, a="1")
+    for name in ("mine", "theirs"):
+        workspace.data.checkout(files, tmp_path / name)
+        (tmp_path / name / "a").write_text(name)
+    workspace.data.commit(files, tmp_path / "theirs", actor=actor)
+    with pytest.raises(MergeConflict, match="both sides changed a"):
+        workspace.data.commit(files, tmp_path / "mine", actor=actor)
+    assert content(workspace, files) == {"a": b"theirs"}
+    assert (tmp_path / "mine" / "a").read_text() == "mine"
+
+
+# ---- merge
+
+
+def test_merge_brings_a_branch_in(both: Workspace, repo: Repository, actor: Actor) -> None:
+    put(both, repo, actor, a="1", b="1", c="1")
+    both.data.create_branch(repo, "x", actor=actor)
+    theirs = both.data.change(repo, [Put("a", "x"), Delete("c"), Put("n/new", "x")], actor=actor, branch="x")
+    ours = put(both, repo, actor, b="main")
+    merged = both.data.merge(repo, "x", actor=actor)
+    assert content(both, repo) == {"a": b"x", "b": b"main", "n/new": b"x"}
+    assert merged.parents == (ours.id, theirs.id)
+    assert both.data.merge(repo, "x", actor=actor) == merged
+    assert both.data.log(repo)[0].id == merged.id
+    assert len(both.data.log(repo)) == 4
+
+
+def test_a_branch_without_anything_of_its_own_is_moved(both: Workspace, repo: Repository, actor: Actor) -> None:
+    put(both, repo, actor, a="1")
+    both.data.create_branch(repo, "x", actor=actor)
+    theirs = put(both, repo, actor, "x", a="2")
+    assert both.data.merge(repo, "x", actor=actor).id == theirs.id
+    put(both, repo, actor, "x", a="3")
+    made = both.data.merge(repo, "x", actor=actor, fast_forward=False)
+    assert len(made.parents) == 2
+    assert both.assets.asset(both.project.id, "f").current_id == made.version_id
+
+
+@pytest.mark.parametrize(("strategy", "wins"), [("ours", b"main"), ("theirs", b"x")])
+def test_a_conflict_names_the_paths_and_strategies_decide_it(
+    both: Workspace, repo: Repository, actor: Actor, strategy: str, wins: bytes
+) -> None:
+    put(both, repo, actor, a="1", b="1")
+    both.data.create_branch(repo, "x", actor=actor)
+    put(both, repo, actor, "x", a="x", b="same", only="x")
+    put(both, repo, actor, a="main", b="same")
+    head = both.data.head(repo)
+    with pytest.raises(MergeConflict) as caught:
+        both.data.merge(repo, "x", actor=actor)
+    assert caught.value.details["conflicts"] == ["a"]
+    assert both.data.head(repo) == head
+    both.data.merge(repo, "x", actor=actor, strategy=strategy)
+    assert content(both, repo) == {"a": wins, "b": b"same", "only": b"x"}
+
+
+def test_a_file_where_the_other_side_made_a_folder_is_a_conflict(
+    workspace: Workspace, files: Repository, actor: Actor
+) -> None:
+    put(workspace, files, actor, a="1")
+    workspace.data.create_branch(files, "x", actor=actor)
+    put(workspace, files, actor, "x", **{"d/e": "x"})
+    put(workspace, files, actor, d="main")
+    with pytest.raises(MergeConflict):
+        workspace.data.merge(files, "x", actor=actor)
+
+
+def test_tables_merge_by_key(both: Workspace, table: Repository, actor: Actor) -> None:
+    both.data.append(table, rows(a="1", b="1", c="1"), actor=actor)
+    both.data.create_branch(table, "x", actor=actor)
+    both.data.append(table, rows(a="x", d="x"), actor=actor, branch="x")
+    both.data.append(table, rows(b="main"), actor=actor)
+    both.data.append(table, rows(c=""), actor=actor, mode="delete")
+    both.data.merge(table, "x", actor=actor)
+    assert held(both, table) == {"a": "x", "b": "main", "d": "x"}
+    both.data.append(table, rows(a="y"), actor=actor, branch="x")
+    both.data.append(table, rows(a="z"), actor=actor)
+    with pytest.raises(MergeConflict, match="k=a"):
+        both.data.merge(table, "x", actor=actor)
+    both.data.merge(table, "x", actor=actor, strategy="theirs")
+    assert held(both, table)["a"] == "y"
+    assert both.verify(data=True) == []
+
+
+def test_rows_from_before_the_contract_are_checked_when_they_are_merged(
+    both: Workspace, table: Repository, actor: Actor
+) -> None:
+    both.data.append(table, rows(a="1"), actor=actor)
+    both.data.create_branch(table, "x", actor=actor)
+    both.data.append(table, rows(b="bad"), actor=actor, branch="x")
+    both.data.append(table, rows(c="1"), actor=actor)
+    spec = {"columns": {"k": {"type": "str"}, "v": {"type": "str", "levels": ["1"]}}}
+    both.data.set_contract(table, spec, actor=actor)
+    table = both.data.get(both.project.id, "t")
+    with pytest.raises(ContractBroken):
+        both.data.merge(table, "x", actor=actor)
+    assert "b" not in held(both, table)
+
+
+# ---- revert, cherry-pick, reset
+
+
+def test_a_commit_is_taken_back_and_later_ones_stay(both: Workspace, repo: Repository, actor: Actor) -> None:
+    first = put(both, repo, actor, a="1")
+    bad = both.data.change(repo, [Put("a", "bad"), Put("new", "bad")], actor=actor, message="bad")
+    put(both, repo, actor, b="2")
+    made = both.data.revert(repo, bad.id, actor=actor)
+    assert content(both, repo) == {"a": b"1", "b": b"2"}
+    assert made.message == "took back " + bad.id[:12] + ": bad"
+    put(both, repo, actor, a="3")
+    with pytest.raises(MergeConflict, match="changed a"):
+        both.data.revert(repo, first.id, actor=actor)
+    assert both.data.revert(repo, first.id, actor=actor, strategy="theirs").stats["deleted"] == 1
+
+
+def test_a_commit_of_another_branch_is_picked(both: Workspace, repo: Repository, actor: Actor) -> None:
+    put(both, repo, actor, a="1")
+    both.data.create_branch(repo, "x", actor=actor)
+    put(both, repo, actor, "x", b="x")
+    wanted = put(both, repo, actor, "x", c="x")
+    made = both.data.cherry_pick(repo, wanted.id, actor=actor)
+    assert content(both, repo) == {"a": b"1", "c": b"x"}
+    assert made.message == wanted.message
+    assert len(made.parents) == 1
+
+
+def test_rows_are_taken_back_and_picked(both: Workspace, table: Repository, actor: Actor) -> None:
+    first = both.data.append(table, rows(a="1"), actor=actor)
+    bad = both.data.append(table, rows(a="bad", b="bad"), actor=actor)
+    both.data.append(table, rows(c="1"), actor=actor)
+    both.data.revert(table, bad.id, actor=actor)
+    assert held(both, table) == {"a": "1", "c": "1"}
+    with pytest.raises(Invalid, match="first commit"):
+        both.data.revert(table, first.id, actor=actor)
+    both.data.create_branch(table, "x", at=first.id, actor=actor)
+    both.data.cherry_pick(table, bad.id, branch="x", actor=actor)
+    assert held(both, table, "x") == {"a": "bad", "b": "bad"}
+
+
+def test_reset_moves_a_branch_and_it_can_be_moved_back(both: Workspace, table: Repository, actor: Actor) -> None:
+    first = both.data.append(table, rows(a="1"), actor=actor)
+    second = both.data.append(table, rows(b="2"), actor=actor)
+    both.data.reset(table, first.id, actor=actor)
+    assert held(both, table) == {"a": "1"}
+    with pytest.raises(HeadMoved):
+        both.data.reset(table, second.id, actor=actor, expected=second.id)
+    both.data.reset(table, second.id, actor=actor, expected=first.id)
+    assert held(both, table) == {"a": "1", "b": "2"}
+    assert both.assets.asset(both.project.id, "t").current_id == second.version_id
+
+
+# ---- squash, drop, prune
+
+
+def test_squash_makes_one_commit_of_many(both: Workspace, table: Repository, actor: Actor) -> None:
+    first = both.data.append(table, rows(a="1"), actor=actor)
+    middle = both.data.append(table, rows(b="1"), actor=actor)
+    both.data.append(table, rows(b="2", c="1"), actor=actor)
+    made = both.data.squash(table, first.id, actor=actor, message="both")
+    assert made.parents == (first.id,)
+    assert made.stats["added"] == 2
+    assert held(both, table) == {"a": "1", "b": "2", "c": "1"}
+    assert [c.message for c in both.data.log(table)] == ["both", ""]
+    with pytest.raises(BranchNotFound):
+        both.data.resolve(table, middle.id)
+    both.data.append(table, rows(d="1"), actor=actor)
+    assert both.verify(data=True) == []
+    with pytest.raises(Invalid, match="is not a commit before"):
+        both.data.squash(table, "main", actor=actor)
+
+
+def test_squash_keeps_what_a_tag_names(both: Workspace, repo: Repository, actor: Actor) -> None:
+    first = put(both, repo, actor, a="1")
+    middle = put(both, repo, actor, a="2")
+    both.data.tag(repo, "kept", actor=actor)
+    put(both, repo, actor, a="3")
+    both.data.squash(repo, first.id, actor=actor)
+    assert both.data.resolve(repo, "kept").id == middle.id
+    assert content(both, repo, "kept") == {"a": b"2"}
+
+
+def test_drop_takes_the_newest_commit_away_for_good(both: Workspace, repo: Repository, actor: Actor) -> None:
+    first = put(both, repo, actor, a="1")
+    second = put(both, repo, actor, a="secret")
+    assert both.data.drop(repo, actor=actor).id == first.id
+    with pytest.raises(BranchNotFound):
+        both.data.resolve(repo, second.id)
+    again = put(both, repo, actor, a="secret")  # the same content, committed again, is there again
+    assert content(both, repo) == {"a": b"secret"}
+    both.data.tag(repo, "v1", actor=actor)
+    with pytest.raises(CommitInUse, match="held by a tag"):
+        both.data.drop(repo, actor=actor)
+    assert both.data.head(repo).id == again.id
+    with pytest.raises(Invalid, match="no commit before"):
+        both.data.drop(repo, actor=actor, count=2)
+
+
+def test_what_nothing_leads_to_is_found_by_id_until_it_is_pruned(
+    both: Workspace, repo: Repository, actor: Actor
+) -> None:
+    put(both, repo, actor, a="1")
+    both.data.create_branch(repo, "x", actor=actor)
+    lost = put(both, repo, actor, "x", a="2")
+    both.data.delete_branch(repo, "x", actor=actor)
+    assert content(both, repo, lost.id) == {"a": b"2"}
+    assert both.data.prune(repo, actor=actor) == [lost.id]
+    with pytest.raises(BranchNotFound):
+        both.data.resolve(repo, lost.id)
+
+
+# ---- tags, names, who touched what
+
+
+def test_tags_do_not_move(both: Workspace, repo: Repository, actor: Actor) -> None:
+    first = put(both, repo, actor, a="1")
+    both.data.tag(repo, "v1", actor=actor)
+    put(both, repo, actor, a="2")
+    assert both.data.tags(repo) == {"v1": first.id}
+    assert content(both, repo, "v1") == {"a": b"1"}
+    with pytest.raises(TagExists, match="Tags do not move"):
+        both.data.tag(repo, "v1", actor=actor)
+    with pytest.raises(TagExists, match="branch"):
+        both.data.tag(repo, "main", actor=actor)
+    both.data.delete_tag(repo, "v1", actor=actor)
+    with pytest.raises(BranchNotFound, match="no tag"):
+        both.data.delete_tag(repo, "v1", actor=actor)
+    with pytest.raises(Invalid):
+        both.data.delete_branch(repo, "main", actor=actor)
+
+
+def test_as_of_a_time_is_what_a_branch_held_then(
+    workspace: Workspace, files: Repository, actor: Actor, clock: ManualClock
+) -> None:
+    from noria.base.times import to_text
+
+    first = put(workspace, files, actor, a="1")
+    workspace.data.create_branch(files, "x", actor=actor)
+    clock.tick(60_000)
+    other = put(workspace, files, actor, "x", a="x")
+    clock.tick(60_000)
+    last = put(workspace, files, actor, a="2")
+    between = to_text(other.at + 1)
+    assert workspace.data.resolve(files, f"@{between}").id == first.id
+    assert workspace.data.resolve(files, f"x@{between}").id == other.id
+    assert workspace.data.resolve(files, f"@{to_text(last.at)}").id == last.id
+    with pytest.raises(BranchNotFound):
+        workspace.data.resolve(files, "@2001-01-01")
+
+
+def test_the_history_comes_in_pages(both: Workspace, repo: Repository, actor: Actor) -> None:
+    made = [put(both, repo, actor, a=str(n)).id for n in range(5)]
+    found, after = [], None
+    while True:
+        page = both.data.log_page(repo, limit=2, after=after)
+        found += [c.id for c in page.items]
+        after = page.next
+        if after is None:
+            break
+    assert found == made[::-1]
+
+
+def test_who_touched_a_path(workspace: Workspace, files: Repository, actor: Actor) -> None:
+    first = put(workspace, files, actor, **{"a": "1", "d/x": "1"})
+    put(workspace, files, actor, b="1")
+    third = put(workspace, files, actor, **{"d/x": "2", "d/y": "1"})
+    assert [t.commit.id for t in workspace.data.touched(files, "a").items] == [first.id]
+    page = workspace.data.touched(files, "d/*", limit=1)
+    assert [(t.commit.id, [c.path for c in t.changes]) for t in page.items] == [(third.id, ["d/x", "d/y"])]
+    rest = workspace.data.touched(files, "d/*", limit=1, after=page.next)
+    assert [t.commit.id for t in rest.items] == [first.id]
+
+
+# ---- open commits
+
+
+def test_many_writers_one_commit(both: Workspace, repo: Repository, actor: Actor) -> None:
+    put(both, repo, actor, a="1")
+    draft = both.data.start(repo, actor=actor, message="the day")
+    both.data.edit(repo, draft.id, [Put("x", "1")], actor=actor)
+    both.data.edit(repo, draft.id[:8], [Put("y", "2"), Append("x", "+")], actor=Actor(name="user:bob"))
+    assert content(both, repo) == {"a": b"1"}
+    assert [d.number for d in both.data.drafts(repo)] == [2]
+    put(both, repo, actor, a="meanwhile")
+    done = both.data.finish(repo, draft.id, actor=actor)
+    assert done.message == "the day"
+    assert content(both, repo) == {"a": b"meanwhile", "x": b"1+", "y": b"2"}
+    assert both.data.finish(repo, draft.id, actor=actor).id == done.id
+    with pytest.raises(DraftClosed, match="finished"):
+        both.data.edit(repo, draft.id, [Put("z", "")], actor=actor)
+    assert both.data.drafts(repo) == []
+
+
+def test_an_open_commit_that_does_not_fit_any_more_says_where(both: Workspace, repo: Repository, actor: Actor) -> None:
+    put(both, repo, actor, a="1")
+    draft = both.data.start(repo, actor=actor)
+    both.data.edit(repo, draft.id, [Put("a", "mine")], actor=actor)
+    put(both, repo, actor, a="theirs")
+    with pytest.raises(MergeConflict, match="changed a"):
+        both.data.finish(repo, draft.id, actor=actor)
+    both.data.drop_draft(repo, draft.id, actor=actor)
+    with pytest.raises(DraftClosed, match="dropped"):
+        both.data.finish(repo, draft.id, actor=actor)
+    with pytest.raises(DraftNotFound):
+        both.data.finish(repo, "0" * 32, actor=actor)
+
+
+def test_the_first_commit_may_be_an_open_one(both: Workspace, repo: Repository, actor: Actor) -> None:
+    draft = both.data.start(repo, actor=actor)
+    with pytest.raises(Invalid, match="empty"):
+        both.data.finish(repo, draft.id, actor=actor)
+    both.data.edit(repo, draft.id, [Put("a", "1")], actor=actor)
+    both.data.finish(repo, draft.id, actor=actor)
+    assert content(both, repo) == {"a": b"1"}
