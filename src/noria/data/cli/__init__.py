@@ -8,7 +8,7 @@ _HERE = "noria.data.cli"
 _COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("repositories:list_", "List the repositories."),
     "create": ("repositories:create", "Make a repository."),
-    "show": ("repositories:show", "Show branches, columns and contract."),
+    "show": ("repositories:show", "Show branches, columns and contract; with REF, one commit."),
     "commit": ("files:commit", "Commit a folder (repository of files) or a table file (CSV, Parquet, JSON lines)."),
     "status": ("files:status", "Show how a folder differs from the head."),
     "checkout": ("files:checkout", "Make a folder equal to a commit, writing only what differs."),
@@ -18,7 +18,26 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "read": ("tables:read", "Show rows of a table, or write them to a file."),
     "log": ("history:log", "Show the history, newest first."),
     "diff": ("history:diff", "Compare two commits: files, or rows with samples."),
-    "branch": ("history:branch", "Make a branch."),
+    "put": ("changing:put", "Commit one file, from FILE or from the standard input (-), without a folder."),
+    "rm": ("changing:rm", "Delete paths, folders or patterns like 'raw/*.tmp' in one commit."),
+    "cp": ("changing:cp", "Copy a path or folder inside a repository; no byte is moved."),
+    "mv": ("changing:mv", "Rename a path or folder inside a repository; no byte is moved."),
+    "start": ("changing:start", "Open a commit that many writers fill; it lands when it is finished."),
+    "drafts": ("changing:drafts", "List the commits that are open."),
+    "finish": ("changing:finish", "Land an open commit; where the branch went on meanwhile, the two are merged."),
+    "abandon": ("changing:abandon", "Give an open commit up."),
+    "branch": ("history:branch", "Make a branch, remove one, or list them."),
+    "tag": ("history:tag", "Give a commit a name that does not move, remove one, or list them."),
+    "merge": ("branches:merge", "Bring what happened on a branch, tag or commit into a branch."),
+    "revert": ("branches:revert", "Take back what a commit did, in a new commit; later changes stay."),
+    "cherry-pick": ("branches:cherry_pick", "Do on a branch what a commit did elsewhere."),
+    "reset": ("branches:reset", "Move a branch to another commit; what it held is found by its id until it is pruned."),
+    "squash": (
+        "branches:squash",
+        "Make one commit of all that came after SINCE; those between are gone for good.",
+    ),
+    "drop": ("branches:drop", "Take the newest commits of a branch away for good."),
+    "prune": ("branches:prune", "Remove commits that no branch, tag or open commit leads to."),
     "collect": (
         "collecting:collect",
         "Read what is new in a source of the project, and commit it. `noria run` does it by itself.",
@@ -38,5 +57,5 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 data = LazyGroup(
     "data",
     lazy={name: (f"{_HERE}.{where}", text) for name, (where, text) in _COMMANDS.items()},
-    help="Versioned data: commit, log, status, diff, checkout, contracts.",
+    help="Versioned data: files and tables, branches, merges, contracts, sources, other workspaces.",
 )

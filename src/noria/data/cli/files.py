@@ -24,13 +24,13 @@ def commit(shell: Shell, name: str, path: str, message: str, branch: str, idempo
     """
     ws, place = shell.ws, Path(path)
     kind = RepositoryKind.FILES if place.is_dir() else RepositoryKind.TABLE
-    repository = ws.data.find(ws.project.id, name)
+    repository = ws.files.find(ws.project.id, name)
     if repository is None:
-        repository = ws.data.create(ws.project.id, name, kind, actor=ws.actor)
+        repository = ws.files.create(ws.project.id, name, kind, actor=ws.actor)
     common = {"actor": ws.actor, "branch": branch, "message": message, "key": idempotency_key}
     with shell.progress(f"Committing {name}") as advance:
         if kind == RepositoryKind.FILES:
-            done = ws.data.commit(repository, place, advance=advance, **common)
+            done = ws.files.commit(repository, place, advance=advance, **common)
         else:
             from noria.data.collectors.files import read_rows  # Polars: only where a table is read
 
@@ -46,13 +46,17 @@ def commit(shell: Shell, name: str, path: str, message: str, branch: str, idempo
 def status(shell: Shell, name: str, folder: str, branch: str) -> None:
     """Show how a folder differs from the head."""
     found = shell.ws.files.status(get(shell, name, RepositoryKind.FILES), Path(folder), branch)
-    value = {"commit": found.commit, "changes": [plain(path_change_out(c)) for c in found.changes]}
+    changes = [plain(path_change_out(c)) for c in found.changes]
+    value = {"commit": found.commit, "changes": changes, "behind": found.behind}
 
     def human() -> None:
-        if not found.changes:
+        if found.changes:
+            rows = [[c.kind, c.path, c.size_after] for c in found.changes]
+            shell.table(["", "path", "bytes"], rows, right=["bytes"])
+        else:
             shell.say("Nothing changed.")
-            return
-        shell.table(["", "path", "bytes"], [[c.kind, c.path, c.size_after] for c in found.changes], right=["bytes"])
+        if found.behind:
+            shell.say(f"{name}@{branch} went on: {found.behind} paths differ there. A commit merges them.")
 
     shell.emit(value, human)
 
@@ -66,5 +70,5 @@ def checkout(shell: Shell, name: str, folder: str, ref: str) -> None:
     """Make a folder equal to a commit, writing only what differs."""
     with shell.progress("Checking out") as advance:
         repository = get(shell, name, RepositoryKind.FILES)
-        count = shell.ws.data.checkout(repository, Path(folder), ref, advance=advance)
+        count = shell.ws.files.checkout(repository, Path(folder), ref, advance=advance)
     shell.emit({"paths": count, "folder": folder}, f"{count} paths written or removed in {folder}.")

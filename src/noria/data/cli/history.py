@@ -4,8 +4,9 @@ import click
 
 from noria.base.times import to_text
 from noria.data.cli.shared import get, plain, say_rows_diff
-from noria.data.records import MAIN, RepositoryKind
-from noria.data.wire import commit_out, path_change_out
+from noria.data.records import MAIN, Commit, PathChange, RepositoryKind
+from noria.data.wire import branch_out, commit_out, path_change_out
+from noria.data.wire.history import touched_out
 from noria.data.wire.tables import rows_diff_out
 from noria.terminal import Shell, command
 
@@ -13,17 +14,42 @@ from noria.terminal import Shell, command
 @command("log")
 @click.argument("name")
 @click.option("--ref", default=MAIN, show_default=True, help="Branch, tag, commit, main~2 or @2013-04-01.")
+@click.option("--path", help="Only commits that changed this path, or paths that fit a pattern like 'train/*'.")
 @click.option("--limit", default=20, show_default=True)
+@click.option("--after", help="Go on after this page: the value of `next` of the page before.")
 @click.pass_obj
-def log(shell: Shell, name: str, ref: str, limit: int) -> None:
+def log(shell: Shell, name: str, ref: str, path: str | None, limit: int, after: str | None) -> None:
     """Show the history, newest first."""
-    found = shell.ws.data.log(get(shell, name), ref, limit)
-    rows = [
-        [c.id[:12], to_text(c.at), c.author, c.stats.get("rows", c.stats.get("files")), c.stats["added"], c.message]
-        for c in found
-    ]
-    columns = ["commit", "at", "author", "total", "added", "message"]
-    shell.emit([plain(commit_out(c)) for c in found], lambda: shell.table(columns, rows, right=["total", "added"]))
+    repository, files = get(shell, name), shell.ws.files
+    if path is not None:
+        page = files.touched(repository, path, ref, limit=limit, after=after)
+        commits = [t.commit for t in page.items]
+        value = [plain(touched_out(t)) for t in page.items]
+        seen = [[c.id[:12], to_text(c.at), c.author, _paths(t.changes), c.message]
+                for c, t in zip(commits, page.items, strict=True)]  # fmt: skip
+        columns = ["commit", "at", "author", "changed", "message"]
+    else:
+        page = files.log_page(repository, ref, limit=limit, after=after)
+        value = [plain(commit_out(c)) for c in page.items]
+        seen = [[c.id[:12], to_text(c.at), c.author, c.stats.get("rows", c.stats.get("files")), _added(c), c.message]
+                for c in page.items]  # fmt: skip
+        columns = ["commit", "at", "author", "total", "added", "message"]
+
+    def human() -> None:
+        shell.table(columns, seen, right=["total", "added"])
+        if page.next is not None:
+            shell.say(f"More: --after {page.next}")
+
+    shell.emit(value, human)
+
+
+def _added(commit: Commit) -> str:
+    return f"{commit.stats.get('added', 0)}" + (" (merge)" if len(commit.parents) > 1 else "")
+
+
+def _paths(changes: list[PathChange]) -> str:
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return ", ".join(f"{c.path} {c.kind}" for c in changes[:3]) + more
 
 
 @command("diff")
@@ -46,10 +72,41 @@ def diff(shell: Shell, name: str, before: str, after: str) -> None:
 
 @command("branch")
 @click.argument("name")
-@click.argument("branch")
+@click.argument("branch", required=False)
 @click.option("--at", default=MAIN, show_default=True)
+@click.option("--delete", is_flag=True, help="Remove it; its commits are found by their ids until they are pruned.")
 @click.pass_obj
-def branch(shell: Shell, name: str, branch: str, at: str) -> None:
-    """Make a branch."""
-    made = shell.ws.data.create_branch(get(shell, name), branch, at=at, actor=shell.ws.actor)
-    shell.emit({"branch": made.name, "head": made.head}, f"{name}@{made.name} at {(made.head or '')[:12]}.")
+def branch(shell: Shell, name: str, branch: str | None, at: str, delete: bool) -> None:
+    """Make a branch, remove one, or list them."""
+    files, repository = shell.ws.files, get(shell, name)
+    if branch is None:
+        found = files.branches(repository)
+        rows = [[b.name, b.head and b.head[:12], to_text(b.updated_at)] for b in found]
+        shell.emit([plain(branch_out(b)) for b in found], lambda: shell.table(["branch", "commit", "moved at"], rows))
+    elif delete:
+        head = files.delete_branch(repository, branch, actor=shell.ws.actor)
+        shell.emit({"branch": branch, "head": head}, f"{name}@{branch} is gone; it stood at {(head or '')[:12]}.")
+    else:
+        made = files.create_branch(repository, branch, at=at, actor=shell.ws.actor)
+        shell.emit({"branch": made.name, "head": made.head}, f"{name}@{made.name} at {(made.head or '')[:12]}.")
+
+
+@command("tag")
+@click.argument("name")
+@click.argument("tag", required=False)
+@click.option("--at", default=MAIN, show_default=True)
+@click.option("--delete", is_flag=True)
+@click.pass_obj
+def tag(shell: Shell, name: str, tag: str | None, at: str, delete: bool) -> None:
+    """Give a commit a name that does not move, remove one, or list them."""
+    files, repository = shell.ws.files, get(shell, name)
+    if tag is None:
+        found = files.tags(repository)
+        rows = [[t, commit[:12]] for t, commit in found.items()]
+        shell.emit(found, lambda: shell.table(["tag", "commit"], rows))
+    elif delete:
+        files.delete_tag(repository, tag, actor=shell.ws.actor)
+        shell.emit({"tag": tag}, f"{name} has no tag {tag} any more.")
+    else:
+        commit = files.tag(repository, tag, at=at, actor=shell.ws.actor)
+        shell.emit({"tag": tag, "commit": commit}, f"{name}@{tag} is {commit[:12]}.")

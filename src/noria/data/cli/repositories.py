@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import click
 
+from noria.base.times import to_text
 from noria.data.cli.shared import get, plain
-from noria.data.records import RepositoryKind
-from noria.data.wire import repository_out
+from noria.data.records import Repository, RepositoryKind
+from noria.data.wire import commit_out, path_change_out, repository_out
 from noria.terminal import Shell, command
 
 
@@ -12,7 +15,7 @@ from noria.terminal import Shell, command
 @click.pass_obj
 def list_(shell: Shell) -> None:
     """List the repositories."""
-    found = shell.ws.data.repositories(shell.ws.project.id)
+    found = shell.ws.files.repositories(shell.ws.project.id)
     rows = [[r.name, r.kind.value, ", ".join(r.key), r.time, r.contract] for r in found]
     shell.emit(
         [plain(repository_out(r)) for r in found],
@@ -32,25 +35,61 @@ def create(shell: Shell, name: str, kind: str, key: tuple[str, ...], time: str |
     """Make a repository."""
     ws = shell.ws
     how = {"key": key, "time": time, "known": known}
-    made = ws.data.create(ws.project.id, name, RepositoryKind(kind), actor=ws.actor, **how)
+    made = ws.files.create(ws.project.id, name, RepositoryKind(kind), actor=ws.actor, **how)
     shell.emit(plain(repository_out(made)), f"Made {made.name} ({made.kind.value}).")
 
 
 @command("show")
 @click.argument("name")
+@click.argument("ref", required=False)
 @click.pass_obj
-def show(shell: Shell, name: str) -> None:
-    """Show branches, columns and contract."""
+def show(shell: Shell, name: str, ref: str | None) -> None:
+    """Show branches, columns and contract; with REF, one commit."""
     repository, ws = get(shell, name), shell.ws
+    if ref is not None:
+        _show_commit(shell, repository, ref)
+        return
     schema = ws.data.schema(repository) if repository.kind == RepositoryKind.TABLE else None
     columns = {} if schema is None else {c.name: c.type for c in schema.columns}
-    branches = {b.name: b.head for b in ws.data.branches(repository)}
+    branches = {b.name: b.head for b in ws.files.branches(repository)}
+    tags = ws.files.tags(repository)
 
     def human() -> None:
         shell.say(f"{repository.name}: {repository.kind.value}, contract {repository.contract or 'none'}")
         shell.table(["branch", "head"], [[n, h and h[:12]] for n, h in branches.items()])
+        if tags:
+            shell.table(["tag", "commit"], [[n, c[:12]] for n, c in tags.items()])
         if columns:
             shell.table(["column", "type"], columns.items())
 
-    value = {"repository": plain(repository_out(repository)), "branches": branches, "columns": columns}
+    value = {"repository": plain(repository_out(repository)), "branches": branches, "tags": tags, "columns": columns}
+    shell.emit(value, human)
+
+
+def _show_commit(shell: Shell, repository: Repository, ref: str) -> None:
+    files = shell.ws.files
+    commit = files.resolve(repository, ref)
+    changes = files.changes_of(repository, commit) if repository.kind == RepositoryKind.FILES else []
+
+    def human() -> None:
+        facts = {
+            "commit": commit.id,
+            "version": str(commit.digest),
+            "parents": ", ".join(p[:12] for p in commit.parents),
+            "author": commit.author,
+            "at": to_text(commit.at),
+            "message": commit.message,
+            "contract": commit.contract,
+            "run": commit.run_id,
+            **{f"{name}": value for name, value in commit.stats.items()},
+            **{f"meta {name}": json.dumps(value) for name, value in commit.meta.items()},
+        }
+        shell.table(["", ""], [[n, v] for n, v in facts.items() if v not in (None, "")])
+        if changes:
+            rows = [[c.kind, c.path, c.size_before, c.size_after] for c in changes[:20]]
+            shell.table(["", "path", "before", "after"], rows, right=["before", "after"])
+        if len(changes) > 20:
+            shell.say(f"and {len(changes) - 20} more; --json lists them all.")
+
+    value = {"commit": plain(commit_out(commit)), "changes": [plain(path_change_out(c)) for c in changes]}
     shell.emit(value, human)

@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from noria.base.errors import Invalid
-from noria.data.cli.shared import get, say_commit
+from noria.data.cli.shared import get, plain, say_commit
 from noria.data.collectors.files import read_rows
 from noria.data.records import MAIN, RepositoryKind
 from noria.data.wire import rows_out
+from noria.data.wire.history import draft_out
 from noria.terminal import Shell, command
 
 
@@ -18,11 +19,16 @@ from noria.terminal import Shell, command
 @click.option("--mode", type=click.Choice(["append", "overwrite", "delete"]), default="append", show_default=True)
 @click.option("-m", "--message", default="")
 @click.option("--branch", default=MAIN, show_default=True)
+@click.option("--draft", help="Write to this open commit instead; see `noria data start`.")
 @click.pass_obj
-def append(shell: Shell, name: str, path: str, mode: str, message: str, branch: str) -> None:
+def append(shell: Shell, name: str, path: str, mode: str, message: str, branch: str, draft: str | None) -> None:
     """Append, overwrite or delete rows of a table from a file."""
     ws = shell.ws
     repository = get(shell, name, RepositoryKind.TABLE)
+    if draft is not None:
+        found = ws.data.edit_rows(repository, draft, read_rows(Path(path)), mode=mode, source=path, actor=ws.actor)
+        shell.emit(plain(draft_out(found)), f"{name}: written to the open commit {found.id[:12]}.")
+        return
     with shell.progress(f"Writing to {name}"):
         done = ws.data.append(
             repository, read_rows(Path(path)), actor=ws.actor, mode=mode, message=message, branch=branch, source=path

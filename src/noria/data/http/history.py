@@ -16,7 +16,8 @@ from noria.http import Call, Route
 class HistoryRoutes(Handlers):
     def log(self, call: Call) -> w.CommitPage:
         query: w.LogQuery = call.query
-        return w.CommitPage([w.commit_out(c) for c in self._data.log(self._repository(call), query.ref, query.limit)])
+        page = self._data.log_page(self._repository(call), query.ref, limit=query.limit, after=query.after)
+        return w.CommitPage([w.commit_out(c) for c in page.items], page.next)
 
     def diff(self, call: Call) -> w.DiffOut:
         query: w.DiffQuery = call.query

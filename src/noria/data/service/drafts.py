@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from noria.base.actor import Actor
@@ -140,7 +140,9 @@ class DraftVerbs(HistoryVerbs):
         with self._db.read() as conn:
             return queries.drafts(conn, repository.id)
 
-    def edit(self, repository: Repository, draft_id: str, edits: Iterable[Edit], *, actor: Actor) -> Draft:
+    def edit(
+        self, repository: Repository, draft_id: str, edits: Iterable[Edit], *, actor: Actor, once: Once | None = None
+    ) -> Draft:
         """Does a change set to an open commit. Edits of several writers are done one after another."""
         self._only_files(repository)
         store = self._s.sessions.store
@@ -149,15 +151,27 @@ class DraftVerbs(HistoryVerbs):
         def make(writer: Writer, draft: Draft) -> Digest:
             return _tree_with(store, writer, draft.layout, work.apply(writer, draft.layout))
 
-        return self._edit(repository, draft_id, make, actor)
+        return self._edit(repository, draft_id, make, actor, once)
 
-    def _edit(self, repository: Repository, draft_id: str, make: Any, actor: Actor) -> Draft:
+    def _edit(
+        self,
+        repository: Repository,
+        draft_id: str,
+        make: Callable[[Writer, Draft], Digest],
+        actor: Actor,
+        once: Once | None,
+    ) -> Draft:
         def attempt() -> Draft:
+            if self._s.changes.answered("data.edit", repository.project_id, once) is not None:
+                return self.draft(repository, draft_id)
             draft = self._open(repository, draft_id)
             with self._s.sessions.writer() as writer:
                 layout = make(writer, draft)
                 packs = writer.flush()
-                with self._naming(packs), self._s.changes.begin("data.edit", repository.project_id, actor) as change:
+                edit = self._s.changes.begin("data.edit", repository.project_id, actor, once=once)
+                with self._naming(packs), edit as change:
+                    if change.earlier is not None:
+                        return draft
                     self._s.sessions.seal(change.tx, packs)
                     values = {"layout": str(layout), "updated_at": change.tx.now_ms}
                     self._s.faults.at("data.draft")

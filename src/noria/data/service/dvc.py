@@ -25,7 +25,7 @@ from noria.data.collectors.dvc import PATTERNS, Blob, DvcRepository, Md5Reader, 
 from noria.data.collectors.git import Git, GitCommit
 from noria.data.errors import ContentLost
 from noria.data.records import MAIN, Commit, Imported, ImportedRepository, Lost, Moved, Repository, RepositoryKind
-from noria.data.service.base import History, Landing, Made, Services
+from noria.data.service.base import Ancestry, Landing, Made, Services
 from noria.data.service.receiving import Side, land_tags, move_heads
 from noria.data.service.refs import RefVerbs
 from noria.data.service.sending import Naming
@@ -302,7 +302,7 @@ class DvcImport(RefVerbs):
             "deleted": len(before.keys() - after.keys()),
             "stored": 0,
         }
-        where = History(
+        where = Ancestry(
             parents=tuple(node.id for node in parents),
             generation=1 + max((node.generation for node in parents), default=0),
         )
@@ -322,7 +322,7 @@ class DvcImport(RefVerbs):
             stats={**facts.stats, **counts},
             meta={"git": about, "source": {"kind": "dvc", "path": str(self._dvc.folder)}},
             event_ms=commit.time * 1000,
-            history=where,
+            ancestry=where,
         )
 
     def _paths(self, state: State, single: bool, commit: GitCommit) -> dict[str, Blob]:

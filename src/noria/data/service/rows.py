@@ -23,7 +23,7 @@ from noria.base.once import Once
 from noria.data import queries
 from noria.data.errors import HeadMoved, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
-from noria.data.rows import RowsChange, RowsDiff, TableSchema, diff_layouts
+from noria.data.rows import Layout, RowsChange, RowsDiff, TableSchema, diff_layouts
 from noria.data.rows import schema as schemas
 from noria.data.rows.encoding import hash_rows, sum_hashes
 from noria.data.rows.schema import KNOWN, SEQ
@@ -122,8 +122,7 @@ class RowVerbs(RowHistory):
         also: Callable[[Change], None] | None = None,
     ) -> dict[str, Commit]:
         """Commits rows to several repositories in one transaction: all of them or none."""
-        if mode not in ("append", "insert", "overwrite", "delete"):
-            raise Invalid(f"{mode!r} is not a way to write rows.", hint="append, insert, overwrite or delete")
+        check_mode(mode)
         work = _Work(
             project_id=project_id,
             batches=batches,
@@ -166,7 +165,7 @@ class RowVerbs(RowHistory):
         same: dict[str, Commit] = {}
         heads = self._heads(work)
         event_ms = self._s.event_clock.event_ms(work.project_id)
-        frames = {name: self._frame(repository, rows, work.mode, heads[name])
+        frames = {name: self._frame(repository, rows, work.mode, self._layout_of(heads[name]))
                   for name, (repository, rows) in work.batches.items()}  # fmt: skip
         with self._s.sessions.writer() as writer:
             for name, (repository, _) in work.batches.items():
@@ -263,8 +262,22 @@ class RowVerbs(RowHistory):
         event_ms: int,
     ) -> RowsChange:
         seq = 1 if head is None else head.generation + 1
+        return self._written(writer, repository, self._layout_of(head), frame, mode, seq, event_ms)
+
+    def _layout_of(self, head: Commit | None) -> Layout | None:
+        return None if head is None else self.layout(head)
+
+    def _written(
+        self,
+        writer: Writer,
+        repository: Repository,
+        base: Layout | None,
+        frame: pl.DataFrame,
+        mode: str,
+        seq: int,
+        event_ms: int,
+    ) -> RowsChange:
         known_us = event_ms * 1000
-        base = None if head is None else self.layout(head)
         if base is None or mode == "overwrite":
             schema = self._schema(repository, frame)
             return self.writer.replace(writer, schema, frame, seq=seq, known_us=known_us, base=base)
@@ -330,9 +343,9 @@ class RowVerbs(RowHistory):
     def _schema(self, repository: Repository, frame: pl.DataFrame) -> TableSchema:
         return schemas.infer(frame, key=repository.key, time=repository.time, known=repository.known)
 
-    def _frame(self, repository: Repository, rows: Rows, mode: str, head: Commit | None) -> pl.DataFrame:
+    def _frame(self, repository: Repository, rows: Rows, mode: str, base: Layout | None) -> pl.DataFrame:
         if isinstance(rows, list | tuple):
-            return self._from_dicts(repository, rows, mode, head)
+            return self._from_dicts(repository, rows, mode, base)
         return self._with_zones(repository, to_frame(rows))
 
     @staticmethod
@@ -346,9 +359,9 @@ class RowVerbs(RowHistory):
                 casts.append(column.cast(pl.Datetime("us", "UTC")))
         return frame.with_columns(casts) if casts else frame
 
-    def _from_dicts(self, repository: Repository, rows: Sequence[Any], mode: str, head: Commit | None) -> pl.DataFrame:
+    def _from_dicts(self, repository: Repository, rows: Sequence[Any], mode: str, base: Layout | None) -> pl.DataFrame:
         """Rows of JSON. Texts become times where the table has times; every row names every column."""
-        schema = None if head is None else self.layout(head).schema
+        schema = None if base is None else base.schema
         if schema is None:
             contract = self.contract(repository)
             if contract is None:
@@ -377,6 +390,11 @@ class RowVerbs(RowHistory):
             ) from None
         columns = tuple(schemas.Column(name=n, type=schemas.type_name(d, n)) for n, d in types.items())
         return schemas.conform(frame, TableSchema(columns=columns))
+
+
+def check_mode(mode: str) -> None:
+    if mode not in ("append", "insert", "overwrite", "delete"):
+        raise Invalid(f"{mode!r} is not a way to write rows.", hint="append, insert, overwrite or delete")
 
 
 def _sum(rows: Rows) -> str:

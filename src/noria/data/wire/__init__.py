@@ -49,6 +49,7 @@ class CommitOut(msgspec.Struct):
 
 class CommitPage(msgspec.Struct):
     items: list[CommitOut]
+    next: str | None = None
 
 
 class RepositoryPage(msgspec.Struct):
@@ -156,6 +157,7 @@ class ContractBody(msgspec.Struct, forbid_unknown_fields=True):
 class LogQuery(msgspec.Struct):
     ref: str = MAIN
     limit: int = 50
+    after: str | None = None
 
 
 class RowsQuery(msgspec.Struct):

@@ -1,0 +1,122 @@
+"""What moves a branch without new data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from noria.data.cli.shared import get, say_commit
+from noria.data.records import MAIN, Repository, RepositoryKind
+from noria.terminal import Shell, command
+
+_STRATEGY = click.option(
+    "--strategy",
+    type=click.Choice(["conflict", "ours", "theirs"]),
+    default="conflict",
+    show_default=True,
+    help="What wins where both sides changed the same: nobody, the branch, or what comes in.",
+)
+
+
+def _verbs(shell: Shell, repository: Repository) -> Any:
+    """The verbs for this repository: files do without Polars."""
+    return shell.ws.files if repository.kind == RepositoryKind.FILES else shell.ws.data
+
+
+@command("merge")
+@click.argument("name")
+@click.argument("source")
+@click.option("--into", default=MAIN, show_default=True)
+@click.option("-m", "--message", default="")
+@click.option("--no-fast-forward", is_flag=True, help="Make a merge commit also where the branch could just move.")
+@_STRATEGY
+@click.pass_obj
+def merge(shell: Shell, name: str, source: str, into: str, message: str, no_fast_forward: bool, strategy: str) -> None:
+    """Bring what happened on a branch, tag or commit into a branch."""
+    repository = get(shell, name)
+    how = {"into": into, "message": message, "strategy": strategy, "fast_forward": not no_fast_forward}
+    with shell.progress(f"Merging {source}"):
+        done = _verbs(shell, repository).merge(repository, source, actor=shell.ws.actor, **how)
+    say_commit(shell, repository, done)
+
+
+@command("revert")
+@click.argument("name")
+@click.argument("ref")
+@click.option("--branch", default=MAIN, show_default=True)
+@click.option("-m", "--message", default="")
+@_STRATEGY
+@click.pass_obj
+def revert(shell: Shell, name: str, ref: str, branch: str, message: str, strategy: str) -> None:
+    """Take back what a commit did, in a new commit; later changes stay."""
+    repository = get(shell, name)
+    how = {"branch": branch, "message": message, "strategy": strategy}
+    say_commit(shell, repository, _verbs(shell, repository).revert(repository, ref, actor=shell.ws.actor, **how))
+
+
+@command("cherry-pick")
+@click.argument("name")
+@click.argument("ref")
+@click.option("--branch", default=MAIN, show_default=True)
+@click.option("-m", "--message", default="")
+@_STRATEGY
+@click.pass_obj
+def cherry_pick(shell: Shell, name: str, ref: str, branch: str, message: str, strategy: str) -> None:
+    """Do on a branch what a commit did elsewhere."""
+    repository = get(shell, name)
+    how = {"branch": branch, "message": message, "strategy": strategy}
+    say_commit(shell, repository, _verbs(shell, repository).cherry_pick(repository, ref, actor=shell.ws.actor, **how))
+
+
+@command("reset")
+@click.argument("name")
+@click.argument("to")
+@click.option("--branch", default=MAIN, show_default=True)
+@click.option("--expected", help="Only if the branch stands at this commit.")
+@click.pass_obj
+def reset(shell: Shell, name: str, to: str, branch: str, expected: str | None) -> None:
+    """Move a branch to another commit; what it held is found by its id until it is pruned."""
+    repository = get(shell, name)
+    verbs = _verbs(shell, repository)
+    before = verbs.head(repository, branch)
+    done = verbs.reset(repository, to, branch=branch, expected=expected, actor=shell.ws.actor)
+    back = "" if before is None else f" It stood at {before.id[:12]}."
+    shell.emit(
+        {"commit": done.id, "before": None if before is None else before.id},
+        f"{name}@{branch} stands at {done.id[:12]}.{back}",
+    )
+
+
+@command("squash")
+@click.argument("name")
+@click.argument("since")
+@click.option("--branch", default=MAIN, show_default=True)
+@click.option("-m", "--message", default="")
+@click.pass_obj
+def squash(shell: Shell, name: str, since: str, branch: str, message: str) -> None:
+    """Make one commit of all that came after SINCE; those between are gone for good."""
+    repository = get(shell, name)
+    how = {"branch": branch, "message": message}
+    say_commit(shell, repository, _verbs(shell, repository).squash(repository, since, actor=shell.ws.actor, **how))
+
+
+@command("drop")
+@click.argument("name")
+@click.option("--branch", default=MAIN, show_default=True)
+@click.option("--count", default=1, show_default=True, help="How many commits, from the newest.")
+@click.pass_obj
+def drop(shell: Shell, name: str, branch: str, count: int) -> None:
+    """Take the newest commits of a branch away for good."""
+    repository = get(shell, name)
+    done = _verbs(shell, repository).drop(repository, branch=branch, count=count, actor=shell.ws.actor)
+    shell.emit({"commit": done.id}, f"{name}@{branch} stands at {done.id[:12]}.")
+
+
+@command("prune")
+@click.argument("name")
+@click.pass_obj
+def prune(shell: Shell, name: str) -> None:
+    """Remove commits that no branch, tag or open commit leads to."""
+    gone = shell.ws.files.prune(get(shell, name), actor=shell.ws.actor)
+    shell.emit({"commits": gone}, f"{len(gone)} commits removed.")

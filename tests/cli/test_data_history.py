@@ -1,0 +1,90 @@
+"""The commands of history, as a person types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noria.cli.main import run
+
+Noria = Callable[..., Any]
+
+
+@pytest.fixture
+def noria(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Noria:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, code: int = 0) -> Any:
+        assert run([*arguments, "--json"]) == code
+        out, err = capsys.readouterr()
+        return json.loads(out if code == 0 else err)
+
+    call("init")
+    return call
+
+
+def test_a_day_of_branches(noria: Noria, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"a" * 100)
+    noria("data", "commit", "photos", "photos", "-m", "first")
+    noria("data", "tag", "photos", "v1")
+    noria("data", "branch", "photos", "trial")
+    noria("data", "put", "photos", "b.jpg", "photos/a.jpg", "--branch", "trial", "--meta", "camera=left")
+    noria("data", "cp", "photos", "b.jpg", "c.jpg", "--branch", "trial")
+    noria("data", "mv", "photos", "c.jpg", "d/c.jpg", "--branch", "trial", "-m", "moved")
+    noria("data", "merge", "photos", "trial")
+    assert [c["message"] for c in noria("data", "log", "photos")] == ["moved", "", "", "first"]
+    touched = noria("data", "log", "photos", "--path", "d/*")
+    assert [(t["commit"]["message"], t["changes"][0]["kind"]) for t in touched] == [("moved", "added")]
+    assert noria("data", "show", "photos", "main")["changes"][0]["path"] == "c.jpg"
+    assert noria("data", "show", "photos")["tags"].keys() == {"v1"}
+    noria("data", "rm", "photos", "*.jpg")
+    noria("data", "cp", "photos", "a.jpg", "a.jpg", "--ref", "v1")
+    noria("data", "squash", "photos", "v1", "-m", "one")
+    assert [c["message"] for c in noria("data", "log", "photos")] == ["one", "first"]
+    noria("data", "revert", "photos", "main")
+    noria("data", "cherry-pick", "photos", "trial~1")
+    noria("data", "reset", "photos", "v1")
+    assert noria("data", "status", "photos", "photos")["changes"] == []
+    assert noria("data", "branch", "photos", "trial", "--delete")["branch"] == "trial"
+    assert [b["name"] for b in noria("data", "branch", "photos")] == ["main"]
+    assert len(noria("data", "prune", "photos")["commits"]) > 0
+    assert noria("data", "merge", "photos", "trial", code=4)["error"]["code"] == "branch_not_found"
+
+
+def test_an_open_commit(noria: Noria, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("1")
+    (tmp_path / "rows.csv").write_text("k,v\n1,a\n")
+    noria("data", "create", "f", "--files")
+    draft = noria("data", "start", "f", "-m", "day")["id"]
+    noria("data", "put", "f", "x", "x", "--draft", draft[:8])
+    noria("data", "put", "f", "x", "x", "--append", "--draft", draft)
+    assert noria("data", "drafts", "f")[0]["number"] == 2
+    assert noria("data", "finish", "f", draft[:8])["message"] == "day"
+    assert noria("data", "abandon", "f", draft, code=5)["error"]["code"] == "draft_closed"
+    noria("data", "create", "t", "--key", "k")
+    rows = noria("data", "start", "t")["id"]
+    noria("data", "append", "t", "rows.csv", "--draft", rows)
+    assert noria("data", "finish", "t", rows)["stats"]["rows"] == 1
+
+
+def test_commands_of_files_start_without_polars(noria: Noria, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "a").write_text("1")
+    program = (
+        "import sys\nfrom noria.cli.main import run\n"
+        "for line in (['commit', 'r', 'f'], ['status', 'r', 'f'], ['log', 'r'], ['put', 'r', 'b', 'f/a'],\n"
+        "             ['branch', 'r', 'x'], ['merge', 'r', 'x'], ['checkout', 'r', 'g']):\n"
+        "    assert run(['data', *line]) == 0, line\n"
+        "print(sorted({'polars', 'pyarrow', 'alembic', 'numpy'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
