@@ -149,8 +149,5 @@ def _say(shell: Shell, name: str, done: Any) -> None:
         shell.warn(note)
     for error in refused:
         shell.warn(f"The batch {error['details']['source']} was set aside: {error['message']}", error["hint"])
-    if done.waiting:
-        shell.warn(
-            f"{len(done.waiting)} parts were refused before and are as they were: {', '.join(done.waiting[:3])}.",
-            "noria data quarantine list",
-        )
+    for error in done.held:
+        shell.warn(f"{error.details['source']} was refused before and is as it was: {error.message}", error.hint)

@@ -94,6 +94,7 @@ class Collector:
             try:
                 while not self._take(repository, source, spec, actor, branch, advance, done):
                     pass
+                done.held = self._held(repository, done.waiting)
             except NoriaError:
                 self._begin(repository, actor, done)  # that it failed is worth a run
                 raise
@@ -205,6 +206,18 @@ class Collector:
             if advance is not None and spec.files is None:
                 advance(1)
         return True
+
+    def _held(self, repository: Repository, waiting: list[str]) -> list[ContractBroken]:
+        """Why parts were refused before, from what lies in quarantine; nothing of batches that were settled since."""
+        if not waiting:
+            return []
+        found: dict[str, ContractBroken] = {}
+        for batch in self._data.quarantine(repository.project_id, repository):  # newest first
+            if batch.state == "open" and batch.source in waiting and batch.source not in found:
+                held = ContractBroken(repository.name, repository.contract or 0, batch.report, batch.id)
+                held.details["source"] = batch.source
+                found[batch.source] = held
+        return list(found.values())
 
     def _seen(
         self, repository: Repository, branch: str, marks: Mapping[str, dict[str, Any]]

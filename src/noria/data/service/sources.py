@@ -38,6 +38,7 @@ class Collected:
     Attributes:
         refused: batches that lie in quarantine; ``details["source"]`` says where each came from.
         waiting: parts that the contract in force refused before, and that are as they were: they were not read again.
+        held: the batches of ``waiting`` that still lie in quarantine.
         notes: what a person should hear, for instance that a file was rewritten.
         run_id: the collection's run; None where nothing was new.
     """
@@ -46,6 +47,7 @@ class Collected:
     rows: int = 0
     refused: list[ContractBroken] = field(default_factory=list[ContractBroken])
     waiting: list[str] = field(default_factory=list[str])
+    held: list[ContractBroken] = field(default_factory=list[ContractBroken])
     notes: list[str] = field(default_factory=list[str])
     run_id: RunId | None = None
 

@@ -199,7 +199,7 @@ class Driver(Planner):
             self._fail_source(work, node, done.refused[0] if done.refused else _empty(source), None)
             return
         work.resolved[node.name] = Resolved({"": version})
-        warnings = tuple(_set_aside(node.name, refused) for refused in done.refused)
+        warnings = tuple(_set_aside(node.name, refused) for refused in [*done.refused, *done.held])
         self._finish(
             work,
             StepResult(asset=node.name, kind="source", action="source", outputs={"": version.id}, warnings=warnings),
