@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import shutil
@@ -18,6 +19,7 @@ from noria.base import names
 from noria.base.digest import Digest
 from noria.base.errors import DiskFull, Invalid
 from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, packs, reading, tree
+from noria.store import writer as packs_writer
 from noria.store.errors import FormatTooNew, ObjectCorrupt, ObjectMissing, PackCorrupt, PathUnsafe
 from noria.store.index import PackIndex
 from noria.store.local import LocalBytes
@@ -188,6 +190,100 @@ def test_chunk_borders_never_change(store: ObjectStore, golden) -> None:
     borders = [length for _, length in files.recipe_parts(store, content.id)]
     golden("chunks.json", repr(borders).encode())
     assert files.read_bytes(store, content) == bytes(data)
+
+
+def test_recipes_never_change(store: ObjectStore, golden) -> None:
+    """Of few chunks in one list; of more than 4,096 in lists whose ends depend on the chunks only."""
+    parts = [(Digest.of(b"%d" % n).raw, 16384 + n) for n in range(5_000)]
+    with store.writer() as writer:
+        one = files._put_recipe(writer, parts[:3])
+        two = files._put_recipe(writer, parts)
+        writer.flush()
+    golden("recipe-1.bin", store.get(one.id, Kind.RECIPE))
+    golden("recipe-2.bin", store.get(two.id, Kind.RECIPE))
+    assert one.size == sum(length for _, length in parts[:3])
+    assert two.size == sum(length for _, length in parts)
+    for content, expected in ((one, parts[:3]), (two, parts)):
+        assert [(oid.raw, length) for oid, length in files.recipe_parts(store, content.id)] == expected
+    below = list(files.recipe_objects(store, two.id))
+    leaves = [(kind, oid) for kind, oid, _ in below if kind == Kind.RECIPE]
+    assert len(leaves) > 2
+    assert files.chunks(store, two.id) == leaves
+    assert [pair for leaf in leaves for pair in files.chunks(store, Digest(leaf[1]))] == [
+        (kind, oid) for kind, oid, _ in below if kind == Kind.CHUNK
+    ]
+    with store.writer() as writer:
+        newer = writer.put(Kind.RECIPE, b"NRCP\x03")
+        writer.flush()
+    with pytest.raises(FormatTooNew, match="format 3"):
+        files.recipe_parts(store, newer)
+
+
+def test_a_change_in_a_long_recipe_stores_one_part_of_it(store: ObjectStore) -> None:
+    parts = [(os.urandom(32), 70_000) for _ in range(12_000)]
+    changed = [*parts[:6_000], (os.urandom(32), 1), (os.urandom(32), 1), *parts[6_001:]]
+    same = [(b"\0" * 32, 262_144)] * 9_000  # a file of zeros
+    with store.writer() as writer:
+        files._put_recipe(writer, parts)
+        before = writer.written
+        files._put_recipe(writer, changed)
+        assert writer.written - before < 80_000
+        assert files._put_recipe(writer, same).size == 9_000 * 262_144
+        assert writer.written - before < 160_000
+
+
+@pytest.mark.parametrize("kind", ["random", "text", "zeros"])
+def test_a_file_in_windows_is_the_file_at_once(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    size = 3_100_000
+    data = {
+        "random": lambda: os.urandom(size),
+        "text": lambda: b"".join(b"%d,some text\n" % n for n in range(size // 16)),
+        "zeros": lambda: bytes(size),
+    }[kind]()
+    with store.writer() as writer:
+        whole = files.put_bytes(writer, data)
+        writer.flush()
+    assert files.read_bytes(store, whole) == data
+    monkeypatch.setattr(files, "_WINDOW", 300_000)
+    monkeypatch.setattr(packs_writer, "_MANY", 1 << 16)
+    with store.writer() as writer:
+        assert files.put_stream(writer, io.BytesIO(data)) == whole
+        assert writer.flush() == []
+    (tmp_path / "f").write_bytes(data)
+    with store.writer(ignoring=frozenset(store.index.packs())) as writer:
+        file = os.open(tmp_path / "f", os.O_RDONLY)
+        assert files.put_descriptor(writer, file, size) == whole
+        os.close(file)
+        (pack,) = writer.flush()
+    assert store.check_pack(pack.id) == []
+
+    class OnlyReads:
+        def __init__(self) -> None:
+            self.file = io.BytesIO(data)
+
+        def read(self, count: int = -1) -> bytes:
+            return self.file.read(min(count, 77_777))
+
+    with store.writer() as writer:
+        assert files.put_rest(writer, data[:70_000], io.BytesIO(data[70_000:])) == whole
+        half = files.put_bytes(writer, data[: size // 2])
+        writer.flush()
+        assert files.append_bytes(store, writer, half, data[size // 2 :]) == whole
+        slow = OnlyReads()
+        assert files.put_rest(writer, slow.file.read(70_000), slow) == whole  # type: ignore[arg-type]
+
+
+def test_a_tree_needs_the_chunks_of_its_big_files(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_ONE_LEVEL", 4)
+    monkeypatch.setattr(files, "_LEAF_MIN", 2)
+    monkeypatch.setattr(files, "_LEAF_MAX", 3)
+    with store.writer() as writer:
+        root = folders.put_files(writer, {"big": os.urandom(1_500_000), "small": b"x" * 100})
+        (pack,) = writer.flush()
+    needed = {oid for _, oid in tree.objects_of(store, root)}
+    assert needed == {found.id for found in store.pack_entries(pack.id)}
 
 
 @pytest.mark.parametrize("size", [0, 1, 64, 65, files.SMALL - 1, files.SMALL, files.SMALL + 1, 700_000])
@@ -368,15 +464,20 @@ from noria.base.faults import CrashAt
 from noria.store import Kind, ObjectStore
 from noria.store.local import LocalBytes
 root = Path(sys.argv[1])
-faults = CrashAt(sys.argv[2])
+faults = CrashAt.parse(sys.argv[2])
 store = ObjectStore(LocalBytes(root / "store", faults), root / "cache", faults)
+from noria.store import files, writer as packs_writer
+packs_writer._SPILL = 1 << 20
 with store.writer() as writer:
     writer.put(Kind.BLOB, b"interrupted" * 50)
+    files.put_bytes(writer, b"".join(b"%d" % (n * n) for n in range(600_000)))
     writer.flush()
 """
 
 
-@pytest.mark.parametrize("point", ["store.write", "store.fsync", "store.rename", "store.fsync_folder"])
+@pytest.mark.parametrize(
+    "point", ["store.write", "store.write:2", "store.write:3", "store.fsync", "store.rename", "store.fsync_folder"]
+)
 def test_a_crash_at_any_point_leaves_the_store_whole(tmp_path: Path, point: str) -> None:
     store = ObjectStore(LocalBytes(tmp_path / "store"), tmp_path / "cache")
     with store.writer() as writer:

@@ -1,8 +1,13 @@
 """Files of any size as objects: small ones are one chunk, big ones a recipe of content-defined chunks.
 
 Chunks are cut by FastCDC (normalised; minimum 16 KiB, average 64 KiB, maximum 256 KiB), so an insert in the middle
-stores about one new chunk. A recipe is ``"NRCP" version u8`` and then (chunk id 32 B, length u32 LE) for each chunk.
-The boundaries are part of the format: ``tests/golden/chunks.json`` holds them fixed.
+stores about one new chunk. The boundaries are part of the format: ``tests/golden/chunks.json`` holds them fixed.
+
+    recipe 1   "NRCP" 1, then for each chunk: id 32 B, length u32 LE
+    recipe 2   "NRCP" 2, then for each part: id of a recipe 1 with its chunks 32 B, bytes u64 LE, chunks u32 LE
+
+A recipe of more than 4,096 chunks is of version 2. A part ends after a chunk whose id, read as a number, is 0 modulo
+256, but holds 64 chunks at least and 1,024 at most (the last one may hold fewer). So a change stores one part anew.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 import io
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final
 
 from pyfastcdc import FastCDC
@@ -22,20 +27,22 @@ from noria.store.records import FileContent, Kind
 
 SMALL: Final = 64 << 10
 MIN, AVERAGE, MAX = 16 << 10, 64 << 10, 256 << 10
+_WINDOW: Final = 8 << 20
 _MAGIC: Final = b"NRCP\x01"
+_MAGIC_2: Final = b"NRCP\x02"
 _PART: Final = struct.Struct("<32sI")
+_LEAF: Final = struct.Struct("<32sQI")
+_ONE_LEVEL: Final = 4096
+_LEAF_MIN, _LEAF_MAX, _LEAF_MODULUS = 64, 1024, 256
+
+_Part = tuple[bytes, int]
+"""A chunk of a file: id, length."""
 
 
 def put_bytes(writer: Writer, data: bytes) -> FileContent:
     if len(data) < SMALL:
         return FileContent(kind=Kind.CHUNK, id=writer.put(Kind.CHUNK, data), size=len(data))
-    cutter: Any = FastCDC(avg_size=AVERAGE, min_size=MIN, max_size=MAX)
-    view = memoryview(data)
-    parts = [
-        (writer.put(Kind.CHUNK, bytes(view[cut.offset : cut.offset + cut.length])), cut.length)
-        for cut in cutter.cut_buf(data)
-    ]
-    return _put_recipe(writer, parts)
+    return put_rest(writer, data, io.BytesIO(), expected=0)
 
 
 def put_stream(writer: Writer, file: BinaryIO) -> FileContent:
@@ -44,20 +51,24 @@ def put_stream(writer: Writer, file: BinaryIO) -> FileContent:
     return put_bytes(writer, head) if len(head) < SMALL else put_rest(writer, head, file)
 
 
-def put_rest(writer: Writer, head: bytes, file: BinaryIO) -> FileContent:
-    """Stores a file of which the first ``SMALL`` bytes were read already."""
-    cutter: Any = FastCDC(avg_size=AVERAGE, min_size=MIN, max_size=MAX)
-    parts: list[tuple[Digest, int]] = []
-    for cut in cutter.cut_stream(_Joined(head, file)):
-        data = bytes(cut.data)
-        parts.append((writer.put(Kind.CHUNK, data), len(data)))
-    return _put_recipe(writer, parts)
-
-
-def put_descriptor(writer: Writer, descriptor: int) -> FileContent:
-    """Like ``put_stream``, for an open file."""
+def put_descriptor(writer: Writer, descriptor: int, size: int) -> FileContent:
+    """Like ``put_stream``, for an open file of at least ``SMALL`` bytes."""
     with open(descriptor, "rb", buffering=0, closefd=False) as file:
-        return put_stream(writer, file)
+        head = file.read(SMALL)
+        return put_bytes(writer, head) if len(head) < SMALL else put_rest(writer, head, file, expected=size - SMALL)
+
+
+def put_rest(writer: Writer, head: bytes, file: BinaryIO, *, expected: int = _WINDOW) -> FileContent:
+    """Stores a file of which the first ``SMALL`` bytes, or more, were read already.
+
+    Args:
+        expected: about how many bytes follow; spares memory where they are few.
+    """
+    parts: list[_Part] = []
+    for pieces in _windows(writer, head, file, expected):
+        oids = writer.put_chunks(pieces)
+        parts += [(oid, len(piece)) for oid, piece in zip(oids, pieces, strict=True)]
+    return _put_recipe(writer, parts)
 
 
 def append_bytes(store: ObjectStore, writer: Writer, content: FileContent, data: bytes) -> FileContent:
@@ -67,33 +78,118 @@ def append_bytes(store: ObjectStore, writer: Writer, content: FileContent, data:
     """
     if content.kind == Kind.CHUNK:
         return put_bytes(writer, store.get(content.id, Kind.CHUNK) + data)
-    parts = recipe_parts(store, content.id)
-    kept, (last, _) = parts[:-1], parts[-1]
-    tail = memoryview(store.get(last, Kind.CHUNK) + data)
+    parts = [(oid.raw, length) for oid, length in recipe_parts(store, content.id)]
+    last, _ = parts.pop()
+    for pieces in _windows(writer, store.get(Digest(last), Kind.CHUNK), io.BytesIO(data), len(data)):
+        parts += [(oid, len(piece)) for oid, piece in zip(writer.put_chunks(pieces), pieces, strict=True)]
+    return _put_recipe(writer, parts)
+
+
+def _windows(writer: Writer, head: bytes, file: BinaryIO, expected: int) -> Iterator[list[memoryview]]:
+    """The chunks of a file, some MiB at a time; the next ones are read and cut beside whoever takes these."""
+    found = _window(memoryview(head), file, min(_WINDOW, expected + 1))
+    while True:
+        pieces, tail, end = found
+        if end:
+            yield pieces
+            return
+        ahead = writer.pool.submit(_window, tail, file, _WINDOW)
+        try:
+            yield pieces
+        finally:
+            ahead.exception()  # waits: nobody reads the file after we are gone
+        found = ahead.result()
+
+
+def _window(head: memoryview, file: BinaryIO, room: int) -> tuple[list[memoryview], memoryview, bool]:
+    """(chunks, bytes that belong to the next chunk, whether this is the end)"""
+    buffer = memoryview(bytearray(len(head) + room))
+    buffer[: len(head)] = head
+    filled, into = len(head), _reader(file)
+    while filled < len(buffer):
+        count = into(buffer[filled:])
+        if not count:
+            break
+        filled += count
+    end = filled < len(buffer)
+    data = buffer[:filled]
     cutter: Any = FastCDC(avg_size=AVERAGE, min_size=MIN, max_size=MAX)
-    for cut in cutter.cut_buf(tail):
-        piece = bytes(tail[cut.offset : cut.offset + cut.length])
-        kept.append((writer.put(Kind.CHUNK, piece), cut.length))
-    return _put_recipe(writer, kept)
+    pieces = [data[cut.offset : cut.offset + cut.length] for cut in cutter.cut_buf(data)] if filled else []
+    # The last chunk may end where it does only because the window does.
+    return (pieces, data[:0], True) if end else (pieces[:-1], pieces[-1], False)
 
 
-def _put_recipe(writer: Writer, parts: list[tuple[Digest, int]]) -> FileContent:
-    raw = _MAGIC + b"".join(_PART.pack(oid.raw, length) for oid, length in parts)
-    return FileContent(kind=Kind.RECIPE, id=writer.put(Kind.RECIPE, raw), size=sum(length for _, length in parts))
+def _reader(file: BinaryIO) -> Callable[[memoryview], int]:
+    into: Any = getattr(file, "readinto", None)
+    if into is not None:
+        return into
+
+    def read(buffer: memoryview) -> int:
+        data = file.read(min(len(buffer), 1 << 20))
+        buffer[: len(data)] = data
+        return len(data)
+
+    return read
+
+
+def _put_recipe(writer: Writer, parts: list[_Part]) -> FileContent:
+    size = sum([length for _, length in parts])
+    if len(parts) <= _ONE_LEVEL:
+        raw = _leaf(parts)
+    else:
+        leaves = list(_leaves(parts))
+        oids = writer.put_many(Kind.RECIPE, [_leaf(leaf) for leaf in leaves])
+        rows = zip(oids, leaves, strict=True)
+        raw = _MAGIC_2 + b"".join([_LEAF.pack(oid, sum([n for _, n in leaf]), len(leaf)) for oid, leaf in rows])
+    return FileContent(kind=Kind.RECIPE, id=writer.put(Kind.RECIPE, raw), size=size)
+
+
+def _leaf(parts: list[_Part]) -> bytes:
+    return _MAGIC + b"".join([_PART.pack(oid, length) for oid, length in parts])
+
+
+def _leaves(parts: list[_Part]) -> Iterator[list[_Part]]:
+    start = 0
+    for number, (oid, _) in enumerate(parts, 1):
+        count = number - start
+        if count >= _LEAF_MAX or (count >= _LEAF_MIN and int.from_bytes(oid, "big") % _LEAF_MODULUS == 0):
+            yield parts[start:number]
+            start = number
+    if start < len(parts):
+        yield parts[start:]
 
 
 def recipe_parts(store: ObjectStore, oid: Digest) -> list[tuple[Digest, int]]:
-    raw = store.get(oid, Kind.RECIPE)
-    if raw[:4] != _MAGIC[:4]:
-        raise ObjectCorrupt(oid.short, "-", 0, "it does not begin like a recipe")
-    if raw[4] > _MAGIC[4]:
-        raise FormatTooNew(f"The recipe {oid.short}", raw[4], _MAGIC[4])
-    return [(Digest(chunk), length) for chunk, length in _PART.iter_unpack(raw[len(_MAGIC) :])]
+    """The chunks of a big file, in order: (id, length)."""
+    return [(Digest(found), length) for kind, found, length in recipe_objects(store, oid) if kind == Kind.CHUNK]
+
+
+def recipe_objects(store: ObjectStore, oid: Digest) -> Iterator[tuple[Kind, bytes, int]]:
+    """Whatever a recipe needs, in order, without itself: (kind, id, length); recipes have length 0."""
+    kind, rows = _open_recipe(store, oid)
+    for found, length in rows:
+        if kind == Kind.CHUNK:
+            yield kind, found, length
+        else:
+            yield kind, found, 0
+            yield from recipe_objects(store, Digest(found))
 
 
 def chunks(store: ObjectStore, recipe: Digest) -> list[tuple[Kind, bytes]]:
-    """What a recipe needs."""
-    return [(Kind.CHUNK, oid.raw) for oid, _ in recipe_parts(store, recipe)]
+    """What a recipe needs directly: chunks, or the recipes of its parts."""
+    kind, rows = _open_recipe(store, recipe)
+    return [(kind, oid) for oid, _ in rows]
+
+
+def _open_recipe(store: ObjectStore, oid: Digest) -> tuple[Kind, list[_Part]]:
+    raw = store.get(oid, Kind.RECIPE)
+    if raw[:4] != _MAGIC[:4]:
+        raise ObjectCorrupt(oid.short, "-", 0, "it does not begin like a recipe")
+    if raw[4] > _MAGIC_2[4]:
+        raise FormatTooNew(f"The recipe {oid.short}", raw[4], _MAGIC_2[4])
+    if raw[4] == _MAGIC_2[4]:
+        return Kind.RECIPE, [(leaf, size) for leaf, size, _ in _LEAF.iter_unpack(raw[len(_MAGIC_2) :])]
+    return Kind.CHUNK, list(_PART.iter_unpack(raw[len(_MAGIC) :]))
 
 
 def iterate(store: ObjectStore, content: FileContent) -> Iterator[bytes]:
@@ -153,22 +249,3 @@ class _StoredFile(io.RawIOBase):
         buffer[: len(piece)] = piece
         self._position += len(piece)
         return len(piece)
-
-
-class _Joined:
-    """The bytes that were read already, then the rest of the file."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self._head = io.BytesIO(head)
-        self._rest = rest
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._head.read(size)
-        if size < 0 or len(data) < size:
-            data += self._rest.read(size if size < 0 else size - len(data))
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)

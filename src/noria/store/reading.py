@@ -234,7 +234,7 @@ def _store_open(writer: Writer, key: bytes, file: int, found: os.stat_result) ->
             return [key, _FILE, flags, len(data), 0, data, {}]
         content = files.put_bytes(writer, data)
     else:
-        content = files.put_descriptor(writer, file)
+        content = files.put_descriptor(writer, file, found.st_size)
     return [key, _FILE, flags, content.size, int(content.kind), content.id.raw, {}]
 
 

@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from noria.base.digest import Digest
+from noria.store import files
 from noria.store.errors import FormatTooNew, ObjectCorrupt
 from noria.store.objects import ObjectStore, Writer
 from noria.store.records import Entry, EntryKind, FileContent, Kind
@@ -382,6 +383,8 @@ def objects_of(store: ObjectStore, root: Digest) -> Iterator[tuple[Kind, bytes]]
         for _, _, _, _, kind, content, _ in _rows(store, ref.id):
             if kind:
                 yield Kind(kind), content
+            if kind == Kind.RECIPE:
+                yield from ((below, oid) for below, oid, _ in files.recipe_objects(store, Digest(content)))
 
 
 def skeleton(store: ObjectStore, root: Digest, known: set[bytes]) -> Iterator[tuple[Kind, bytes]]:

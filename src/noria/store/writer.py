@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import threading
 import zlib
 from collections.abc import Container, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import blake3
 import zstandard
@@ -24,6 +27,7 @@ from noria.store.records import Kind, PackInfo
 PACK_TARGET: Final = 64 << 20
 _SPILL: Final = 8 << 20
 _KNOWN: Final = 1_000_000
+_MANY: Final = 1 << 20
 
 
 class Packs(Protocol):
@@ -65,6 +69,8 @@ class Writer:
         self._finished: list[PackInfo] = []
         self._own: set[bytes] | None = None  # what this writer has stored, where the index knew nothing before
         self._asked = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._threads = threading.local()
         self.written = 0
         self.reused = 0
         self.stored = 0
@@ -73,6 +79,9 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
         if self._file is not None:
             self._file.discard()
             self._file = None
@@ -99,6 +108,42 @@ class Writer:
         """``put_many`` for chunks of less than 64 KiB."""
         blake, prefix = blake3.blake3, packs.CHUNK_PREFIX
         return self.put_hashed(Kind.CHUNK, [blake(prefix + raw).digest() for raw in raws], raws)
+
+    def put_chunks(self, raws: list[memoryview]) -> list[bytes]:
+        """``put_many`` for chunks of a big file: hashed and compressed in threads, not copied where most are new."""
+        if sum(map(len, raws)) < _MANY:
+            return self.put_many(Kind.CHUNK, [bytes(raw) for raw in raws])
+        oids = list(self.pool.map(_chunk_id, raws))
+        absent = self._absent(oids)
+        new: dict[bytes, Bytes] = {}
+        size = total = 0
+        for oid, raw in zip(oids, raws, strict=True):
+            total += len(raw)
+            if oid in absent and oid not in self._pending and oid not in new:
+                new[oid] = raw
+                size += len(raw)
+        self.reused += total - size
+        if 2 * size < total:  # the buffer, of which they are parts, is not kept for the sake of a few
+            new = {oid: bytes(raw) for oid, raw in new.items()}
+        for (oid, raw), (flags, stored, crc) in zip(
+            new.items(), self.pool.map(self._squeeze, new.values()), strict=True
+        ):
+            self._store_one(oid, Kind.CHUNK, len(raw), flags, stored, crc)
+        return oids
+
+    def _squeeze(self, raw: Bytes) -> tuple[int, Bytes, int]:
+        own: Any = self._threads
+        if not hasattr(own, "compressor"):
+            own.compressor = zstandard.ZstdCompressor(level=1)
+        flags, stored = packs.squeeze(Kind.CHUNK, raw, own.compressor)
+        return flags, stored, zlib.crc32(stored)
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads for the parts of big files."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), thread_name_prefix="noria-chunks")
+        return self._pool
 
     def put_hashed(self, kind: Kind, oids: list[bytes], raws: Sequence[Bytes]) -> list[bytes]:
         """``put_many`` for objects whose ids were made elsewhere."""
@@ -156,8 +201,11 @@ class Writer:
 
     def _add(self, oid: bytes, kind: Kind, raw: Bytes) -> None:
         flags, stored = packs.squeeze(kind, raw, self._compressor)
-        raw_size, size = len(raw), len(stored)
-        head = RECORD.pack(kind, flags, 0, raw_size, size, zlib.crc32(stored), oid)
+        self._store_one(oid, kind, len(raw), flags, stored, zlib.crc32(stored))
+
+    def _store_one(self, oid: bytes, kind: Kind, raw_size: int, flags: int, stored: Bytes, crc: int) -> None:
+        size = len(stored)
+        head = RECORD.pack(kind, flags, 0, raw_size, size, crc, oid)
         self._append(oid, (size, raw_size, kind, flags), head, stored)
         self.written += raw_size
         if self._offset >= PACK_TARGET:
@@ -203,3 +251,7 @@ class Writer:
             if len(self._own) > _KNOWN:
                 self._own = None
         self._pending, self._parts, self._buffered, self._offset, self._file = {}, [], 0, 0, None
+
+
+def _chunk_id(raw: memoryview) -> bytes:
+    return packs.raw_id(Kind.CHUNK, raw)

@@ -133,8 +133,8 @@ class Sending:
             return
         if content.kind == Kind.RECIPE:
             self._known.add(content.id.raw)
-            for chunk, length in files.recipe_parts(self._source, content.id):
-                self._ask(Kind.CHUNK, chunk.raw, length)
+            for kind, oid, length in files.recipe_objects(self._source, content.id):
+                self._ask(kind, oid, length)
             self._ask(Kind.RECIPE, content.id.raw, 0)
         else:
             self._ask(content.kind, content.id.raw, content.size)
