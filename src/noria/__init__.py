@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from noria.base.errors import NoriaError
 
 if TYPE_CHECKING:
+    from noria.data.hooks import refuse
     from noria.features.api import asof, history
     from noria.pipelines.declare import (
         check,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         endpoint,
         features,
         gate,
+        hook,
         labels,
         model,
         release,
@@ -41,6 +43,7 @@ _WHERE = {
     "secret": "noria.pipelines.declare",
     "dataset": "noria.pipelines.declare",
     "features": "noria.pipelines.declare",
+    "hook": "noria.pipelines.declare",
     "labels": "noria.pipelines.declare",
     "model": "noria.pipelines.declare",
     "report": "noria.pipelines.declare",
@@ -48,6 +51,7 @@ _WHERE = {
     "command": "noria.pipelines.declare",
     "endpoint": "noria.pipelines.declare",
     "log": "noria.pipelines.logging",
+    "refuse": "noria.data.hooks",
     "asof": "noria.features.api",
     "history": "noria.features.api",
     "Rows": "noria.training.rows",
@@ -68,10 +72,12 @@ __all__ = [
     "features",
     "gate",
     "history",
+    "hook",
     "init",
     "labels",
     "log",
     "model",
+    "refuse",
     "release",
     "report",
     "secret",

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from noria.data.rows import RowsChange
     from noria.data.service import Services as DataServices
     from noria.data.service.care import Care
+    from noria.data.service.hooks import Hooks
     from noria.data.service.receiving import Side
     from noria.data.service.transfer import Transfer
     from noria.delivery.service import Delivery
@@ -85,7 +86,8 @@ CAPTURE = "capture"
 FORMATS = {"pack": 1, "tree": 1, "commit": 1, "table": 1, "segment": 1, "manifest": 1, "task": 1}
 """The newest format of each kind that this noria writes; a workspace with a newer one is refused (decision 17)."""
 
-SUBSCRIPTIONS: dict[str, tuple[str, ...]] = dict.fromkeys(FOLLOWED, (FOLLOW,))
+_HOOKS = "hooks.due"
+SUBSCRIPTIONS: dict[str, tuple[str, ...]] = {**dict.fromkeys(FOLLOWED, (FOLLOW,)), _HOOKS: (_HOOKS,)}
 """Type of event -> who hears of it (decision 11)."""
 
 
@@ -323,6 +325,7 @@ class Workspace:
             event_clock=self.event_clock,
             faults=self.faults,
             home=self.home,
+            hooks=self.hooks,
             listeners=[on_rows],
         )
 
@@ -379,6 +382,15 @@ class Workspace:
             yield other._side
         finally:
             other.close()
+
+    @cached_property
+    def hooks(self) -> Hooks:
+        """Functions of the user's own that are asked before a commit or told after it."""
+        from noria.data.service.hooks import Hooks
+        from noria.pipelines.hooks import ProjectHooks
+
+        project = ProjectHooks(self.db, lambda: self.store, self.home / "cache", lambda: self.side_worker)
+        return Hooks(lambda: self.store, self.changes, project)
 
     @cached_property
     def collector(self) -> Collector:
@@ -593,7 +605,10 @@ class Workspace:
 
         A server's loop calls it, and each command at its end where no server runs.
         """
-        handlers: dict[str, Handler] = {FOLLOW: lambda event: self.delivery.follow(event)}
+        handlers: dict[str, Handler] = {
+            FOLLOW: lambda event: self.delivery.follow(event),
+            _HOOKS: lambda event: self.hooks.deliver(event),
+        }
         return self.deliveries.run_due(handlers, project_id=self.project.id)
 
     def verify(self, *, data: bool = False, advance: Callable[..., None] | None = None) -> list[str]:

@@ -126,6 +126,34 @@ class QuarantineDecided(Conflict):
         )
 
 
+class Refusal(Refused):
+    """What a hook says no with; see ``nr.refuse``."""
+
+    code = "refused_by_hook"
+
+
+class HookRefused(Refused):
+    """A hook of the user's own refused a change."""
+
+    code = "hook_refused"
+
+    def __init__(self, hook: str, event: str, name: str, branch: str, said: str, place: str) -> None:
+        what = event.partition("-")[2]
+        super().__init__(
+            f"The hook {hook!r} refused the {what} to {name}@{branch}: {said}. Nothing was committed.".replace(
+                "..", "."
+            ),
+            hint=place or "noria data hooks   lists the hooks of the project.",
+            details={"hook": hook, "event": event, "repository": name, "branch": branch},
+        )
+
+
+class HookFailed(Failed):
+    """A hook that was told of a commit did not end well."""
+
+    code = "hook_failed"
+
+
 class ContractMissing(NotFound):
     """The repository has no contract."""
 

@@ -21,6 +21,7 @@ from typing import Any
 from noria.base.errors import Invalid
 from noria.base.names import nearest
 from noria.pipelines.declare.assets import RESERVED, Command, Declaration, Endpoint, Source, declaration_of
+from noria.pipelines.declare.hooks import hook_of
 from noria.pipelines.errors import AssetUnknown, CodeBroken, GraphInvalid, ParameterUnknown
 from noria.pipelines.records import Edge
 
@@ -65,6 +66,7 @@ class Graph:
 
     nodes: dict[str, Node]
     endpoints: dict[str, Endpoint] = field(default_factory=dict[str, Endpoint])
+    hooks: dict[str, Callable[..., Any]] = field(default_factory=dict[str, Callable[..., Any]])
 
     def node(self, name: str) -> Node:
         if name not in self.nodes:
@@ -154,7 +156,8 @@ def collect(spaces: Iterable[dict[str, Any]]) -> list[Any]:
     found: dict[int, Any] = {}
     for space in spaces:
         for value in list(space.values()):
-            if isinstance(value, Source | Command | Endpoint) or declaration_of(value) is not None:
+            declared = declaration_of(value) is not None or hook_of(value) is not None
+            if declared or isinstance(value, Source | Command | Endpoint):
                 found.setdefault(id(value), value)
     return list(found.values())
 
@@ -167,7 +170,11 @@ def build(things: Iterable[Any]) -> Graph:
     """
     named: dict[str, Any] = {}
     endpoints: dict[str, Endpoint] = {}
+    hooks: dict[str, Callable[..., Any]] = {}
     for thing in things:
+        if hook_of(thing) is not None:
+            _add_hook(hooks, thing)
+            continue
         if isinstance(thing, Endpoint):
             endpoints[thing.name] = thing
             continue
@@ -183,7 +190,20 @@ def build(things: Iterable[Any]) -> Graph:
         named[name] = thing
     names = {id(thing): name for name, thing in named.items()}
     nodes = {name: _node(name, thing, named, names) for name, thing in named.items()}
-    return Graph(nodes=_ordered(nodes), endpoints=endpoints)
+    return Graph(nodes=_ordered(nodes), endpoints=endpoints, hooks=hooks)
+
+
+def _add_hook(hooks: dict[str, Callable[..., Any]], function: Any) -> None:
+    declared = hook_of(function)
+    assert declared is not None
+    name = declared.name or function.__name__
+    if name in hooks:
+        raise GraphInvalid(
+            f"Two hooks are named {name!r}: {_place(hooks[name])} and {_place(function)}.", hint="Rename one of them."
+        )
+    if declaration_of(function) is not None:
+        raise GraphInvalid(f"{name!r} is a hook and an asset.", hint=_place(function))
+    hooks[name] = function
 
 
 def _name(thing: Any) -> str:

@@ -16,6 +16,7 @@ from noria.http import Call, Route
 from noria.jobs import Jobs
 from noria.jobs.errors import JobNotFound
 from noria.pipelines import wire as w
+from noria.pipelines.hooks import KIND as HOOK
 from noria.pipelines.service import Pipelines
 from noria.tracking.wire import find_run
 
@@ -33,7 +34,7 @@ class GraphRoutes:
 
     def assets(self, call: Call) -> w.AssetPage:
         found = {a.name: a for a in self._assets.list_assets(self._project_id)}
-        definitions = self._pipelines.definitions()
+        definitions = {n: d for n, d in self._pipelines.definitions().items() if d.kind != HOOK}
         versions = self._assets.versions_by_ids([a.current_id for a in found.values() if a.current_id is not None])
         made: list[w.AssetOut] = []
         for name in sorted(found.keys() | definitions.keys()):

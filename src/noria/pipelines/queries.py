@@ -43,6 +43,12 @@ _COSTS = (
     .limit(bindparam("most"))
 )
 
+_OF_KIND = (
+    select(t.definitions)
+    .where(t.definitions.c.project_id == bindparam("project_id"), t.definitions.c.kind == bindparam("kind"))
+    .order_by(t.definitions.c.name)
+)
+
 
 def cached(conn: Connection, project_id: ProjectId, key: Digest) -> Cached | None:
     row = conn.execute(_CACHED, {"project_id": project_id, "key": str(key)}).one_or_none()
@@ -91,6 +97,10 @@ def durations(conn: Connection, project_id: ProjectId, name: str, limit: int = 5
 def definitions(conn: Connection, project_id: ProjectId) -> dict[str, Definition]:
     found = select(t.definitions).where(t.definitions.c.project_id == project_id).order_by(t.definitions.c.name)
     return {row.name: _definition(row) for row in conn.execute(found)}
+
+
+def definitions_of_kind(conn: Connection, project_id: ProjectId, kind: str) -> list[Definition]:
+    return [_definition(row) for row in conn.execute(_OF_KIND, {"project_id": project_id, "kind": kind})]
 
 
 def _definition(row: Row[Any]) -> Definition:

@@ -51,6 +51,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("transfer:import_", "Take over the data of another tool."),
     "contract": ("contracts:contract", "What a batch has to be before it may land."),
     "gc": ("care:gc", "Remove stored bytes that nothing needs; shows what would go, and does it with --run."),
+    "hooks": ("hooks:hooks", "List the hooks of the project that was applied last."),
     "quarantine": ("contracts:quarantine", "Batches that a contract refused."),
 }
 

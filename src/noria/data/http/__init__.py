@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from noria.base.ids import ProjectId
-from noria.data.http import access, branches, changing, contracts, history, repositories, tables, transfer
+from noria.data.http import access, branches, changing, contracts, history, hooks, repositories, tables, transfer
 from noria.data.service import Data
 from noria.data.service.transfer import Transfer
 from noria.http import Route
 
-_GROUPS = (repositories, tables, contracts, history, branches, changing, access)
+_GROUPS = (repositories, tables, contracts, history, branches, changing, access, hooks)
 
 
 def routes(data: Data, project_id: ProjectId, transfers: Transfer | None = None) -> list[Route]:

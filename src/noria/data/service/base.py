@@ -25,6 +25,7 @@ from noria.data import queries
 from noria.data import tables as t
 from noria.data.errors import RepositoryExists, RepositoryNotFound, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
+from noria.data.service.hooks import Hooks
 from noria.db import Database, Tx
 from noria.store import Kind, PackInfo, Writer, merging, tree
 
@@ -59,6 +60,7 @@ class Services:
     event_clock: ProjectClock
     faults: Faults
     home: Path
+    hooks: Hooks
     listeners: list[RowsListener] = field(default_factory=list[RowsListener])
     locks: dict[int, threading.RLock] = field(default_factory=_locks)
     """One writer of this process at a time in each repository; other processes are met by compare-and-swap."""
@@ -145,6 +147,7 @@ class DataBase:
         self._s = services
         self._db = services.db
         self._locks = services.locks
+        self.hooks = services.hooks
 
     # ---- repositories
 
@@ -282,8 +285,8 @@ class DataBase:
             head: where the branch has to be when the commit lands.
             ancestry: parents and generation where they are not the head's.
         """
-        at = self._s.clock.now_ms()
         line = ancestry or after(head)
+        at = self._s.clock.now_ms()
         value = {
             "repository": repository.name,
             "version": str(digest),
@@ -385,6 +388,8 @@ class DataBase:
         """
         written = writer.flush()  # nodes must be readable for the facts below
         facts = self._facts(writer, repository, head, made)
+        told = {"actor": actor, "message": message, "meta": meta or {}, "stats": facts.stats}
+        self._s.hooks.before(repository, branch, head, made.layout, made.change, merge=verb == "data.merge", **told)
         landing = self._prepare(
             writer,
             repository,
@@ -499,3 +504,5 @@ class DataBase:
             self._tell(change, landing.repository, landing.change, commit)
         payload = {"branch": landing.branch, "commit": commit.id, "generation": commit.generation, **landing.stats}
         change.event("commit.created", landing.repository.name, payload)
+        merge = len(commit.parents) > 1 and "merged" in commit.meta
+        self._s.hooks.after(change, landing.repository, landing.branch, commit, merge=merge)

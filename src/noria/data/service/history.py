@@ -66,6 +66,9 @@ class HistoryVerbs(RefVerbs):
             if head is not None and base is not None and base.id == theirs.id:
                 return head
             if head is None or (fast_forward and base is not None and base.id == head.id):
+                rows = self._difference(repository, head, theirs)
+                told = {"actor": actor, "message": message, "meta": {"merged": theirs.id}, "stats": theirs.stats}
+                self._s.hooks.before(repository, into, head, theirs.layout, rows, merge=True, **told)
                 return self._move(repository, into, head, theirs, "data.merge", actor, once)
             return self._apply(
                 repository,
@@ -450,6 +453,8 @@ class HistoryVerbs(RefVerbs):
             if branch == MAIN:
                 self._s.assets.set_current(change.tx, repository.asset_id, target.version_id)
                 self._tell(change, repository, rows, target)
+            if verb == "data.merge":
+                self._s.hooks.after(change, repository, branch, target, merge=True)
             if also is not None:
                 also(change)
             change.event("branch.moved", repository.name, {"branch": branch, "commit": target.id, "before": stood})

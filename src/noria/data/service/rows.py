@@ -220,6 +220,8 @@ class RowVerbs(RowHistory):
         digest: Digest,
         event_ms: int,
     ) -> Landing:
+        told = {"actor": work.actor, "message": work.message, "meta": work.meta, "stats": stats_of(change)}
+        self._s.hooks.before(repository, work.branch, head, change.layout_id, change, merge=False, **told)
         return self._prepare(
             writer,
             repository,

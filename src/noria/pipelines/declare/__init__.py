@@ -23,6 +23,7 @@ from noria.pipelines.declare.assets import (
     secret,
     source,
 )
+from noria.pipelines.declare.hooks import hook
 
 __all__ = [
     "Command",
@@ -36,6 +37,7 @@ __all__ = [
     "declaration_of",
     "endpoint",
     "features",
+    "hook",
     "labels",
     "model",
     "report",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +19,14 @@ from noria.base.ids import RunId
 from noria.base.times import MINUTE
 from noria.data.service.collect import Collected
 from noria.pipelines import queries
+from noria.pipelines.declare.hooks import hook_of
 from noria.pipelines.declare.policies import Inert
 from noria.pipelines.errors import ComputeFailed, PipelineFailed
 from noria.pipelines.execute import TABLE, Output, read_output
 from noria.pipelines.executors import Executor, InlineExecutor, ProcessExecutor, TaskFailed
 from noria.pipelines.graph import Graph, Node
+from noria.pipelines.hooks import KIND as HOOK
+from noria.pipelines.hooks import PREFIX
 from noria.pipelines.records import Definition, PipelineRun, StepResult
 from noria.pipelines.service.base import CodeVersions, entry_in_process
 from noria.pipelines.service.driver import Advance, Driver, Work
@@ -211,6 +214,7 @@ class Pipelines(Driver):
         code = self.code_version()
         made = [self._definition(graph, node, code) for node in graph.nodes.values()]
         made += [self._endpoint(graph, name, code) for name in graph.endpoints]
+        made += [self._hook(name, function, code) for name, function in graph.hooks.items()]
         for node in graph.nodes.values():
             if node.kind == "source":
                 self.ensure_source(node.thing)
@@ -254,6 +258,16 @@ class Pipelines(Driver):
         }
         digest = "" if code is None else str(code.digest)
         return Definition(name=name, kind="endpoint", entry="", spec=spec, code=digest, updated_at=0)
+
+    def _hook(self, name: str, function: Callable[..., Any], code: Version | None) -> Definition:
+        declared = hook_of(function)
+        assert declared is not None
+        if code is None:
+            raise Invalid(f"The hook {name!r} is in no project, so no other process could find it.", hint="noria init")
+        spec = {"event": declared.event, "on": list(declared.on), "branch": declared.branch, "reads": declared.reads}
+        entry = f"{function.__module__}:{function.__qualname__}"
+        spec["layout"] = str(code.layout)
+        return Definition(name=PREFIX + name, kind=HOOK, entry=entry, spec=spec, code=str(code.digest), updated_at=0)
 
     def result(self, result: StepResult) -> Version | None:
         """The main output of a step."""
