@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 
 from noria.base.actor import Actor
+from noria.base.errors import Conflict
+from noria.data.rows.alter import Alterations, NewColumn
 from noria.features.errors import TooFarBack
 from noria.features.function import FeatureSpec
 from noria.pipelines.errors import PipelineFailed
@@ -272,6 +274,26 @@ def test_a_corrected_row_replaces_the_old_one_online_too(project) -> None:
     after = server.compute(last)[0]
     assert after["worst"][0] == 500
     assert after["landed"][0] == before["landed"][0]
+    server.close()
+
+
+def test_columns_that_an_endpoint_looks_up_stay(project) -> None:
+    """A column that slices do not hold may come and go; one that they hold may not, and says who reads it."""
+    ws = project({"flights.py": GOOD}, "inline")
+    data = world(4)
+    fill(ws, data)
+    ws.pipelines.run(["trip"], actor=ME)
+    spec, function = spec_of(ws), ws.pipelines.graph().node("trip").thing
+    ws.features.keep(spec)
+    planes = ws.data.get(ws.project.id, "planes")
+    with pytest.raises(Conflict, match="look up the column 'seats' of planes"):
+        ws.data.alter(planes, Alterations(rename={"seats": "places"}), actor=ME)
+    ws.data.alter(planes, Alterations(add=(NewColumn(name="age", type="int8", default="3"),)), actor=ME)
+    more = pl.DataFrame({"tail": ["N9"], "seats": [900], "age": [1]})
+    ws.data.append(planes, more, actor=ME)
+    server = ws.features.server(spec, function)
+    asked = data["flights"][-1:].with_columns(tail=pl.lit("N9"), departs=pl.col("departs") + timedelta(days=300))
+    assert server.compute(asked)[0]["seats"].to_list() == [900]
     server.close()
 
 

@@ -62,6 +62,13 @@ SAMPLES: dict[str, tuple[Callable[[Workspace], object], str, Any, Any]] = {
         lambda ws: None, "/v1/rows", {"repositories": {"orders": [ROW]}}, {"repositories": {"orders": [OTHER]}}
     ),
     "post_v1_data_name_rows": (lambda ws: None, "/v1/data/orders/rows", {"rows": [ROW]}, {"rows": [OTHER]}),
+    "post_v1_data_name_columns": (
+        lambda ws: None,
+        "/v1/data/orders/columns",
+        {"add": [{"name": "note", "type": "str"}]},
+        {"add": [{"name": "other", "type": "str"}]},
+    ),
+    "post_v1_data_name_compact": (lambda ws: None, "/v1/data/orders/compact", {}, {"branch": "other"}),
     "put_v1_data_name_contract": (
         lambda ws: None, "/v1/data/orders/contract", lambda ws: {"contract": contract(ws)}, {"contract": {"columns": {}}}
     ),

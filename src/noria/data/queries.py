@@ -145,6 +145,19 @@ def commits_in_order(conn: Connection, ids: list[CommitId]) -> list[Commit]:
     return [found[one] for one in ids if one in found]
 
 
+def set_layout(conn: Connection, version_id: VersionId, before: Digest, after: Digest) -> None:
+    """The commits of a version read it from another object with the same content."""
+    where = (t.commits.c.version_id == version_id, t.commits.c.layout == str(before))
+    conn.execute(update(t.commits).where(*where).values(layout=str(after)))
+
+
+def commits_of_repository(conn: Connection, repository_id: int) -> list[Commit]:
+    """All commits of all branches, by generation."""
+    c = t.commits.c
+    found = _COMMITS.where(c.repository_id == repository_id).order_by(c.generation, c.at, c.id)
+    return [_commit(row) for row in conn.execute(found)]
+
+
 def commits_of_version(conn: Connection, version_id: VersionId) -> list[Commit]:
     return [_commit(row) for row in conn.execute(_COMMITS.where(t.commits.c.version_id == version_id))]
 

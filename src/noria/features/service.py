@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.assets import Change, Changes, EvidenceLog
 from noria.base.actor import SYSTEM
-from noria.base.errors import Unavailable
+from noria.base.errors import Conflict, Unavailable
 from noria.base.ids import CommitId, ProjectId
 from noria.data import Data
 from noria.data.records import Commit, Repository
@@ -100,6 +100,8 @@ class Features:
         kept = queries.kept(change.tx.conn, repository_id=repository.id, slicers=self._slicers)
         if not kept:
             return
+        if rows.altered:
+            _check_columns(kept, repository, rows)
         seq = queries.next_seq(change.tx, repository.project_id)
         values = self._take_over(change, kept, repository.key, rows, seq)
         queries.mark(change.tx, [use.id for use in kept], commit.id, commit.generation, seq)
@@ -145,6 +147,25 @@ class Features:
         """Features of single rows from the online store, as an endpoint computes them."""
         self.replica.catch_up()
         return FeatureServer(spec, function, Reader(self.replica_path))
+
+
+def _check_columns(kept: list[queries.Kept], repository: Repository, rows: RowsChange) -> None:
+    """Refuses a change of columns after which the slices of endpoints could not be kept up.
+
+    A row in a slice is told apart by its key, or without one by all its values.
+    """
+    for use in kept:
+        slicer, names = use.slicer, set(rows.new_rows.columns)
+        same_key = bool(slicer.table.key) and list(slicer.table.key) == rows.layout.key
+        needed = {*slicer.on, *slicer.columns, *slicer.table.key, *filter(None, [slicer.table.time])}
+        missing = sorted(needed - names)
+        if missing or not same_key:
+            what = f"the column {missing[0]!r}" if missing else "the rows"
+            raise Conflict(
+                f"Features of an endpoint look up {what} of {repository.name}, so its columns cannot be changed so.",
+                hint="Add a column under the new name, deploy features that read it, then drop the old one.",
+                details={"repository": repository.name, "missing": missing},
+            )
 
 
 class FeatureServer:

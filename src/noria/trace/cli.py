@@ -6,6 +6,8 @@ from typing import Any
 import click
 import msgspec
 
+from noria.data.records import MAIN
+from noria.data.values import key_of
 from noria.terminal import Shell, command
 from noria.trace.records import Node, Trail
 from noria.trace.service import ROWS
@@ -18,15 +20,18 @@ _COUNT = click.IntRange(0, 1000)
 
 @command("trace")
 @click.argument("thing")
+@click.argument("key", nargs=-1)
+@click.option("--ref", default=MAIN, show_default=True, help="Of a row: the commit that has it.")
 @click.option("--rows", default=ROWS, show_default=True, type=_COUNT, help="Rows of each look-up; 0: the commits only.")
 @click.pass_obj
-def trace(shell: Shell, thing: str, rows: int) -> None:
+def trace(shell: Shell, thing: str, key: tuple[str, ...], ref: str, rows: int) -> None:
     """Follow a thing back to the rows it was made from, and forth to what it touched.
 
-    THING is prediction:ID or ENDPOINT/ID, a run, model/3 or model@champion, an asset, a digest or a commit.
+    THING is prediction:ID or ENDPOINT/ID, a run, model/3 or model@champion, an asset, a digest or a commit. With
+    COLUMN=VALUE after the name of a table it is the row with this key.
     """
     with shell.progress(f"Following {thing}"):
-        trail = shell.ws.trace.trace(thing, rows=rows)
+        trail = shell.ws.trace.row(thing, key_of(key), ref=ref) if key else shell.ws.trace.trace(thing, rows=rows)
     shell.emit(msgspec.to_builtins(trail_out(trail)), lambda: _show(shell, trail))
 
 

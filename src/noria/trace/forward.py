@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from noria.assets import Assets, Lineage
@@ -57,6 +58,15 @@ class Forward:
         runs = {run for version_id, runs in readers.items() if version_id in inside for run in runs}
         made = self._made(runs, direct=exact)
         return (*made, *self._read_by(found.id, frozenset(later)))
+
+    def row(self, held: Sequence[Commit]) -> tuple[Node, ...]:
+        """What was made from the versions that hold a row; predictions that read one of them."""
+        versions = {commit.version_id for commit in held}
+        runs: set[RunId] = set()
+        for version_id in versions:
+            runs |= self._readers(version_id, 0)
+        self._told |= versions
+        return (*self._made(runs, direct=runs), *self._read_by(held[0].id, frozenset(c.id for c in held)))
 
     def version(self, found: Version) -> tuple[Node, ...]:
         """What was made from exactly this version."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from noria.data.values import parse_key
 from noria.http import Call, Route
 from noria.trace import wire as w
 from noria.trace.service import Trace
@@ -12,6 +13,8 @@ _MOST_ROWS = 1_000
 def routes(trace: Trace) -> list[Route]:
     def show(call: Call) -> w.TrailOut:
         query: w.TraceQuery = call.query
+        if query.key:
+            return w.trail_out(trace.row(query.thing, parse_key(query.key), ref=query.ref))
         return w.trail_out(trace.trace(query.thing, rows=max(0, min(query.rows, _MOST_ROWS))))
 
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from noria.base.errors import NoriaError, NotFound
 from noria.base.ids import CommitId, ProjectId, RunId, VersionId
 from noria.base.names import nearest
 from noria.data import Data
+from noria.data.records import MAIN, RepositoryKind
 from noria.db import Database
 from noria.pipelines.executors import SideWorker
 from noria.registry import Registry
@@ -98,6 +100,25 @@ class Trace:
         if thing in {m.name for m in self._registry.models(self._project_id)}:
             return self._model(thing, self._registry.resolve(self._project_id, thing))
         return self._by_id(thing, rows)
+
+    def row(self, name: str, key: Mapping[str, Any], *, ref: str = MAIN) -> Trail:
+        """Where one row of a table comes from, and what was made of the versions that hold it as ``ref`` does.
+
+        Args:
+            key: column -> value (or its text), for every column of the key.
+
+        Raises:
+            RowNotFound: ``ref`` has no such row.
+        """
+        repository = self._data.get(self._project_id, name, RepositoryKind.TABLE)
+        held = self._data.versions_with_row(repository, key, ref)
+        first = held[0]
+        said = "  ".join(f"{column}={value}" for column, value in key.items())
+        facts = {"arrived": first.id[:12], "versions": len({commit.version_id for commit in held})}
+        back = Node(
+            kind="row", name=f"{name} {said}", facts=facts, children=(self._backward().commit(repository, first),)
+        )
+        return Trail(thing=f"{name} {said}", backward=back, forward=self._forward().row(held))
 
     def _named(self, thing: str, rows: int) -> Trail:
         name, slash, rest = thing.removeprefix("models:/").partition("/")

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from noria.data.records import MAIN
 from noria.trace.records import Node, Trail
 
 
@@ -24,10 +25,15 @@ class TrailOut(msgspec.Struct):
 
 
 class TraceQuery(msgspec.Struct):
-    """``thing``: a prediction, run, model version, asset, digest or commit. ``rows``: rows of each look-up."""
+    """``thing``: a prediction, run, model version, asset, digest or commit. ``rows``: rows of each look-up.
+
+    With ``key`` (a JSON object) ``thing`` is a table, and the row with this key at ``ref`` is traced.
+    """
 
     thing: str
     rows: int = 3
+    key: str = ""
+    ref: str = MAIN
 
 
 def trail_out(trail: Trail) -> TrailOut:

@@ -19,7 +19,7 @@ def plain(value: Any) -> Any:
 
 
 def say_commit(shell: Shell, repository: Repository, done: Any) -> None:
-    parts = [f"{count} {what}" for what, count in done.stats.items() if count and what != "stored"]
+    parts = [f"{count} {what}" for what, count in done.stats.items() if count and what not in ("stored", "folded")]
     shell.emit(plain(commit_out(done)), f"{repository.name} {done.id[:12]}: {', '.join(parts) or 'nothing new'}.")
 
 

@@ -8,8 +8,10 @@ from noria.base.errors import Invalid
 from noria.data.cli.shared import get, plain, say_commit
 from noria.data.collectors.files import read_rows
 from noria.data.records import MAIN, RepositoryKind
+from noria.data.values import key_of
 from noria.data.wire import rows_out
 from noria.data.wire.history import draft_out
+from noria.data.wire.tables import RowHistoryOut, row_event_out
 from noria.terminal import Shell, command
 
 
@@ -20,8 +22,11 @@ from noria.terminal import Shell, command
 @click.option("-m", "--message", default="")
 @click.option("--branch", default=MAIN, show_default=True)
 @click.option("--draft", help="Write to this open commit instead; see `noria data start`.")
+@click.option("--evolve", is_flag=True, help="Take over new columns, widen narrower ones, leave lacking ones empty.")
 @click.pass_obj
-def append(shell: Shell, name: str, path: str, mode: str, message: str, branch: str, draft: str | None) -> None:
+def append(
+    shell: Shell, name: str, path: str, mode: str, message: str, branch: str, draft: str | None, evolve: bool
+) -> None:
     """Append, overwrite or delete rows of a table from a file."""
     ws = shell.ws
     repository = get(shell, name, RepositoryKind.TABLE)
@@ -31,7 +36,14 @@ def append(shell: Shell, name: str, path: str, mode: str, message: str, branch: 
         return
     with shell.progress(f"Writing to {name}"):
         done = ws.data.append(
-            repository, read_rows(Path(path)), actor=ws.actor, mode=mode, message=message, branch=branch, source=path
+            repository,
+            read_rows(Path(path)),
+            actor=ws.actor,
+            mode=mode,
+            message=message,
+            branch=branch,
+            source=path,
+            evolve=evolve,
         )
     say_commit(shell, repository, done)
 
@@ -55,3 +67,31 @@ def read(shell: Shell, name: str, ref: str, limit: int, out: str | None) -> None
         return
     shown = rows_out(frame.head(limit))
     shell.emit(shown, lambda: shell.table(frame.columns, [list(r.values()) for r in shown]))
+
+
+@command("history")
+@click.argument("name")
+@click.argument("key", nargs=-1, required=True)
+@click.option("--ref", default=MAIN, show_default=True)
+@click.pass_obj
+def history(shell: Shell, name: str, key: tuple[str, ...], ref: str) -> None:
+    """Show what happened to one row of a table, by its key.
+
+    KEY is COLUMN=VALUE, for every column of the key.
+    """
+    repository, data = get(shell, name, RepositoryKind.TABLE), shell.ws.data
+    asked = key_of(key)
+    with shell.progress(f"Looking through {name}"):
+        events = [row_event_out(event) for event in data.row_history(repository, asked, ref)]
+        held = [] if events[0].after is None else data.versions_with_row(repository, asked, ref)
+
+    def human() -> None:
+        for event in events:
+            shell.say(f"{event.commit[:12]}  {event.at}  {event.author}  {event.kind}  {event.message}".rstrip())
+            before, after = event.before or {}, event.after or {}
+            names = [n for n in {**before, **after} if event.kind != "changed" or before.get(n) != after.get(n)]
+            shell.table(["column", "before", "after"], [[n, before.get(n, ""), after.get(n, "")] for n in names])
+        if held:
+            shell.say(f"As it is now it stands in {len(held)} commits, {held[0].id[:12]} to {held[-1].id[:12]}.")
+
+    shell.emit(plain(RowHistoryOut(events, [commit.id for commit in held])), human)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from noria.base.ids import ProjectId
 from noria.data import wire as w
 from noria.data.http.shared import ONE, Handlers
 from noria.data.records import RepositoryKind
+from noria.data.rows.alter import Alterations, NewColumn
 from noria.data.service import Data
+from noria.data.values import parse_key
+from noria.data.wire.tables import (
+    AlterBody,
+    CompactBody,
+    CompactedOut,
+    RowHistoryOut,
+    RowHistoryQuery,
+    row_event_out,
+)
 from noria.http import Call, Route
 
 _ROWS_BODY = 64 << 20
@@ -51,8 +63,42 @@ class TablesRoutes(Handlers):
             expected=body.expected,
             key=call.key,
             source="http",
+            evolve=body.evolve,
         )
         return w.commit_out(commit)
+
+    def alter(self, call: Call) -> w.CommitOut:
+        body: AlterBody = call.body
+        changes = Alterations(
+            add=tuple(NewColumn(name=c.name, type=c.type, default=c.default) for c in body.add),
+            drop=tuple(body.drop),
+            rename=body.rename,
+            widen=body.widen,
+            key=None if body.key is None else tuple(body.key),
+        )
+        commit = self._data.alter(
+            self._repository(call),
+            changes,
+            actor=call.actor,
+            branch=body.branch,
+            message=body.message,
+            expected=body.expected,
+            contract=body.contract,
+            once=call.once,
+        )
+        return w.commit_out(commit)
+
+    def compact(self, call: Call) -> CompactedOut:
+        body: CompactBody = call.body
+        done = self._data.compact(self._repository(call), actor=call.actor, branch=body.branch, once=call.once)
+        return CompactedOut(**asdict(done))
+
+    def history(self, call: Call) -> RowHistoryOut:
+        query: RowHistoryQuery = call.query
+        repository, key = self._repository(call), parse_key(query.key)
+        events = self._data.row_history(repository, key, query.ref)
+        held = [] if events[0].after is None else self._data.versions_with_row(repository, key, query.ref)
+        return RowHistoryOut([row_event_out(e) for e in events], [c.id for c in held])
 
 
 def routes(data: Data, project_id: ProjectId) -> list[Route]:
@@ -88,5 +134,35 @@ def routes(data: Data, project_id: ProjectId) -> list[Route]:
             answer=w.CommitOut,
             max_body=_ROWS_BODY,
             cli="noria data append NAME FILE",
+        ),
+        Route(
+            method="POST",
+            path=ONE + "/columns",
+            handler=r.alter,
+            permission="data.write",
+            summary="Add, drop, rename or widen columns of a table, or give it a key.",
+            body=AlterBody,
+            answer=w.CommitOut,
+            cli="noria data alter NAME",
+        ),
+        Route(
+            method="POST",
+            path=ONE + "/compact",
+            handler=r.compact,
+            permission="data.write",
+            summary="Write the files of a table anew, in full size; its version stays.",
+            body=CompactBody,
+            answer=CompactedOut,
+            cli="noria data compact NAME",
+        ),
+        Route(
+            method="GET",
+            path=ONE + "/row",
+            handler=r.history,
+            permission="data.read",
+            summary="Show what happened to one row, by its key.",
+            query=RowHistoryQuery,
+            answer=RowHistoryOut,
+            cli="noria data history NAME KEY=VALUE",
         ),
     ]

@@ -151,6 +151,31 @@ def alter(reader: TableReader, writer: Writer, base: Layout, changes: Alteration
     return RowsChange(layout=layout, layout_id=oid, new_rows=none, old_rows=none, altered=True)
 
 
+def evolve(reader: TableReader, base: Layout, rows: pl.DataFrame, *, seq: int) -> tuple[Layout, pl.DataFrame]:
+    """(the table with the columns of a batch, too, and of the wider type of both; the batch with those of the table).
+
+    Columns that the batch lacks hold their default, or null. The layout is ``base`` itself where nothing is new.
+    """
+    types = dict(base.columns)
+    found = {name: type_name(dtype, name) for name, dtype in rows.schema.items()}
+    times = (base.time, base.known)
+    changes = Alterations(
+        add=tuple(NewColumn(name=name, type=kind) for name, kind in found.items() if name not in types),
+        widen={
+            name: kind
+            for name, kind in found.items()
+            if name in types and name not in times and kind != types[name] and can_widen(types[name], kind)
+        },
+    )
+    layout = base if changes.nothing else resum(reader, base, altered(base, changes, seq=seq))
+    lacking: list[pl.Series] = []
+    for (name, kind), number in zip(base.columns, base.column_ids, strict=True):
+        if name not in found and name not in (*base.key, base.time):
+            value = default_value(base.defaults.get(number), kind)
+            lacking.append(value.alias(name).new_from_index(0, len(rows)))
+    return layout, rows.with_columns(lacking)
+
+
 def wider_types(kind: str) -> list[str]:
     """The types that hold every value of this one."""
     if kind in _SIGNED:

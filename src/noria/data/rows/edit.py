@@ -20,10 +20,15 @@ _FAN: Final = 16
 _FRAGMENT_ROWS: Final = 1 << 20
 _MOST_DELETED: Final = 0.2
 _FEW: Final = 64
+_WHOLE: Final = 3
 
 
 class Edit:
-    """Adds rows, marks rows as deleted, keeps the list of fragments short. Used once, by one thread."""
+    """Adds rows, marks rows as deleted, keeps the list of fragments short. Used once, by one thread.
+
+    Attributes:
+        folded: bytes of the files that ``fold`` wrote, for rows that were stored before.
+    """
 
     def __init__(self, reader: TableReader, writer: Writer, schema: TableSchema, base: Layout | None) -> None:
         self._reader = reader
@@ -32,6 +37,7 @@ class Edit:
         self._base = base
         self._frames: dict[bytes, pl.DataFrame] = {}
         self._dead: dict[bytes, BitMap] = {}
+        self.folded = 0
         self.fragments = [] if base is None else list(base.fragments)
 
     def add(self, frame: pl.DataFrame, *, level: int = 0) -> None:
@@ -60,9 +66,34 @@ class Edit:
         self.fragments = [f for f in self.fragments if f.live]
         for number, fragment in enumerate(self.fragments):
             if fragment.deleted_rows > max(_FEW, _MOST_DELETED * fragment.rows):
-                (self.fragments[number],) = self._write(self._live(fragment), fragment.level)
+                (self.fragments[number],) = self._folded(self._live(fragment), fragment.level)
         while self._fold_once():
             continue
+
+    def fold_all(self) -> None:
+        """Files of full size without deleted rows. Those that are so already stay; memory is that of two of them."""
+        made: list[Fragment] = []
+        rest: list[pl.DataFrame] = []
+        waiting = 0
+
+        def write(*, all_of_it: bool) -> None:
+            nonlocal rest, waiting
+            if waiting >= _FRAGMENT_ROWS or (all_of_it and waiting):
+                whole = pl.concat(rest)
+                count = waiting if all_of_it else waiting - waiting % _FRAGMENT_ROWS
+                made.extend(self._write(whole[:count], _WHOLE))
+                rest, waiting = [whole[count:]], waiting - count
+
+        for fragment in self.fragments:
+            if fragment.rows == _FRAGMENT_ROWS and not fragment.deleted and not fragment.shape and not waiting:
+                made.append(fragment)
+                continue
+            frame = self._live(fragment)
+            rest.append(frame)
+            waiting += len(frame)
+            write(all_of_it=False)
+        write(all_of_it=True)
+        self.fragments = made
 
     def _fold_once(self) -> bool:
         level = self.fragments[-1].level if self.fragments else 0
@@ -72,8 +103,13 @@ class Edit:
         last = self.fragments[len(self.fragments) - run :]
         if run < _FAN or sum(f.live for f in last) > _FRAGMENT_ROWS:
             return False
-        self.fragments[-run:] = self._write(pl.concat([self._live(f) for f in last]), level + 1)
+        self.fragments[-run:] = self._folded(pl.concat([self._live(f) for f in last]), level + 1)
         return True
+
+    def _folded(self, frame: pl.DataFrame, level: int) -> list[Fragment]:
+        made = self._write(frame, level)
+        self.folded += sum(fragment.size for fragment in made)
+        return made
 
     def _write(self, frame: pl.DataFrame, level: int) -> list[Fragment]:
         return [self._write_one(part, level) for part in frame.iter_slices(_FRAGMENT_ROWS)]

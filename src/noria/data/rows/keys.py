@@ -53,6 +53,15 @@ class KeyIndex:
                     found.append((number, matches))
         return found
 
+    def rows_of(self, layout: Layout, fragment: Fragment, asked: pl.DataFrame) -> Numbers:
+        """The rows of one fragment, deleted ones included, that have the key of the one row of ``asked``."""
+        _, old = _meet(self._index(layout, fragment), hash_keys(asked, layout.key))
+        if not len(old):
+            return old
+        there = self._reader.whole(layout, fragment, layout.key)[old]
+        same = pl.all_horizontal([pl.col(name).eq_missing(asked[name][0]) for name in layout.key])
+        return np.sort(old[there.select(same).to_series().to_numpy()])
+
     def _matches(
         self, layout: Layout, fragment: Fragment, rows: pl.DataFrame, new: Numbers, old: Numbers
     ) -> pl.DataFrame:

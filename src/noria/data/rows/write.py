@@ -44,6 +44,7 @@ class RowsChange:
         altered: whether the columns or the key changed, too.
         replaced: the layout of the whole table that was overwritten; None for a change of some rows.
         added, updated, deleted, unchanged: rows.
+        folded: bytes of the files into which older ones were folded.
         new_rows: the added and updated rows, with hidden columns.
         old_rows: the rows that were updated or deleted, as they were, with hidden columns.
     """
@@ -54,6 +55,7 @@ class RowsChange:
     old_rows: pl.DataFrame
     replaced: Layout | None = None
     altered: bool = False
+    folded: int = 0
     added: int = 0
     updated: int = 0
     deleted: int = 0
@@ -69,7 +71,7 @@ class TableWriter:
 
     def __init__(self, reader: TableReader) -> None:
         self.reader = reader
-        self._keys = KeyIndex(reader)
+        self.keys = KeyIndex(reader)
 
     def replace(
         self,
@@ -126,12 +128,13 @@ class TableWriter:
             added=len(frame) - len(old),
             updated=len(old),
             unchanged=unchanged,
+            folded=edit.folded,
         )
 
     def rows_with_keys(self, layout: Layout, keys: pl.DataFrame) -> pl.DataFrame:
         """The live rows with these keys, hidden columns included; found by the index, not by reading the table."""
         asked = _keys_of(layout.schema, keys)
-        found = [matches.drop("__row", "__new") for _, matches in self._keys.find(layout, asked)]
+        found = [matches.drop("__row", "__new") for _, matches in self.keys.find(layout, asked)]
         return pl.concat([_nothing(layout.schema), *found])
 
     def delete(self, writer: Writer, base: Layout, keys: pl.DataFrame) -> RowsChange:
@@ -142,7 +145,7 @@ class TableWriter:
         asked = _keys_of(schema, keys)
         edit = Edit(self.reader, writer, schema, base)
         none = _nothing(schema)
-        old = pl.concat([none, *(edit.mark(number, matches) for number, matches in self._keys.find(base, asked))])
+        old = pl.concat([none, *(edit.mark(number, matches) for number, matches in self.keys.find(base, asked))])
         total = (int.from_bytes(base.sum, "little") - _total(schema, old, 0)) % MODULUS
         edit.fold()
         layout = make_layout(schema, base.rows - len(old), total, edit.fragments, like=base)
@@ -152,6 +155,7 @@ class TableWriter:
             new_rows=none,
             old_rows=old,
             deleted=len(old),
+            folded=edit.folded,
         )
 
     def apply(
@@ -169,7 +173,7 @@ class TableWriter:
         if schema.key:
             check_keys(schema, frame)
             asked = _keys_of(schema, gone).join(frame, on=base.key, how="anti")
-            gone_rows = [edit.mark(number, matches) for number, matches in self._keys.find(base, asked)]
+            gone_rows = [edit.mark(number, matches) for number, matches in self.keys.find(base, asked)]
             deleted = pl.concat([_nothing(schema), *gone_rows])
             frame, replaced, unchanged = self._settle(edit, base, frame, keep=False)
             old = pl.concat([deleted, replaced])
@@ -193,7 +197,16 @@ class TableWriter:
             updated=len(old) - len(deleted),
             deleted=len(deleted),
             unchanged=unchanged,
+            folded=edit.folded,
         )
+
+    def compact(self, writer: Writer, base: Layout) -> tuple[Layout, Digest]:
+        """The same table in as few files as there can be; itself where it is so already."""
+        edit = Edit(self.reader, writer, base.schema, base)
+        edit.fold_all()
+        # What is not read again needs no ids of columns, defaults or shapes but those of the table.
+        layout = make_layout(base.schema, base.rows, int.from_bytes(base.sum, "little"), edit.fragments, like=base)
+        return layout, writer.put(Kind.TABLE, encode_layout(layout))
 
     def _take_out(self, edit: Edit, base: Layout, gone: pl.DataFrame) -> pl.DataFrame:
         """Marks for each row of ``gone`` one equal row as deleted, where there is one. Reads the whole table."""
@@ -227,7 +240,7 @@ class TableWriter:
         mine = frame.select(visible)
         fresh = np.ones(len(frame), bool)
         gone = [frame.clear()]
-        for number, matches in self._keys.find(base, frame):
+        for number, matches in self.keys.find(base, frame):
             places = matches["__new"].to_numpy()
             if keep:
                 fresh[places] = False

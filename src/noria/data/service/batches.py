@@ -21,7 +21,8 @@ from noria.data.records import (
     Repository,
     RepositoryKind,
 )
-from noria.data.service.rows import Rows, RowVerbs
+from noria.data.service.incoming import Rows
+from noria.data.service.rows import RowVerbs
 
 
 class BatchVerbs(RowVerbs):

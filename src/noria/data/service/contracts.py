@@ -46,23 +46,26 @@ class ContractVerbs(RefVerbs):
     def set_contract(self, repository: Repository, value: Any, *, actor: Actor, once: Once | None = None) -> int:
         """Puts a contract in force; the same one again is the same number. Returns its number."""
         made = contracts.parse(value)
-        spec = msgspec.to_builtins(made)
-        digest = str(canonical.digest(spec))
         with self._s.changes.begin("data.contract", repository.project_id, actor, once=once) as change:
             if change.earlier is not None:
                 return change.earlier["contract"]
-            conn = change.tx.conn
-            number = queries.last_contract(conn, repository.id)
-            before = queries.contract(conn, repository.id, number)
-            if before is None or before.digest != digest:
-                number += 1
-                row = {"repository_id": repository.id, "number": number, "digest": digest, "spec": spec}
-                change.tx.insert(t.contracts, {**row, "actor": actor.name, "created_at": change.tx.now_ms})
-            here = t.repositories.c.id == repository.id
-            change.tx.execute(update(t.repositories).where(here).values(contract=number))
+            number = self._put_contract(change, repository, made)
             change.note(repository.name, contract=number)
             change.answer({"contract": number})
-            change.event("contract.set", repository.name, {"contract": number})
+        return number
+
+    def _put_contract(self, change: Change, repository: Repository, made: Contract) -> int:
+        spec = msgspec.to_builtins(made)
+        digest, conn = str(canonical.digest(spec)), change.tx.conn
+        number = queries.last_contract(conn, repository.id)
+        before = queries.contract(conn, repository.id, number)
+        if before is None or before.digest != digest:
+            number += 1
+            row = {"repository_id": repository.id, "number": number, "digest": digest, "spec": spec}
+            change.tx.insert(t.contracts, {**row, "actor": change.actor.name, "created_at": change.tx.now_ms})
+        here = t.repositories.c.id == repository.id
+        change.tx.execute(update(t.repositories).where(here).values(contract=number))
+        change.event("contract.set", repository.name, {"contract": number})
         return number
 
     def contract(self, repository: Repository) -> Contract | None:

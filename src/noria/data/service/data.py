@@ -5,6 +5,7 @@ from noria.base.digest import Digest
 from noria.base.once import Once
 from noria.data.records import Draft, Repository, RepositoryKind
 from noria.data.rows import load_layout
+from noria.data.service.altering import AlterVerbs
 from noria.data.service.batches import BatchVerbs
 from noria.data.service.files import Files
 from noria.data.service.rows import Rows, check_mode
@@ -12,7 +13,7 @@ from noria.data.service.rows_file import RowsFileVerbs
 from noria.store import Writer
 
 
-class Data(BatchVerbs, RowsFileVerbs, Files):
+class Data(AlterVerbs, BatchVerbs, RowsFileVerbs, Files):
     """Versioned data, files and tables. One per workspace; thread-safe."""
 
     def edit_rows(

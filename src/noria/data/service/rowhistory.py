@@ -72,13 +72,14 @@ class RowHistory(ContractVerbs):
 
 
 def stats_of(change: RowsChange) -> dict[str, int]:
-    return {
+    stats = {
         "added": change.added,
         "updated": change.updated,
         "deleted": change.deleted,
         "unchanged": change.unchanged,
         "rows": change.layout.rows,
     }
+    return {**stats, "folded": change.folded} if change.folded else stats
 
 
 def _key(value: object) -> str:

@@ -129,13 +129,17 @@ class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AppendBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Rows to commit. ``mode`` is append, overwrite or delete (by key)."""
+    """Rows to commit. ``mode`` is append, insert, overwrite or delete (by key).
+
+    ``evolve``: columns that the table lacks are added, narrower ones widened, and those that the rows lack left empty.
+    """
 
     rows: list[dict[str, Any]]
     branch: str = MAIN
     message: str = ""
     mode: str = "append"
     expected: str | None = None
+    evolve: bool = False
 
 
 class AppendManyBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -6,10 +6,80 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from noria.base.times import to_text
+from noria.data.records import MAIN
 from noria.data.values import plain
 
 if TYPE_CHECKING:
     from noria.data.rows import RowsDiff
+    from noria.data.service.onerow import RowEvent
+
+
+class NewColumnBody(msgspec.Struct, forbid_unknown_fields=True):
+    """``default``: the value, as text, of the rows that are there."""
+
+    name: str
+    type: str
+    default: str | None = None
+
+
+class AlterBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Changes to the columns of a table, by their names before the change.
+
+    ``rename``: old name -> new name; ``widen``: column -> wider type; ``key``: the columns of the new key;
+    ``contract``: one to put in force with the change.
+    """
+
+    add: list[NewColumnBody] = []
+    drop: list[str] = []
+    rename: dict[str, str] = {}
+    widen: dict[str, str] = {}
+    key: list[str] | None = None
+    branch: str = MAIN
+    message: str = ""
+    expected: str | None = None
+    contract: dict[str, Any] | None = None
+
+
+class CompactBody(msgspec.Struct, forbid_unknown_fields=True):
+    branch: str = MAIN
+
+
+class CompactedOut(msgspec.Struct):
+    """Files and bytes of a table, before and after."""
+
+    commit: str
+    files_before: int
+    files_after: int
+    size_before: int
+    size_after: int
+
+
+class RowHistoryQuery(msgspec.Struct):
+    """``key``: the key of the row as a JSON object, like ``{"id": 7}``."""
+
+    key: str
+    ref: str = MAIN
+
+
+class RowEventOut(msgspec.Struct):
+    """What a commit did to a row: ``kind`` is added, changed or removed."""
+
+    commit: str
+    at: str
+    author: str
+    message: str
+    kind: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class RowHistoryOut(msgspec.Struct):
+    """The history of one row, newest first, and the commits (oldest first) that hold it as it is at ``ref``."""
+
+    events: list[RowEventOut]
+    commits: list[str]
+
 
 SHOWN = 5
 """Rows of each kind that an answer shows."""
@@ -93,3 +163,19 @@ def rows_diff_out(found: RowsDiff) -> RowsDiffOut:
         changes=changed_rows(found),
         schema=schema_diff_out(found),
     )
+
+
+def row_event_out(event: RowEvent) -> RowEventOut:
+    return RowEventOut(
+        commit=event.commit.id,
+        at=to_text(event.commit.at),
+        author=event.commit.author,
+        message=event.commit.message,
+        kind=event.kind,
+        before=_row(event.before),
+        after=_row(event.after),
+    )
+
+
+def _row(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if row is None else {name: plain(value) for name, value in row.items()}

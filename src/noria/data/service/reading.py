@@ -1,0 +1,69 @@
+"""The verbs that read tables: rows at a commit, rows by key, the difference of two commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from noria.base.errors import Invalid
+from noria.base.names import nearest
+from noria.data.records import MAIN, Repository, RepositoryKind
+from noria.data.rows import RowsDiff, TableSchema, diff_layouts
+from noria.data.rows.schema import KNOWN, SEQ
+from noria.data.service.rowhistory import RowHistory
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class RowReading(RowHistory):
+    def schema(self, repository: Repository, ref: str = MAIN) -> TableSchema | None:
+        """The schema of a table, None while it has no commit."""
+        head = self.head(repository, ref) if ref == MAIN else self.resolve(repository, ref)
+        return None if head is None else self.layout(head).schema
+
+    def read(
+        self,
+        repository: Repository,
+        ref: str = MAIN,
+        *,
+        columns: Sequence[str] | None = None,
+        hidden: bool = False,
+        after_seq: int | None = None,
+        times: tuple[int | None, int | None] = (None, None),
+    ) -> pl.DataFrame:
+        """The rows of a table at a commit."""
+        if repository.kind != RepositoryKind.TABLE:
+            self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
+        layout = self.layout(self.resolve(repository, ref))
+        for name in columns or ():
+            if name not in layout.schema.names:
+                hint = nearest(name, layout.schema.names) or f"Columns: {', '.join(layout.schema.names)}."
+                raise Invalid(f"{repository.name} has no column {name!r}.", hint=hint)
+        return self.reader.read(layout, columns=columns, hidden=hidden, after_seq=after_seq, times=times)
+
+    def rows_with_keys(self, repository: Repository, ref: str, keys: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a table with these keys at a commit, hidden columns included, in no order that means anything."""
+        return self.writer.rows_with_keys(self.layout(self.resolve(repository, ref)), keys)
+
+    def diff_rows(
+        self, repository: Repository, before: str, after: str
+    ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        """(added, removed, changed) rows between two commits of a table; changed ones as they are after."""
+        found = self.compare_rows(repository, before, after)
+        hidden = [KNOWN, SEQ]
+        return (
+            found.added.drop(hidden, strict=False),
+            found.removed.drop(hidden, strict=False),
+            found.after.drop(hidden, strict=False),
+        )
+
+    def compare_rows(self, repository: Repository, before: str, after: str) -> RowsDiff:
+        """How the columns and rows of a table differ between two commits; hidden columns included.
+
+        Its cost follows the difference, not the table.
+        """
+        if repository.kind != RepositoryKind.TABLE:
+            self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
+        old, new = self.resolve(repository, before), self.resolve(repository, after)
+        return diff_layouts(self.reader, self.layout(old), self.layout(new))
