@@ -258,8 +258,12 @@ class Workspace:
     @cached_property
     def care(self) -> Care:
         from noria.data.service.care import Care
+        from noria.data.service.checking import Checking
+        from noria.data.service.storage import Storage
 
-        return Care(self.changes, self.gc, self.project.id)
+        checking = Checking(self.db, self.sessions, self.reach, self.faults)
+        storage = Storage(self.db, self.reach, self.store)
+        return Care(self.changes, self.gc, checking, storage, self.project.id)
 
     @cached_property
     def data(self) -> Data:
@@ -327,6 +331,8 @@ class Workspace:
             home=self.home,
             hooks=self.hooks,
             listeners=[on_rows],
+            online=[lambda change, repository: self.features.uses_of(change.tx, repository)],
+            forgetters=[lambda change, repository: self.features.forget(change.tx, repository)],
         )
 
     @cached_property

@@ -30,6 +30,7 @@ from noria.base.clock import Clock
 from noria.base.errors import NoriaError
 from noria.base.faults import Faults
 from noria.db import Database, Tx
+from noria.store.errors import PackCorrupt
 from noria.store.objects import PACK_TARGET, pack_name
 from noria.store.packs import RECORD
 
@@ -230,7 +231,7 @@ class GarbageCollector:
     # ---- condemn
 
     def _condemn(self, judged: _Judged) -> None:
-        self._store.refresh()
+        self._learn()
         keep = self._kept()
         gone = {p.id for p in (*judged.dead, *judged.thin)}
         for pack in judged.adopt:
@@ -279,14 +280,15 @@ class GarbageCollector:
 
     # ---- sweep
 
-    def _due(self) -> tuple[list[str], int]:
+    def _due(self) -> tuple[dict[str, bool], int]:
+        """(packs that are due -> whether all that they held was copied when they were condemned, how many wait)."""
         self._sessions.renew()
         with self._db.write() as tx:
             rows, waiting = condemned.due(tx)
             condemned.forget_retired(tx)
-        return [row.id for row in rows], waiting
+        return {row.id: row.merged for row in rows}, waiting
 
-    def _await(self, wait: float, step: Callable[..., None]) -> list[str]:
+    def _await(self, wait: float, step: Callable[..., None]) -> dict[str, bool]:
         """Condemned packs that are due; waits for writers of before, but not for ever."""
         until = self._clock.now_ms() + wait * 1000
         while True:
@@ -296,19 +298,19 @@ class GarbageCollector:
             step()
             self._clock.sleep(_POLL)
 
-    def _sweep(self, due: Sequence[str], live: Live) -> int:
+    def _sweep(self, due: dict[str, bool], live: Live) -> int:
         """Decides on packs that are due, by a mark that began after they were; returns how many are needed again."""
         if not due:
             return 0
         needed: dict[str, list[bytes]] = {}
-        for pack in due:
+        for pack, merged in due.items():
             try:
-                rows = read_index(self._store, pack)
+                rows = np.empty(0, INDEX) if merged else read_index(self._store, pack)
             except NoriaError:
                 rows = np.empty(0, INDEX)  # nothing can be read from it anyway
             needed[pack] = ids_of(rows[live.holds(rows["key"].astype(np.uint64))])
         while True:
-            self._store.refresh()
+            self._learn()
             keep = self._kept()
             counted, saved = frozenset(keep), list[str]()
             for pack in due:
@@ -322,7 +324,13 @@ class GarbageCollector:
                     condemned.reprieve(tx, saved)
                     condemned.doom(tx, now.intersection(due).difference(saved))
                     return len(saved)
-            due = [pack for pack in due if pack in now]  # another collector decided in between
+            due = {pack: merged for pack, merged in due.items() if pack in now}  # another collector decided in between
+
+    def _learn(self) -> None:
+        try:
+            self._store.refresh()
+        except PackCorrupt as error:
+            raise StoreDamaged([error.message]) from None
 
     def _finish(self) -> tuple[int, int]:
         return condemned.delete_doomed(self._db, self._store, self._faults, "gc")

@@ -122,7 +122,7 @@ class Reach:
                     pending += follow(self._store, Digest(oid))
                 except ObjectMissing:
                     found.faults.append(f"the {kind.name.lower()} {oid.hex()[:16]} is missing")
-                except ObjectCorrupt as error:
+                except (ObjectCorrupt, PackCorrupt) as error:
                     found.faults.append(error.message)
         return found
 

@@ -76,8 +76,12 @@ class StoreSessions:
         self._closed = threading.Event()
 
     @contextmanager
-    def writer(self) -> Generator[Writer]:
-        """A writer under a live session; several may be open at once."""
+    def writer(self, *, ignoring: Iterable[str] = ()) -> Generator[Writer]:
+        """A writer under a live session; several may be open at once.
+
+        Args:
+            ignoring: packs that it does not count on, besides those that no writer does.
+        """
         with self._lock:
             session = self._ensure()
             session.open += 1
@@ -85,7 +89,7 @@ class StoreSessions:
             self._keep()
         self._mine.open.append(session)
         try:
-            with self.store.writer(ignoring=session.ignoring) as writer:
+            with self.store.writer(ignoring=session.ignoring.union(ignoring)) as writer:
                 yield writer
         finally:
             self._mine.open.remove(session)

@@ -36,10 +36,15 @@ class Holder:
     strong: bool = True
 
 
+LANDINGS: Final = ("commit", "collection", "transfer")
+"""Kinds of runs that only bring content in: they are known by name without it."""
+
+
 def used_by_runs(conn: Connection, ids: Collection[VersionId]) -> set[VersionId]:
-    """Versions that a run read, took over, or was about. What a run made is known by name without its content."""
+    """Versions that a run read, took over, was about, or made in a step."""
     c = t.edges.c
-    found = select(c.version_id).where(c.version_id.in_(ids), c.direction != Direction.OUT.value).distinct()
+    found = select(c.version_id).join(t.runs, t.runs.c.id == c.run_id).distinct()
+    found = found.where(c.version_id.in_(ids), (c.direction != Direction.OUT.value) | t.runs.c.kind.not_in(LANDINGS))
     return {VersionId(one) for (one,) in conn.execute(found)}
 
 

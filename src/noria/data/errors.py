@@ -90,6 +90,12 @@ class ContentLost(Failed):
         )
 
 
+class RepositoryInUse(Conflict):
+    """Something was made from the repository, and could not be traced without it."""
+
+    code = "repository_in_use"
+
+
 class TransferRefused(Refused):
     """What another workspace sent cannot be taken."""
 

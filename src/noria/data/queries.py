@@ -187,16 +187,6 @@ def delete_commits(conn: Connection, ids: list[CommitId]) -> None:
         conn.execute(delete(t.commits).where(t.commits.c.id.in_(some)))
 
 
-def versions_with_commits(conn: Connection, ids: set[VersionId]) -> set[VersionId]:
-    """Those of these versions that a commit still has."""
-    found: set[VersionId] = set()
-    left = sorted(ids)
-    for start in range(0, len(left), 500):
-        c = t.commits.c.version_id
-        found.update(VersionId(one) for (one,) in conn.execute(select(c).where(c.in_(left[start : start + 500]))))
-    return found
-
-
 def delete_branch(conn: Connection, repository_id: int, name: str, head: CommitId | None) -> bool:
     """Removes a branch that still stands where it was seen."""
     c = t.branches.c

@@ -35,6 +35,25 @@ class Repository:
     contract: int | None
     created_at: int
 
+    @property
+    def mark(self) -> int:
+        """Tells it from a deleted one, whose number a database may give out again."""
+        return (self.created_at << 24) ^ self.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """What a deleted repository had.
+
+    Attributes:
+        versions: whose content is gone now. kept: that something else needs.
+    """
+
+    name: str
+    commits: int
+    versions: int
+    kept: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:

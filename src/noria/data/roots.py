@@ -15,6 +15,11 @@ from noria.store import Kind
 _LAYOUTS: Final = {RepositoryKind.FILES.value: Kind.NODE, RepositoryKind.TABLE.value: Kind.TABLE}
 
 
+def layout_kind_of(kind: RepositoryKind) -> Kind:
+    """The kind of the objects that hold commits of a repository."""
+    return _LAYOUTS[kind.value]
+
+
 def data_roots(conn: Connection) -> Iterator[tuple[Kind, bytes]]:
     """Open commits first, since they become commits; then refused batches; then commits."""
     kind = t.repositories.c.kind

@@ -63,6 +63,19 @@ class Replica:
         if here < seq - 1:
             self.catch_up()
 
+    def forget(self, uses: Sequence[int]) -> None:
+        """Removes all slices of uses that are no more."""
+        with self._writing() as own:
+            own.executemany("DELETE FROM rows WHERE online_use = ?", [(use,) for use in uses])
+            own.executemany("DELETE FROM uses WHERE id = ?", [(use,) for use in uses])
+
+    def vacuum(self) -> None:
+        """Leaves nothing of what was overwritten in the file."""
+        with self._lock:
+            own = self._open()
+            own.execute("VACUUM")
+            own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
         with self._lock:

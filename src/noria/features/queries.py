@@ -82,6 +82,18 @@ def put(tx: Tx, values: dict[tuple[int, bytes], bytes | None], seq: int) -> None
     tx.upsert_many(t.online_rows, rows, key=["online_use", "key"])
 
 
+def keys(conn: Connection, use: int) -> dict[bytes, bytes | None]:
+    """All slices of a use."""
+    c = t.online_rows.c
+    found = conn.execute(select(c.key, c.value).where(c.online_use == use))
+    return {bytes(key): None if value is None else bytes(value) for key, value in found}
+
+
+def forget(tx: Tx, uses: list[int]) -> None:
+    tx.execute(t.online_rows.delete().where(t.online_rows.c.online_use.in_(uses)))
+    tx.execute(t.online_uses.delete().where(t.online_uses.c.id.in_(uses)))
+
+
 def mark(tx: Tx, uses: list[int], commit: CommitId, generation: int, seq: int) -> None:
     values = {"commit_id": commit, "generation": generation, "seq": seq}
     tx.execute(update(t.online_uses).where(t.online_uses.c.id.in_(uses)).values(**values))

@@ -13,7 +13,7 @@ from noria.base.ids import CommitId, ProjectId
 from noria.data import Data
 from noria.data.records import Commit, Repository
 from noria.data.rows import RowsChange
-from noria.db import Database
+from noria.db import Database, Tx
 from noria.features import queries
 from noria.features import tables as t
 from noria.features.function import FeatureFunction, FeatureSpec, OnlineTable
@@ -126,6 +126,47 @@ class Features:
                 values[use.id, name] = use.slicer.changed(before.get((use.id, name)), mine.get(name, []), removed)
         queries.put(change.tx, values, seq)
         return values
+
+    def uses_of(self, tx: Tx, repository: Repository) -> list[str]:
+        """The uses of a table that the online store holds rows for."""
+        return [kept.slicer.use.id for kept in queries.kept(tx.conn, repository_id=repository.id)]
+
+    def forget(self, tx: Tx, repository: Repository) -> None:
+        """Removes all rows of a table that is deleted; endpoints that read it find none."""
+        uses = [kept.id for kept in queries.kept(tx.conn, repository_id=repository.id)]
+        if uses:
+            queries.forget(tx, uses)
+            tx.after_commit(lambda: self.replica.forget(uses))
+
+    def rebuild(self, repository: Repository) -> int:
+        """Fills the online store of a table anew from its head; returns how many slices changed.
+
+        For rows that were erased from all history: nothing else takes a row back without a commit.
+        """
+        with self._db.read() as conn:
+            kept = queries.kept(conn, repository_id=repository.id)
+        changed = sum(self._rebuild(use, repository) for use in kept)
+        if kept:
+            self.replica.catch_up()
+            self.replica.vacuum()
+        return changed
+
+    def _rebuild(self, use: queries.Kept, repository: Repository) -> int:
+        for _ in range(_TRIES):
+            head = self._data.head(repository)
+            values = {} if head is None else self._build(use.slicer, repository, head.id)
+            with self._db.write() as tx:
+                now = self._data.head(repository, tx=tx)
+                if (None if now is None else now.id) != (None if head is None else head.id):
+                    continue  # rows came in between
+                before = queries.keys(tx.conn, use.id)
+                differs = [key for key in before.keys() | values.keys() if before.get(key) != values.get(key)]
+                if differs:
+                    seq = queries.next_seq(tx, self._project_id)
+                    queries.put(tx, {(use.id, key): values.get(key) for key in differs}, seq)
+                return len(differs)
+        name = repository.name
+        raise Unavailable(f"{name} changed all the time; its rows could not be taken over.", hint="Try again.")
 
     def heads(self) -> list[OnlineHead]:
         """Up to where the online store holds each use."""

@@ -143,7 +143,7 @@ def all_routes(ws: Workspace, loop: Loop | None = None, endpoints: str | None = 
     return [
         *own(ws, loop, endpoints),
         *admin.routes(ws),
-        *data_http.routes(ws.data, project, ws.transfer),
+        *data_http.routes(ws.data, project, ws.transfer, ws.care),
         *pipelines_http.routes(ws.pipelines, ws.assets, ws.jobs, project),
         *tracking_http.routes(ws.tracking, ws.assets, project),
         *delivery_http.routes(ws.delivery),

@@ -11,7 +11,7 @@ from noria.base.digest import Digest
 from noria.base.faults import Faults, NoFaults
 from noria.store import packs
 from noria.store.bytestore import ByteStore
-from noria.store.errors import ObjectCorrupt, ObjectMissing
+from noria.store.errors import ObjectCorrupt, ObjectMissing, PackCorrupt
 from noria.store.index import PackIndex
 from noria.store.packs import Located, pack_name
 from noria.store.readahead import ReadAhead
@@ -143,8 +143,13 @@ class ObjectStore:
     # ---- packs
 
     def refresh(self) -> bool:
-        """Learns of packs that other processes wrote; says whether there were any."""
+        """Learns of packs that other processes wrote; says whether there were any.
+
+        Raises:
+            PackCorrupt: the index of one cannot be read, and no other is new.
+        """
         known, news = self.index.packs(), False
+        damaged: PackCorrupt | None = None
         for name in self.source.list("packs/"):
             pack = name.rsplit("/", 1)[1].removesuffix(".pack")
             if pack not in known:
@@ -152,8 +157,13 @@ class ObjectStore:
                     entries = list(self.pack_entries(pack))
                 except ObjectMissing:
                     continue  # it was merged into another one since the folder was listed
+                except PackCorrupt as error:
+                    damaged = error  # it hides only what lies in it
+                    continue
                 self.index.add(pack, entries)
                 news = True
+        if damaged is not None and not news:
+            raise damaged
         return news
 
     def pack_entries(self, pack: str) -> Iterator[Located]:

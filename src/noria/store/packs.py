@@ -32,6 +32,7 @@ RECORD: Final = struct.Struct("<BBHIII32s")
 INDEX: Final = struct.Struct("<32sQIIBBH")
 FOOTER: Final = struct.Struct("<QI32s8s")
 ZSTD: Final = 1
+_KINDS: Final = frozenset(int(kind) for kind in Kind)
 
 _SAMPLE: Final = 4096
 _SMALL: Final = 96
@@ -138,6 +139,17 @@ def check_sum(pack: str, found: Located, data: bytes) -> None:
     expected = RECORD.unpack_from(data)[5] if len(data) >= RECORD.size else -1
     if zlib.crc32(data[RECORD.size :]) != expected:
         raise ObjectCorrupt(found.id.hex()[:16], pack, found.offset, "its bytes do not have their checksum")
+
+
+def scan_records(whole: bytes) -> Iterator[Located]:
+    """The records of a pack whose index is damaged, one after another, as far as they make sense."""
+    offset = HEADER.size
+    while offset + RECORD.size <= len(whole):
+        kind, flags, _, raw, stored, _, oid = RECORD.unpack_from(whole, offset)
+        if kind not in _KINDS or offset + RECORD.size + stored > len(whole):
+            return
+        yield Located(oid, offset, stored, raw, Kind(kind), flags)
+        offset += RECORD.size + stored
 
 
 def open_record(pack: str, found: Located, data: Bytes) -> Bytes:

@@ -371,6 +371,12 @@ def contents(store: ObjectStore, oid: Digest) -> list[tuple[Kind, bytes]]:
     return [(_CONTENTS[row[4]], row[5]) for row in _rows(store, oid.raw) if row[4]]
 
 
+def named_contents(store: ObjectStore, oid: Digest) -> list[tuple[str, tuple[Kind, bytes]]]:
+    """Like ``contents``, with the paths."""
+    rows = [row for row in _rows(store, oid.raw) if row[4]]
+    return [(row[0].decode("utf-8", "surrogateescape"), (_CONTENTS[row[4]], row[5])) for row in rows]
+
+
 def objects_of(store: ObjectStore, root: Digest) -> Iterator[tuple[Kind, bytes]]:
     """Every object that a tree needs: nodes, ranges, chunks, recipes and their chunks (may repeat)."""
     yield Kind.NODE, root.raw

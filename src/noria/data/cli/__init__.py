@@ -55,6 +55,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "contract": ("contracts:contract", "What a batch has to be before it may land."),
     "gc": ("care:gc", "Remove stored bytes that nothing needs; shows what would go, and does it with --run."),
     "hooks": ("hooks:hooks", "List the hooks of the project that was applied last."),
+    "storage": ("care:storage", "Show what repositories, or the commits of one, need of the store."),
+    "check": ("care:check", "Check that every commit has its bytes; names pack, offset, and who uses what is damaged."),
+    "repair": ("care:repair", "Heal what can be healed, set damaged packs aside; never makes anything up."),
+    "delete": ("care:delete", "Delete a repository with its whole history; its name stays in the lineage."),
     "quarantine": ("contracts:quarantine", "Batches that a contract refused."),
 }
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import click
+from rich.markup import escape
 
 from noria.base.times import duration_text
-from noria.data.cli.shared import plain
+from noria.data.cli.shared import get, plain
 from noria.terminal import Shell, command
+
+if TYPE_CHECKING:
+    from noria.data.service.checking import Damage
 
 
 def size_text(size: int) -> str:
@@ -56,3 +63,105 @@ def gc(shell: Shell, go: bool, dry_run: bool, wait: float) -> None:
             )
 
     shell.emit(plain(collected_out(done)), human)
+
+
+@command("delete")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also where runs read it: they cannot be traced to its rows any more.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def delete(shell: Shell, name: str, force: bool, yes: bool) -> None:
+    """Delete a repository with its whole history; its name stays in the lineage."""
+    from noria.data.wire.care import deleted_out
+
+    ws, repository = shell.ws, get(shell, name)
+    if not yes and not shell.json and sys.stdin.isatty():
+        click.confirm(f"Delete {name} with all its commits?", abort=True)
+    done = ws.data.delete(repository, actor=ws.actor, force=force)
+    kept = f" {done.kept} versions stay, since something else needs them." if done.kept else ""
+    shell.emit(
+        plain(deleted_out(done)),
+        f"{name}: {done.commits} commits deleted.{kept} Its bytes go with: noria data gc --run",
+    )
+
+
+@command("storage")
+@click.argument("name", required=False)
+@click.option("--commits", is_flag=True, help="Of each commit of NAME (the default where NAME is given).")
+@click.pass_obj
+def storage(shell: Shell, name: str | None, commits: bool) -> None:
+    """Show what repositories, or the commits of one, need of the store."""
+    from noria.data.wire.care import storage_out
+
+    if commits and name is None:
+        raise click.UsageError("--commits needs the NAME of a repository.")
+    with shell.progress("Walking") as advance:
+        if name is None:
+            found = shell.ws.care.storage(advance)
+        else:
+            found = shell.ws.care.storage_of_commits(get(shell, name), advance)
+    first = "repository" if name is None else "commit"
+    columns = [first, "commits", "content", "stored", "added", "only here"]
+    rows = [
+        [n.name if name is None else n.name[:12], n.commits]
+        + [size_text(size) for size in (n.logical, n.stored, n.added, n.exclusive)]
+        for n in found
+    ]
+    if name is not None:
+        columns, rows = [c for c in columns if c != "commits"], [[r[0], *r[2:]] for r in rows]
+    shell.emit(plain(storage_out(found))["items"], lambda: shell.table(columns, rows, right=columns[1:]))
+
+
+@command("check")
+@click.argument("name", required=False)
+@click.option("--full", is_flag=True, help="Read and hash every byte, too.")
+@click.pass_obj
+def check(shell: Shell, name: str | None, full: bool) -> None:
+    """Check that every commit has its bytes; names pack, offset, and who uses what is damaged."""
+    from noria.data.wire.care import checked_out
+
+    repository = None if name is None else get(shell, name)
+    with shell.progress("Checking") as advance:
+        found = shell.ws.care.check(repository, full=full, advance=advance)
+
+    def human() -> None:
+        _say_damage(shell, found.damage)
+        how = "every byte read" if found.full else "structure only; --full reads every byte"
+        text = f"{len(found.damage)} things do not hold" if found.damage else "Everything holds"
+        shell.say(f"{text} ({found.packs} packs, {found.objects} objects, {how}).")
+        if found.damage:
+            shell.say("To heal what can be healed: noria data repair")
+
+    shell.emit(plain(checked_out(found)), human)
+    if found.damage:
+        raise click.exceptions.Exit(1)
+
+
+@command("repair")
+@click.pass_obj
+def repair(shell: Shell) -> None:
+    """Heal what can be healed, set damaged packs aside; never makes anything up."""
+    from noria.data.wire.care import repaired_out
+
+    with shell.progress("Repairing") as advance:
+        done = shell.ws.care.repair(actor=shell.ws.actor, advance=advance)
+
+    def human() -> None:
+        _say_damage(shell, done.lost)
+        aside = f", {len(done.quarantined)} packs set aside in damaged/ of the store" if done.quarantined else ""
+        shell.say(f"{done.healed} objects healed{aside}; {len(done.lost)} lost.")
+        if done.lost:
+            shell.say("Restore the packs from a backup, or commit the files again: noria data commit")
+
+    shell.emit(plain(repaired_out(done)), human)
+    if done.lost:
+        raise click.exceptions.Exit(1)
+
+
+def _say_damage(shell: Shell, found: list[Damage]) -> None:
+    for damage in found:
+        shell.say(f"- {escape(damage.what)}")
+        for user in damage.users:
+            shell.say(f"    needed by {escape(user)}")
+        if damage.more:
+            shell.say(f"    and {damage.more} more")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from noria.base.ids import ProjectId
-from noria.data.http import access, branches, changing, contracts, history, hooks, repositories, tables, transfer
+from noria.data.http import access, branches, care, changing, contracts, history, hooks, repositories, tables, transfer
 from noria.data.service import Data
+from noria.data.service.care import Care
 from noria.data.service.transfer import Transfer
 from noria.http import Route
 
 _GROUPS = (repositories, tables, contracts, history, branches, changing, access, hooks)
 
 
-def routes(data: Data, project_id: ProjectId, transfers: Transfer | None = None) -> list[Route]:
+def routes(
+    data: Data, project_id: ProjectId, transfers: Transfer | None = None, keeper: Care | None = None
+) -> list[Route]:
     found = [route for group in _GROUPS for route in group.routes(data, project_id)]
+    if keeper is not None:
+        found += care.routes(data, keeper, project_id)
     return found if transfers is None else [*found, *transfer.routes(data, project_id, transfers)]

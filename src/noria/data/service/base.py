@@ -62,6 +62,10 @@ class Services:
     home: Path
     hooks: Hooks
     listeners: list[RowsListener] = field(default_factory=list[RowsListener])
+    online: list[Callable[[Change, Repository], list[str]]] = field(default_factory=list[Any])
+    """Say which endpoints' features are made from a repository."""
+    forgetters: list[Callable[[Change, Repository], None]] = field(default_factory=list[Any])
+    """Remove what later rooms keep of a repository that is deleted, in the transaction that deletes it."""
     locks: dict[int, threading.RLock] = field(default_factory=_locks)
     """One writer of this process at a time in each repository; other processes are met by compare-and-swap."""
 

@@ -1,27 +1,37 @@
-"""What keeps a store healthy: collecting garbage, and the record of it."""
+"""What keeps a store healthy: garbage collection, storage used, check and repair."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 from noria.assets import Changes
 from noria.assets.gc import Collected, GarbageCollector
 from noria.base.actor import Actor
 from noria.base.ids import ProjectId
 from noria.base.once import Once
+from noria.data.records import Repository
+from noria.data.service.checking import Checked, Checking, Damage, Repaired
+from noria.data.service.storage import Needs, Storage
 
 _GC: Final = "store.gc"
+_REPAIR: Final = "store.repair"
 
 
 class Care:
     """One per workspace."""
 
-    def __init__(self, changes: Changes, gc: GarbageCollector, project_id: ProjectId) -> None:
+    def __init__(
+        self, changes: Changes, gc: GarbageCollector, checking: Checking, storage: Storage, project_id: ProjectId
+    ) -> None:
         self._changes = changes
         self._gc = gc
+        self._checking = checking
+        self._storage = storage
         self._project_id = project_id
+        self.fetchers = checking.fetchers
+        """Where else objects may lie; asked by ``repair`` for what is lost here. See ``checking.Fetcher``."""
 
     def collect(
         self,
@@ -49,3 +59,41 @@ class Care:
                 change.note("store", removed=done.removed, bytes=done.removed_bytes, waiting=done.waiting)
                 change.answer(asdict(done))
         return done
+
+    def storage(self, advance: Callable[..., None] | None = None) -> list[Needs]:
+        """What each repository of the project needs of the store, in bytes."""
+        return self._storage.repositories(self._project_id, advance or _silent)
+
+    def storage_of_commits(self, repository: Repository, advance: Callable[..., None] | None = None) -> list[Needs]:
+        """What each commit of a repository needs, newest first."""
+        return self._storage.commits(repository, advance or _silent)
+
+    def check(
+        self,
+        repository: Repository | None = None,
+        *,
+        full: bool = False,
+        advance: Callable[..., None] | None = None,
+    ) -> Checked:
+        """Does every row have its bytes? Names pack, offset, and the commits and paths that use what is damaged.
+
+        Args:
+            repository: only damage that commits of it feel.
+            full: read and hash every byte; else the structure, and that every object is there.
+        """
+        return self._checking.check(full, None if repository is None else repository.id, advance or _silent)
+
+    def repair(self, *, actor: Actor, once: Once | None = None, advance: Callable[..., None] | None = None) -> Repaired:
+        """Heals what can be healed and sets damaged packs aside; never makes anything up."""
+        earlier: dict[str, Any] | None = self._changes.answered(_REPAIR, self._project_id, once)
+        if earlier is not None:
+            return Repaired(**{**earlier, "lost": [Damage(**one) for one in earlier["lost"]]})
+        done = self._checking.repair(advance or _silent)
+        with self._changes.begin(_REPAIR, self._project_id, actor, once=once) as change:
+            change.note("store", healed=done.healed, quarantined=done.quarantined, lost=len(done.lost))
+            change.answer(asdict(done))
+        return done
+
+
+def _silent(done: float = 1) -> None:
+    return

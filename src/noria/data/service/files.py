@@ -69,7 +69,7 @@ class Files(DraftVerbs, AccessVerbs):
             head = self.head(repository, branch)
             with self._s.sessions.writer() as writer:
                 store = self._s.sessions.store
-                work = Worktree(self._s.home, repository.id, folder, trust=not store.has_damage)
+                work = Worktree(self._s.home, repository.mark, folder, trust=not store.has_damage)
                 root = work.store(store, writer, None if head is None else head.layout, advance)
                 base = self._came_from(repository, head, work.synced)
                 if head is None or base is None or base.layout in (head.layout, root):
@@ -203,7 +203,7 @@ class Files(DraftVerbs, AccessVerbs):
     def status(self, repository: Repository, folder: Path, branch: str = MAIN) -> Status:
         """What a commit of the folder would change. Writes nothing but the cache of file times."""
         head = self.head(self._only_files(repository), branch)
-        work, store = Worktree(self._s.home, repository.id, folder), self._s.sessions.store
+        work, store = Worktree(self._s.home, repository.mark, folder), self._s.sessions.store
         base = self._came_from(repository, head, work.synced)
         against = None if head is None else (base or head).layout
         with store.writer() as scratch:  # hashed, never flushed
@@ -242,5 +242,5 @@ class Files(DraftVerbs, AccessVerbs):
         """
         self._only_files(repository)
         commit = self.resolve(repository, ref)
-        work = Worktree(self._s.home, repository.id, folder)
+        work = Worktree(self._s.home, repository.mark, folder)
         return work.checkout(self._s.sessions.store, commit.layout, advance)

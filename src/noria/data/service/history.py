@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from noria.assets import Change
-from noria.assets.forgetting import forget_versions
+from noria.assets.sessions import retire
 from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import Invalid
@@ -19,6 +19,7 @@ from noria.base.pages import Page, check_limit, token
 from noria.data import ancestry, queries
 from noria.data.errors import BranchNotFound, CommitInUse, HeadMoved, MergeConflict
 from noria.data.records import MAIN, Commit, PathChange, Repository, RepositoryKind, Touched
+from noria.data.roots import layout_kind_of
 from noria.data.service.base import TRIES, Ancestry, LostRaceError, Made, after
 from noria.data.service.refs import RefVerbs, beyond
 from noria.store import tree
@@ -519,10 +520,12 @@ class HistoryVerbs(RefVerbs):
         heads += [d.base for d in queries.drafts(conn, repository.id) if d.base is not None]
         graph = queries.graph(conn, repository.id)
         gone = sorted(set(some) - ancestry.ancestors(graph, heads))
-        versions = {c.version_id for c in queries.commits_in_order(conn, gone)}
+        commits = queries.commits_in_order(conn, gone)
+        versions = {c.version_id for c in commits}
+        retire(change.tx, [(layout_kind_of(repository.kind), c.layout) for c in commits])
         self._s.faults.at("data.prune")
         queries.delete_commits(conn, gone)
-        forget_versions(change.tx, versions - queries.versions_with_commits(conn, versions))
+        self._s.assets.forget_versions(change.tx, versions)
         return gone
 
 

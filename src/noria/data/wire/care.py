@@ -5,6 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from noria.assets.gc import Collected
+from noria.data.records import Deleted
+from noria.data.service.checking import Checked, Damage, Repaired
+from noria.data.service.storage import Needs
 
 
 class GcBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,3 +59,97 @@ def collected_out(done: Collected) -> GcOut:
         frees=done.freed,
         faults=done.faults,
     )
+
+
+class DeleteQuery(msgspec.Struct):
+    """``force`` deletes also what runs read."""
+
+    force: bool = False
+
+
+class DeletedOut(msgspec.Struct):
+    """``versions``: whose content is gone now; ``kept``: that something else needs."""
+
+    name: str
+    commits: int
+    versions: int
+    kept: int
+
+
+class NeedsOut(msgspec.Struct):
+    """Bytes. ``name`` is a repository, or a commit."""
+
+    name: str
+    commits: int
+    logical: int
+    stored: int
+    added: int
+    exclusive: int
+
+
+class StorageOut(msgspec.Struct):
+    items: list[NeedsOut]
+
+
+class CheckQuery(msgspec.Struct):
+    """``full`` reads every byte; ``repository`` names only damage that its commits feel."""
+
+    full: bool = False
+    repository: str | None = None
+
+
+class DamageOut(msgspec.Struct):
+    """``users``: commits and versions that need the object, with paths; ``more``: how many are not named."""
+
+    what: str
+    pack: str
+    offset: int | None
+    object: str
+    kind: str
+    lost: bool
+    users: list[str]
+    more: int
+
+
+class CheckedOut(msgspec.Struct):
+    full: bool
+    packs: int
+    objects: int
+    damage: list[DamageOut]
+
+
+class RepairedOut(msgspec.Struct):
+    """``quarantined``: packs that were set aside; ``lost``: what stays damaged."""
+
+    healed: int
+    quarantined: list[str]
+    lost: list[DamageOut]
+
+
+def deleted_out(done: Deleted) -> DeletedOut:
+    return DeletedOut(done.name, done.commits, done.versions, done.kept)
+
+
+def storage_out(found: list[Needs]) -> StorageOut:
+    return StorageOut([NeedsOut(n.name, n.commits, n.logical, n.stored, n.added, n.exclusive) for n in found])
+
+
+def damage_out(found: Damage) -> DamageOut:
+    return DamageOut(
+        what=found.what,
+        pack=found.pack,
+        offset=found.offset,
+        object=found.object,
+        kind=found.kind,
+        lost=found.lost,
+        users=found.users,
+        more=found.more,
+    )
+
+
+def checked_out(found: Checked) -> CheckedOut:
+    return CheckedOut(found.full, found.packs, found.objects, [damage_out(d) for d in found.damage])
+
+
+def repaired_out(done: Repaired) -> RepairedOut:
+    return RepairedOut(done.healed, done.quarantined, [damage_out(d) for d in done.lost])
