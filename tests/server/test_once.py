@@ -15,6 +15,7 @@ from test_loop import LoadingLoop  # pyright: ignore[reportMissingImports]
 
 from noria.base.errors import Conflict
 from noria.base.times import DAY, HOUR, to_text
+from noria.data.records import RepositoryKind
 from noria.registry.records import CHAMPION
 from noria.server.loop import LEASE
 from noria.server.routes import all_routes
@@ -45,6 +46,10 @@ def contract(ws: Workspace) -> dict[str, Any]:
 def two_champions(ws: Workspace) -> None:
     serve(ws, 1)
     serve(ws, 2)
+
+
+def spare(ws: Workspace) -> None:
+    ws.data.append(ws.data.create(ws.project.id, "spare", RepositoryKind.TABLE, actor=ME, key=("id",)), [ROW], actor=ME)
 
 
 def on_its_way(ws: Workspace) -> None:
@@ -81,6 +86,8 @@ SAMPLES: dict[str, tuple[Callable[[Workspace], object], str, Any, Any]] = {
     "post_v1_models_name_train": (serve, "/v1/models/tree/train", {"params": {"leaves": 5}}, {}),
     "post_v1_endpoints_name_rollback": (two_champions, "/v1/endpoints/shops/rollback", {}, {"drill": True}),
     "post_v1_endpoints_name_cancel": (on_its_way, "/v1/endpoints/shops/cancel", None, None),
+    "post_v1_admin_repair": (lambda ws: None, "/v1/admin/repair", None, None),
+    "delete_v1_data_name": (spare, "/v1/data/spare", None, None),
     "post_v1_admin_gc": (lambda ws: None, "/v1/admin/gc", {"dry_run": False}, {"dry_run": True}),
     "put_v1_models_name_aliases_alias": (
         lambda ws: None, "/v1/models/tree/aliases/try", {"version": 2, "expected": None}, {"version": 3}
