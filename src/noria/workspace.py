@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from noria.data.service import Services as DataServices
     from noria.data.service.care import Care
     from noria.data.service.hooks import Hooks
+    from noria.data.service.promised import Promised
     from noria.data.service.receiving import Side
     from noria.data.service.transfer import Transfer
     from noria.delivery.service import Delivery
@@ -211,7 +212,16 @@ class Workspace:
         from noria.store.factory import byte_store
 
         source = byte_store(self.store_url, home=self.home, environment=self.environment, faults=self.faults)
-        return ObjectStore(source, self.home / "cache", self.faults)
+        made = ObjectStore(source, self.home / "cache", self.faults)
+        made.remote = lambda: self.promised
+        return made
+
+    @cached_property
+    def promised(self) -> Promised:
+        """What partial clones left where it is."""
+        from noria.data.service.promised import Promised
+
+        return Promised(self.id, self.db, self.store, lambda: self.sessions, self.faults, self.open_remote)
 
     @cached_property
     def sessions(self) -> StoreSessions:
@@ -237,6 +247,12 @@ class Workspace:
 
             return (found for found in objects_of(oid, load_layout(store, oid)) if found[0] != Kind.TABLE)
 
+        def recipe(store: ObjectStore, oid: Digest) -> Iterable[tuple[Kind, bytes]]:
+            here = store.has(oid) or (store.refresh() and store.has(oid))
+            if not here and store.promised(oid, Kind.RECIPE):
+                return ()  # of a partial clone: it lies at a remote, with its chunks
+            return files.chunks(store, oid)
+
         return Reach(
             self.db,
             self.store,
@@ -244,7 +260,7 @@ class Workspace:
             children={
                 Kind.NODE: tree.children,
                 Kind.RANGE: tree.contents,
-                Kind.RECIPE: files.chunks,
+                Kind.RECIPE: recipe,
                 Kind.TABLE: table,
             },
         )
@@ -339,7 +355,7 @@ class Workspace:
     def transfer(self) -> Transfer:
         from noria.data.service.transfer import Transfer
 
-        return Transfer(self._data_services, self._side, self.open_remote)
+        return Transfer(self._data_services, self._side, self.open_remote, lambda: self.promised)
 
     @property
     def _side(self) -> Side:
@@ -647,6 +663,8 @@ class Workspace:
             self.side_worker.close()
         if "features" in self.__dict__:
             self.features.replica.close()
+        if "promised" in self.__dict__:
+            self.promised.close()
         if "sessions" in self.__dict__:
             self.sessions.close()
         if "store" in self.__dict__:

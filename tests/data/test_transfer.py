@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from noria import workspace as workspaces
-from noria.base.errors import Invalid
+from noria.base.errors import Invalid, Refused, Unavailable
 from noria.base.faults import CountPoints, CrashAt, Faults
+from noria.data import queries
 from noria.data.errors import BranchNotFound, Diverged, HeadMoved, RemoteExists, RemoteNotFound, RepositoryExists
 from noria.data.http import routes
 from noria.data.records import Repository, RepositoryKind
 from noria.data.service import sending
+from noria.store.errors import ObjectCorrupt, ObjectMissing
 from noria.store.s3 import S3Bytes
 from noria.testing import ManualClock
 from noria.workspace import Workspace
@@ -386,3 +388,137 @@ def test_over_http_only_remotes_that_were_added_here_are_named(near: Workspace, 
     for name in ("origin", str(far.url), "../far", "postgresql://h/db"):
         assert http.send("POST", "/v1/data/photos/pull", {"remote": name}).error["code"] == "remote_not_found"
     assert http.send("POST", "/v1/data/photos/pull", {"url": far.url}).status == 400
+
+
+# ---- partial clones
+
+
+def local(ws: Workspace, oid: Any) -> bool:
+    return not ws.store.index.missing([oid.raw])
+
+
+def partial(ws: Workspace, far: Workspace, name: str = "photos") -> Repository:
+    ws.transfer.clone(url(far), name, actor=ws.actor, partial=True)
+    return repository(ws, name)
+
+
+def test_a_partial_clone_brings_contents_when_they_are_read(pair: tuple[Workspace, Workspace], tmp_path: Path) -> None:
+    near, far = pair
+    data = {"a.jpg": noise(1, 30_000), "b/c.jpg": noise(2, 30_000), "big": noise(3, 700_000), "tiny": b"inline"}
+    folder = write(tmp_path / "work", data)
+    commit(far, folder)
+    write(folder, {"d.jpg": noise(4, 30_000)})
+    commit(far, folder)
+    done_before = far.store.index.count()
+    repo = partial(near, far)
+    assert near.store.index.count() < 8  # history, trees and nothing else
+    assert [e.path for e in near.data.files(repo)] == ["a.jpg", "b/c.jpg", "big", "d.jpg", "tiny"]
+    assert [c.path for c in near.data.diff(repo, "main~1", "main")] == ["d.jpg"]
+    assert near.verify() == []  # promised contents count as there: they lie at the remote
+    assert near.data.read_file(repo, "a.jpg") == data["a.jpg"]
+    assert near.data.read_file(repo, "big") == data["big"]
+    content = {e.path: e.content for e in near.data.files(repo)}
+    # What was read is kept when the workspace is closed, and is not asked for again.
+    near.promised.close()
+    assert local(near, content["a.jpg"].id)
+    assert not local(near, content["b/c.jpg"].id)
+    assert near.verify(data=True) == []
+    # Work goes on: a commit here, and a push of what is new.
+    write(folder, {"e.jpg": noise(5, 30_000)})
+    near.data.checkout(repo, tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.jpg", "b", "big", "d.jpg", "tiny"}
+    write(tmp_path / "out", {"e.jpg": noise(5, 30_000)})
+    near.data.commit(repo, tmp_path / "out", actor=near.actor)
+    pushed = near.transfer.push(repo, actor=near.actor)
+    assert (pushed.commits, pushed.written < 35_000) == (1, True)
+    assert contents(far)["e.jpg"] == noise(5, 30_000)
+    assert far.store.index.count() > done_before
+
+
+def test_a_partial_clone_of_a_table(near: Workspace, far: Workspace) -> None:
+    there = far.data.create(far.project.id, "orders", RepositoryKind.TABLE, actor=far.actor, key=("id",))
+    far.data.append(there, [{"id": n, "n": n} for n in range(1000)], actor=far.actor)
+    far.data.append(there, [{"id": 5, "n": -5}], actor=far.actor)
+    here = partial(near, far, "orders")
+    assert near.data.schema(here).names == ["id", "n"]
+    fragment = near.data.layout(near.data.head(here)).fragments[0]
+    assert near.store.index.missing([fragment.id])
+    near.data.append(here, [{"id": 6, "n": -6}], actor=near.actor)  # looks for the key in rows that lie there
+    assert near.data.read(here).filter(id=6)["n"].to_list() == [-6]
+    near.transfer.push(here, actor=near.actor)
+    assert far.data.read(there).equals(near.data.read(here))
+    assert near.verify() == far.verify(data=True) == []
+
+
+def test_contents_are_brought_by_path(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    folder = write(tmp_path / "work", {f"{kind}/{n}": noise(n, 2000) for kind in ("train", "test") for n in range(20)})
+    write(folder, {f"test/{n}": noise(n + 100, 2000) for n in range(20)})
+    commit(far, folder)
+    repo = partial(near, far)
+    brought = near.transfer.fill(repo, "test/*")
+    assert (brought.objects, brought.written) == (20, 40_000)
+    assert near.transfer.fill(repo, "test/*").objects == 0
+    content = {e.path: e.content for e in near.data.files(repo)}
+    assert local(near, content["test/3"].id)
+    assert not local(near, content["train/3"].id)
+    with pytest.raises(Refused, match="lie only in"):
+        near.transfer.remove_remote(repo, "origin", actor=near.actor)
+    near.transfer.fill(repo)
+    near.transfer.remove_remote(repo, "origin", actor=near.actor)
+    assert near.verify(data=True) == []
+    assert contents(near) == contents(far)
+
+
+def test_what_lies_at_a_remote_that_is_gone_is_said(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    commit(far, write(tmp_path / "work", {"a": noise(1, 5000), "b": noise(2, 5000)}))
+    repo = partial(near, far)
+    near.data.read_file(repo, "a")
+    far.close()
+    near.promised.close()
+    shutil.rmtree(tmp_path / "far")
+    assert near.data.read_file(repo, "a") == noise(1, 5000)
+    with pytest.raises(Unavailable, match="lie only in"):
+        near.data.read_file(repo, "b")
+    assert any("lie only in" in fault for fault in near.verify())
+
+
+def test_a_damaged_answer_of_a_remote_is_refused(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    commit(far, write(tmp_path / "work", {"a": noise(1, 5000)}))
+    repo = partial(near, far)
+    for pack in (tmp_path / "far" / ".noria" / "store").rglob("*.pack"):
+        data = pack.read_bytes()
+        where = data.find(noise(1, 5000))
+        if where > 0:
+            pack.write_bytes(data[: where + 100] + b"damage" + data[where + 106 :])
+    with pytest.raises(ObjectCorrupt):
+        near.data.read_file(repo, "a")
+
+
+def test_two_partial_clones_of_each_other_do_not_ask_in_a_circle(
+    near: Workspace, far: Workspace, tmp_path: Path
+) -> None:
+    commit(far, write(tmp_path / "work", {"a": noise(1, 5000)}))
+    repo = partial(near, far)
+    far.transfer.add_remote(repository(far), "back", url(near), actor=far.actor)
+    with far.db.write() as tx:
+        queries.set_remote(tx.conn, repository(far).id, "back", partial=True)
+    for pack in (tmp_path / "far" / ".noria" / "store").rglob("*.pack"):
+        pack.unlink()
+    for name in ("index.db", "index.db-wal", "index.db-shm"):
+        (tmp_path / "far" / ".noria" / "cache" / name).unlink(missing_ok=True)
+    with pytest.raises(ObjectMissing):
+        near.data.read_file(repo, "a")
+
+
+def test_the_collector_of_garbage_leaves_a_partial_clone_as_it_is(
+    near: Workspace, far: Workspace, tmp_path: Path
+) -> None:
+    commit(far, write(tmp_path / "work", {"a": noise(1, 5000), "big": noise(2, 400_000), "other": noise(3, 400_000)}))
+    repo = partial(near, far)
+    near.data.read_file(repo, "big")
+    near.promised.close()
+    before = near.store.index.count()
+    near.gc.run()
+    assert near.store.index.count() == before  # nothing was brought, nothing that is needed went
+    assert near.data.read_file(repo, "big") == noise(2, 400_000)
+    assert near.verify(data=True) == []

@@ -76,7 +76,8 @@ def _check_version(
             if (kind, raw) in seen:
                 continue
             seen.add((kind, raw))
-            if not store.has(Digest(raw)) and not (store.refresh() and store.has(Digest(raw))):
+            here = store.has(Digest(raw)) or (store.refresh() and store.has(Digest(raw)))
+            if not here and not store.promised(Digest(raw), kind):
                 yield f"{name} needs the {kind.name.lower()} {raw.hex()[:16]}, which no pack holds whole"
     except NoriaError as error:
         yield f"{name}: {error.message}"

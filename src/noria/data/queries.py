@@ -341,17 +341,24 @@ def commits_present(conn: Connection, ids: Sequence[CommitId]) -> dict[CommitId,
 
 def remotes(conn: Connection, repository_id: int) -> list[Remote]:
     found = select(t.remotes).where(t.remotes.c.repository_id == repository_id).order_by(t.remotes.c.name)
-    return [
-        Remote(
-            name=row.name,
-            url=row.url,
-            repository=row.repository,
-            project=row.project,
-            partial=row.partial,
-            heads=row.heads,
-        )
-        for row in conn.execute(found)
-    ]
+    return [_remote(row) for row in conn.execute(found)]
+
+
+def partial_remotes(conn: Connection) -> list[Remote]:
+    """Where the contents of partial clones lie, of every repository."""
+    found = select(t.remotes).where(t.remotes.c.partial).order_by(t.remotes.c.repository_id, t.remotes.c.name)
+    return [_remote(row) for row in conn.execute(found)]
+
+
+def _remote(row: Row[Any]) -> Remote:
+    return Remote(
+        name=row.name,
+        url=row.url,
+        repository=row.repository,
+        project=row.project,
+        partial=row.partial,
+        heads=row.heads,
+    )
 
 
 def remove_remote(conn: Connection, repository_id: int, name: str) -> bool:

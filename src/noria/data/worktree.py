@@ -135,6 +135,7 @@ class Worktree:
             found = [tree.Change(e.path, None, e) for e in tree.walk(store, target)]
         else:
             found = tree.diff(store, base, target)
+        store.expect(c.after.content for c in found if c.after is not None and c.after.content is not None)
         for change in found:
             if change.after is None:
                 self._remove(change.path)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from noria.base.digest import Digest
 from noria.base.faults import Faults, NoFaults
@@ -15,10 +16,20 @@ from noria.store.errors import ObjectCorrupt, ObjectMissing, PackCorrupt
 from noria.store.index import PackIndex
 from noria.store.packs import Located, pack_name
 from noria.store.readahead import ReadAhead
-from noria.store.records import Kind
+from noria.store.records import FileContent, Kind
 from noria.store.writer import PACK_TARGET, Writer
 
 _MAPS = 64
+
+
+class Elsewhere(Protocol):
+    """Where objects lie that a partial clone left behind. What it gives is verified."""
+
+    def has(self, oid: Digest, kind: Kind) -> bool: ...
+
+    def get(self, oid: Digest, kind: Kind) -> bytes | None: ...
+
+    def expect(self, contents: Iterable[FileContent]) -> None: ...
 
 
 class ObjectStore:
@@ -38,6 +49,8 @@ class ObjectStore:
         self._maps: dict[str, mmap.mmap] = {}
         self._ahead = ReadAhead(source)
         self._lock = threading.Lock()
+        self.remote: Callable[[], Elsewhere] | None = None
+        """Gives whom to ask for what is in no pack here."""
 
     # ---- reading
 
@@ -55,7 +68,22 @@ class ObjectStore:
             return self._view(oid, kind)
         except ObjectMissing:
             self.refresh()
-        return self._view(oid, kind)
+        try:
+            return self._view(oid, kind)
+        except ObjectMissing:
+            found = None if self.remote is None else self.remote().get(oid, kind)
+            if found is None:
+                raise
+            return found
+
+    def promised(self, oid: Digest, kind: Kind) -> bool:
+        """Whether the object, which is not here, lies at a remote (of a partial clone)."""
+        return self.remote is not None and self.remote().has(oid, kind)
+
+    def expect(self, contents: Iterable[FileContent]) -> None:
+        """Says what will be read soon, so that what lies at a remote is brought at once. Not inside a transaction."""
+        if self.remote is not None:
+            self.remote().expect(contents)
 
     def _view(self, oid: Digest, kind: Kind) -> bytes | memoryview:
         damage: ObjectCorrupt | None = None

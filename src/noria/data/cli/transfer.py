@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from noria.data.cli.shared import get, plain
-from noria.data.records import Imported, Transferred
+from noria.data.records import MAIN, Imported, Transferred
 from noria.data.wire.transfer import imported_out, remote_out, transferred_out
 from noria.terminal import LazyGroup, Shell, command
 
@@ -65,12 +65,18 @@ def pull(shell: Shell, name: str, remote: str, branches: tuple[str, ...]) -> Non
 @click.argument("name")
 @click.argument("remote", default="origin")
 @_BRANCH
+@click.option("--path", "pattern", help="Of a partial clone: bring the contents of files that fit, instead of commits.")
+@click.option("--ref", default=MAIN, show_default=True, help="With --path: of which commit.")
 @click.pass_obj
-def fetch(shell: Shell, name: str, remote: str, branches: tuple[str, ...]) -> None:
+def fetch(shell: Shell, name: str, remote: str, branches: tuple[str, ...], pattern: str | None, ref: str) -> None:
     """Bring what is new in another workspace; branches here stay where they are."""
     ws, repository = shell.ws, get(shell, name)
     with shell.progress(f"Fetching {name}") as advance:
-        done = ws.transfer.pull(repository, remote, actor=ws.actor, branches=branches, heads=False, advance=advance)
+        if pattern is not None:
+            done = ws.transfer.fill(repository, pattern, ref=ref, advance=advance)
+        else:
+            how = {"branches": branches, "heads": False}
+            done = ws.transfer.pull(repository, remote, actor=ws.actor, advance=advance, **how)
     _say(shell, done)
 
 
@@ -168,7 +174,7 @@ import_ = LazyGroup(
 
 def _say(shell: Shell, done: Transferred) -> None:
     def human() -> None:
-        if not (done.commits or done.moved or done.tags):
+        if not (done.commits or done.moved or done.tags or done.objects):
             shell.say(f"{done.repository}: nothing new.")
         else:
             size = f"{done.objects} objects ({done.written} bytes new, {done.reused} reused)"

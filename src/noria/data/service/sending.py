@@ -17,8 +17,9 @@ from noria.base.names import check_path
 from noria.data.errors import TransferRefused
 from noria.data.records import Commit, RepositoryKind
 from noria.db import Database
-from noria.store import Entry, Kind, ObjectStore, PackInfo, Writer, files, tree
+from noria.store import Entry, FileContent, Kind, ObjectStore, PackInfo, Writer, files, tree
 from noria.store.bulk import read_many
+from noria.store.errors import ObjectMissing
 from noria.store.objects import PACK_TARGET
 
 _ASK: Final = 2048
@@ -64,7 +65,7 @@ class Sending:
     """One transfer into one store. Used once, by one thread.
 
     Args:
-        light: leave out what a partial clone leaves out.
+        light: leave out what a partial clone leaves out. absent: pass over what the source does not have.
 
     Attributes:
         objects: how many were copied. reused: bytes that were there.
@@ -79,12 +80,14 @@ class Sending:
         faults: Faults,
         *,
         light: bool = False,
+        absent: bool = False,
         advance: Callable[..., None] | None = None,
     ) -> None:
         self._source = source
         self._writer = writer
         self._naming = Naming(sessions, db, writer, faults)
         self._light = light
+        self._absent = absent
         self._advance = advance
         self._known: set[bytes] = set()
         self._asked: dict[bytes, tuple[Kind, int]] = {}
@@ -127,17 +130,27 @@ class Sending:
             self._ask(kind, oid, 0)
 
     def entry(self, entry: Entry) -> None:
+        """Sends the bytes of one file, unless the transfer is a light one."""
+        if entry.content is not None and not self._light:
+            self.content(entry.content)
+
+    def content(self, content: FileContent) -> None:
         """Sends the bytes of one file."""
-        content = entry.content
-        if content is None or self._light or content.id.raw in self._known:
+        if content.id.raw in self._known:
             return
-        if content.kind == Kind.RECIPE:
-            self._known.add(content.id.raw)
-            for kind, oid, length in files.recipe_objects(self._source, content.id):
-                self._ask(kind, oid, length)
-            self._ask(Kind.RECIPE, content.id.raw, 0)
-        else:
+        if content.kind != Kind.RECIPE:
             self._ask(content.kind, content.id.raw, content.size)
+            return
+        try:
+            below = list(files.recipe_objects(self._source, content.id))
+        except ObjectMissing:
+            if self._absent:
+                return
+            raise
+        self._known.add(content.id.raw)
+        for kind, oid, length in below:
+            self._ask(kind, oid, length)
+        self._ask(Kind.RECIPE, content.id.raw, 0)
 
     def table(self, layout: Digest) -> None:
         from noria.data.rows import load_layout  # Polars: only where there is a table
@@ -164,6 +177,8 @@ class Sending:
         self.reused += there
         if self._advance is not None:
             self._advance(there)
+        if self._absent:
+            missing -= self._source.index.missing(list(missing))
         wanted = [(kind, oid) for oid, (kind, _) in asked.items() if oid in missing]
         for kind, oids, raws in _together(read_many(self._source, wanted)):
             stored = self._writer.put_all(kind, raws)

@@ -7,97 +7,50 @@ nothing half visible, and repeated it sends only what had not arrived.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from noria.assets import Change
 from noria.base.actor import Actor
-from noria.base.errors import Invalid
-from noria.base.ids import CommitId, RunId
-from noria.base.names import check_branch, check_name, nearest
+from noria.base.digest import Digest
+from noria.base.errors import Invalid, Refused
+from noria.base.ids import CommitId
+from noria.base.names import check_name, nearest
 from noria.data import queries
 from noria.data import tables as t
-from noria.data.errors import BranchNotFound, Diverged, HeadMoved, RemoteExists, RemoteNotFound, RepositoryExists
-from noria.data.records import Branch, Imported, Moved, Remote, Repository, Transferred
-from noria.data.service.base import LostRaceError, Services
+from noria.data.errors import RemoteExists, RemoteNotFound, RepositoryExists
+from noria.data.records import MAIN, Imported, Remote, Repository, RepositoryKind, Transferred
+from noria.data.service.base import Services
 from noria.data.service.dvc import DvcImport
+from noria.data.service.exchange import Advance, Way, exchange, heads_of
+from noria.data.service.promised import Promised
 from noria.data.service.receiving import (
-    Parcel,
     Side,
-    land_commits,
-    land_tags,
-    make_repository,
-    move_heads,
-    parcel_of,
 )
 from noria.data.service.refs import RefVerbs
 from noria.data.service.sending import Sending
 from noria.data.values import shown_place
-from noria.store import PackInfo, Writer
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
+from noria.store import Kind, ObjectStore, files, tree
 
 ORIGIN: Final = "origin"
-TRIES: Final = 5
 OpenRemote = Callable[[str, str | None], AbstractContextManager[Side]]
 """From the URL of a workspace, and the name of a project there or None, to its services."""
-Advance = Callable[..., None]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Plan:
-    """What has to happen to the receiver's branches."""
-
-    moves: list[Moved] = field(default_factory=list[Moved])
-    diverged: list[str] = field(default_factory=list[str])
-    tips: dict[str, CommitId] = field(default_factory=dict[str, CommitId])
-    tags: dict[str, CommitId] = field(default_factory=dict[str, CommitId])
-    tags_kept: list[str] = field(default_factory=list[str])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Way:
-    """One transfer: from where to where, and what is wanted of it.
-
-    Attributes:
-        target: the repository at the receiver; None where it is to be made under ``name``.
-        branches: only these; empty for all.
-        lease: branch -> head at which the receiver may be moved even where it does not follow.
-        heads: move the receiver's heads. light: as a partial clone does it.
-        also: runs in the receiver's transaction.
-    """
-
-    verb: str
-    title: str
-    remote: str
-    sender: Side
-    receiver: Side
-    source: Repository
-    target: Repository | None
-    name: str
-    actor: Actor
-    branches: Sequence[str] = ()
-    lease: dict[str, CommitId | None] | None = None
-    heads: bool = True
-    light: bool = False
-    also: Callable[[Change, Repository], None] | None = None
-    news: bool = False
-    """Whether ``also`` has something to say even where nothing arrived."""
-    advance: Advance | None = None
 
 
 class Transfer:
     """One per workspace."""
 
-    def __init__(self, services: Services, side: Side, open_remote: OpenRemote) -> None:
+    def __init__(
+        self, services: Services, side: Side, open_remote: OpenRemote, promised: Callable[[], Promised]
+    ) -> None:
         self._s = services
         self._db = services.db
         self._side = side
         self._open = open_remote
+        self._promised = promised
         self._data = RefVerbs(services)
 
     # ---- remotes
@@ -144,9 +97,21 @@ class Transfer:
             Refused: contents of a partial clone lie only there.
         """
         remote = self.remote(repository, name)
+        if remote.partial and self._lacks(repository):
+            raise Refused(
+                f"Contents of {repository.name} lie only in {shown_place(remote.url)}.",
+                hint=f"noria data fetch {repository.name} --path '*' --ref COMMIT   brings those of a commit.",
+            )
         with self._s.changes.begin("data.remote", repository.project_id, actor) as change:
             queries.remove_remote(change.tx.conn, repository.id, remote.name)
             change.note(repository.name, removed=name)
+
+    def _lacks(self, repository: Repository) -> bool:
+        """Whether a content of any commit is not here."""
+        store = self._s.sessions.store
+        with self._db.read() as conn:
+            layouts = {commit.layout for commit in queries.all_commits(conn, repository.id)}
+        return any(store.index.missing(some) for layout in layouts for some in _below(store, repository.kind, layout))
 
     @staticmethod
     def _insert_remote(change: Change, repository: Repository, remote: Remote) -> None:
@@ -183,13 +148,13 @@ class Transfer:
         with self._open(place, project) as there:
             self._not_here(there, place)
             source = there.verbs.get(there.project_id, name)
-            heads = _heads(there, source)
+            heads = heads_of(there, source)
 
             def remember(change: Change, repository: Repository) -> None:
                 made = _remote(ORIGIN, place, name, there.project, partial=partial, heads=heads)
                 self._insert_remote(change, repository, made)
 
-            way = _Way(
+            way = Way(
                 verb="data.clone",
                 title=f"clone {here}",
                 remote=ORIGIN,
@@ -203,7 +168,7 @@ class Transfer:
                 also=remember,
                 advance=advance,
             )
-            return self._transfer(way)
+            return exchange(way)
 
     def pull(
         self,
@@ -228,13 +193,13 @@ class Transfer:
         with self._open(known.url, known.project) as there:
             self._not_here(there, known.url)
             source = there.verbs.get(there.project_id, known.repository, repository.kind)
-            seen = _heads(there, source)
+            seen = heads_of(there, source)
             wanted = {b: h for b, h in seen.items() if not branches or b in branches}
 
             def remember(change: Change, repository: Repository) -> None:
                 queries.set_remote(change.tx.conn, repository.id, remote, heads={**known.heads, **wanted})
 
-            way = _Way(
+            way = Way(
                 verb="data.pull" if heads else "data.fetch",
                 title=f"{'pull' if heads else 'fetch'} {repository.name}",
                 remote=remote,
@@ -251,7 +216,7 @@ class Transfer:
                 news={**known.heads, **wanted} != known.heads,
                 advance=advance,
             )
-            return self._transfer(way)
+            return exchange(way)
 
     def push(
         self,
@@ -276,7 +241,7 @@ class Transfer:
         known = self.remote(repository, remote)
         with self._open(known.url, known.project) as there:
             self._not_here(there, known.url)
-            way = _Way(
+            way = Way(
                 verb="data.push",
                 title=f"push {known.repository}",
                 remote=remote,
@@ -290,12 +255,36 @@ class Transfer:
                 lease={b: CommitId(h) for b, h in known.heads.items()} if force_with_lease else None,
                 advance=advance,
             )
-            done = self._transfer(way)
-            seen = _heads(there, there.verbs.get(there.project_id, known.repository))
+            done = exchange(way)
+            seen = heads_of(there, there.verbs.get(there.project_id, known.repository))
         with self._s.changes.begin("data.push", repository.project_id, actor) as change:
             queries.set_remote(change.tx.conn, repository.id, remote, heads=seen)
             change.note(repository.name, remote=remote, commits=done.commits, written=done.written)
         return done
+
+    def fill(
+        self, repository: Repository, pattern: str = "*", *, ref: str = MAIN, advance: Advance | None = None
+    ) -> Transferred:
+        """Brings contents of a commit that a partial clone left where they are: files whose path fits, or a table.
+
+        Raises:
+            Unavailable: the remote cannot be opened.
+        """
+        commit = self._data.resolve(repository, ref)
+        store = self._s.sessions.store
+
+        def ask(sending: Sending) -> None:
+            if repository.kind == RepositoryKind.TABLE:
+                sending.table(commit.layout)
+                return
+            for entry in tree.walk(store, commit.layout):
+                if entry.content is not None and fnmatchcase(entry.path, pattern):
+                    sending.content(entry.content)
+
+        objects, written, reused = self._promised().bring(ask, advance)
+        return Transferred(
+            repository=repository.name, remote="", commits=0, objects=objects, written=written, reused=reused
+        )
 
     def import_dvc(
         self,
@@ -322,168 +311,19 @@ class Transfer:
                 hint="A repository lives once in a workspace; make a branch of it: noria data branch NAME BRANCH",
             )
 
-    # ---- one transfer
 
-    def _transfer(self, way: _Way) -> Transferred:
-        for _ in range(TRIES):
-            try:
-                return self._try(way)
-            except LostRaceError:
-                continue  # the objects are there by now: the second time costs rows only
-        raise HeadMoved(way.name, next(iter(way.branches), "main"), None, None)
+def _below(store: ObjectStore, kind: RepositoryKind, layout: Digest) -> Iterator[list[bytes]]:
+    """Ids of the contents of a tree or table, some at a time."""
+    if kind == RepositoryKind.TABLE:
+        from noria.data.rows import load_layout
 
-    def _try(self, way: _Way) -> Transferred:
-        if way.target is not None:
-            _check_form(way.source, way.target)
-        plan = _plan(way)
-        if plan.diverged and way.heads:
-            raise Diverged(way.name, plan.diverged, _hint(way))
-        target = way.receiver.services
-        opened = (way.verb, way.receiver.project_id, way.actor)
-        moves = plan.moves if way.heads else []
-        with target.sessions.writer() as writer:
-            source = way.sender.services.sessions.store
-            source.refresh()
-            target.sessions.store.refresh()
-            how = {"light": way.light, "advance": way.advance}
-            sending = Sending(source, target.sessions, target.db, writer, target.faults, **how)
-            parcel = _send(way, plan, sending)
-            if way.target is not None and not (parcel.commits or moves or parcel.tags or way.news):
-                return _report(way, parcel, sending, writer)
-            packs = sending.flush()
-            target.faults.at("transfer.land")
-            with _packs_kept(target, packs), target.changes.begin(*opened) as change:
-                target.sessions.seal(change.tx, packs)
-                repository = way.target or make_repository(change, way.receiver, way.name, parcel)
-                run = land_commits(change, way.receiver, repository, parcel, way.title)
-                land_tags(change, repository, parcel.tags)
-                if not move_heads(change, way.receiver, repository, moves):
-                    raise LostRaceError
-                if way.also is not None:
-                    way.also(change, repository)
-                change.note(way.name, source=parcel.source, commits=len(parcel.commits), stored=writer.written)
-        return _report(way, parcel, sending, writer, moves, run)
-
-
-@contextmanager
-def _packs_kept(target: Services, packs: Sequence[PackInfo]) -> Generator[None]:
-    """What was sent is named even where the race for a head was lost: the next try builds on it."""
-    try:
-        yield
-    except LostRaceError:
-        with target.db.write() as tx:
-            target.sessions.seal(tx, packs)
-        raise
-
-
-def _report(
-    way: _Way, parcel: Parcel, sending: Sending, writer: Writer, moves: Sequence[Moved] = (), run: RunId | None = None
-) -> Transferred:
-    return Transferred(
-        repository=way.name,
-        remote=way.remote,
-        commits=len(parcel.commits),
-        objects=sending.objects,
-        written=writer.written,
-        reused=sending.reused,
-        moved=tuple(moves),
-        tags=tuple(parcel.tags),
-        tags_kept=tuple(parcel.tags_kept),
-        run=run,
-    )
-
-
-def _plan(way: _Way) -> _Plan:
-    """Which branches move, by what both sides hold now."""
-    plan = _Plan(tips=_tips(way))
-    with way.sender.services.db.read() as mine, way.receiver.services.db.read() as theirs:
-        here: dict[str, Branch] = {}
-        tags: dict[str, CommitId] = {}
-        if way.target is not None:
-            here = {branch.name: branch for branch in queries.branches(theirs, way.target.id)}
-            tags = queries.tags(theirs, way.target.id)
-        for name, commit in ({} if way.branches else queries.tags(mine, way.source.id)).items():
-            if name not in tags:
-                plan.tags[name] = commit
-            elif tags[name] != commit:
-                plan.tags_kept.append(name)
-        for name, tip in plan.tips.items():
-            before = here[name].head if name in here else None
-            if before != tip:
-                _plan_branch(plan, way, mine, theirs, Moved(branch=name, before=before, after=tip))
-    return plan
-
-
-def _tips(way: _Way) -> dict[str, CommitId]:
-    """The heads that the sender has and that were asked for."""
-    tips = _heads(way.sender, way.source)
-    for name in way.branches:
-        if name not in tips:
-            hint = nearest(check_branch(name), tips) or f"Branches: {', '.join(sorted(tips))}."
-            raise BranchNotFound(f"{way.source.name} has no commit on a branch {name!r} there.", hint=hint)
-    return {name: tips[name] for name in way.branches} if way.branches else tips
-
-
-def _plan_branch(plan: _Plan, way: _Way, mine: Connection, theirs: Connection, move: Moved) -> None:
-    if move.before is None or queries.reaches(mine, way.source.id, move.after, move.before):
-        plan.moves.append(move)
-    elif way.lease is not None:
-        if way.lease.get(move.branch) != move.before:
-            raise HeadMoved(way.name, move.branch, way.lease.get(move.branch), move.before)
-        plan.moves.append(move)
-    elif way.target is None or not queries.reaches(theirs, way.target.id, move.before, move.after):
-        plan.diverged.append(move.branch)
-
-
-def _send(way: _Way, plan: _Plan, sending: Sending) -> Parcel:
-    """Copies the objects of all commits that the receiver lacks, oldest first."""
-    new, known = list[CommitId](), list[CommitId]()
-    tips = list({*plan.tips.values(), *plan.tags.values()})
-    with way.sender.services.db.read() as mine, way.receiver.services.db.read() as theirs:
-
-        def there(ids: Sequence[CommitId]) -> Collection[CommitId]:
-            found = queries.commits_present(theirs, ids)
-            if any(way.target is None or number != way.target.id for number in found.values()):
-                raise RepositoryExists(
-                    f"The commits of {way.source.name} lie in another repository of that workspace already.",
-                    hint="A repository lives once in a workspace: pull into the one that is there.",
-                )
-            return found
-
-        for commit, is_known in queries.ancestry(mine, way.source.id, tips, there):
-            (known if is_known else new).append(commit)
-        layouts = {c.id: c.layout for start in range(0, len(known), 500)
-                   for c in queries.commits_by_ids(mine, known[start : start + 500])}  # fmt: skip
-    source = f"{way.sender.workspace[:12]} {way.sender.project}:{way.source.name}"
-    parcel = parcel_of(way.sender, way.source, new[::-1], plan.tags, plan.tags_kept, source)
-    for layout in layouts.values():
-        sending.stand_on(way.source.kind, layout)
-    for commit in parcel.commits:
-        base = next((layouts[parent] for parent in commit.parents if parent in layouts), None)
-        sending.commit(way.source.kind, commit, base)
-        layouts[commit.id] = commit.layout
-    sending.send()
-    return parcel
-
-
-def _heads(side: Side, repository: Repository) -> dict[str, CommitId]:
-    return {branch.name: branch.head for branch in side.verbs.branches(repository) if branch.head is not None}
-
-
-def _check_form(source: Repository, target: Repository) -> None:
-    one = (source.kind, source.key, source.time, source.known)
-    other = (target.kind, target.key, target.time, target.known)
-    if one != other:
-        raise Invalid(
-            f"{source.name} there is a repository of {source.kind.value} with key {list(source.key)}, and "
-            f"{target.name} one of {target.kind.value} with key {list(target.key)}.",
-            hint="Clone it under another name: noria data clone URL NAME AS",
-        )
-
-
-def _hint(way: _Way) -> str:
-    name = way.source.name if way.verb == "data.push" else way.name
-    return f"noria data fetch {name} {way.remote}   brings what went on there; merge it, then repeat this."
+        yield [fragment.id for fragment in load_layout(store, layout).fragments]
+        return
+    for entry in tree.walk(store, layout):
+        if entry.content is not None:
+            yield [entry.content.id.raw]
+            if entry.content.kind == Kind.RECIPE:
+                yield [chunk.raw for chunk, _ in files.recipe_parts(store, entry.content.id)]
 
 
 def _remote(
