@@ -353,9 +353,13 @@ class Workspace:
 
     @cached_property
     def transfer(self) -> Transfer:
+        from noria.data.records import RepositoryKind
         from noria.data.service.transfer import Transfer
 
-        return Transfer(self._data_services, self._side, self.open_remote, lambda: self.promised)
+        def merging(kind: RepositoryKind) -> Files:
+            return self.data if kind == RepositoryKind.TABLE else self.files
+
+        return Transfer(self._data_services, self._side, self.open_remote, lambda: self.promised, merging)
 
     @property
     def _side(self) -> Side:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from noria import workspace as workspaces
 from noria.base.errors import Invalid, Refused, Unavailable
 from noria.base.faults import CountPoints, CrashAt, Faults
 from noria.data import queries
-from noria.data.errors import BranchNotFound, Diverged, HeadMoved, RemoteExists, RemoteNotFound, RepositoryExists
+from noria.data.edits import Put
+from noria.data.errors import (
+    BranchNotFound,
+    Diverged,
+    HeadMoved,
+    MergeConflict,
+    RemoteExists,
+    RemoteNotFound,
+    RepositoryExists,
+)
 from noria.data.http import routes
 from noria.data.records import Repository, RepositoryKind
 from noria.data.service import sending
@@ -195,7 +209,7 @@ def test_branches_that_went_apart_are_refused_and_nothing_moves(
     with pytest.raises(Diverged) as refused:
         near.transfer.pull(repo, actor=near.actor)
     assert refused.value.details["branches"] == ["main"]
-    assert "noria data fetch photos origin" in refused.value.hint
+    assert "noria data pull photos origin --merge" in refused.value.hint
     with pytest.raises(Diverged):
         near.transfer.push(repo, actor=near.actor)
     # A lease on where the branch was seen last does not hold: it went on.
@@ -522,3 +536,100 @@ def test_the_collector_of_garbage_leaves_a_partial_clone_as_it_is(
     assert near.store.index.count() == before  # nothing was brought, nothing that is needed went
     assert near.data.read_file(repo, "big") == noise(2, 400_000)
     assert near.verify(data=True) == []
+
+
+# ---- merging
+
+
+def test_what_went_on_here_and_there_is_merged(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    commit(far, write(tmp_path / "work", {"a": noise(1, 500)}))
+    near.transfer.clone(url(far), "photos", actor=near.actor)
+    theirs = commit(far, write(tmp_path / "theirs", {"a": noise(1, 500), "t": noise(2, 500)}))
+    mine = commit(near, write(tmp_path / "mine", {"a": noise(1, 500), "m": noise(3, 500)}))
+    far.data.create_branch(repository(far), "dev", actor=far.actor)
+    done = near.transfer.pull_merged(repository(near), actor=near.actor)
+    head = near.data.head(repository(near))
+    assert set(head.parents) == {mine, theirs}
+    assert {(m.branch, m.before, m.after) for m in done.moved} == {("main", mine, head.id), ("dev", None, theirs)}
+    assert contents(near).keys() == {"a", "t", "m"}
+    near.transfer.push(repository(near), actor=near.actor)
+    assert contents(far) == contents(near)
+    # The same path, changed on both sides, is a conflict; the commits are here all the same.
+    theirs = commit(far, write(tmp_path / "theirs2", {**contents(far), "a": b"t" * 99}))
+    mine = commit(near, write(tmp_path / "mine2", {**contents(near), "a": b"m" * 99}))
+    with pytest.raises(MergeConflict):
+        near.transfer.pull_merged(repository(near), actor=near.actor)
+    assert near.data.head(repository(near)).id == mine
+    assert near.data.resolve(repository(near), theirs).id == theirs
+    near.transfer.pull_merged(repository(near), actor=near.actor, strategy="theirs")
+    assert contents(near)["a"] == b"t" * 99
+
+
+def test_tables_that_went_on_here_and_there_are_merged_by_row(near: Workspace, far: Workspace) -> None:
+    there = far.data.create(far.project.id, "orders", RepositoryKind.TABLE, actor=far.actor, key=("id",))
+    far.data.append(there, [{"id": n, "n": n} for n in range(20)], actor=far.actor)
+    near.transfer.clone(url(far), "orders", actor=near.actor)
+    here = repository(near, "orders")
+    far.data.append(there, [{"id": 1, "n": 100}, {"id": 30, "n": 30}], actor=far.actor)
+    near.data.append(here, [{"id": 2, "n": 200}], actor=near.actor)
+    near.transfer.pull_merged(here, actor=near.actor)
+    near.transfer.push(here, actor=near.actor)
+    rows = {row["id"]: row["n"] for row in far.data.read(there).to_dicts()}
+    assert (rows[1], rows[2], rows[30], len(rows)) == (100, 200, 30, 21)
+    assert near.data.head(here).id == far.data.head(there).id
+    assert near.verify(data=True) == far.verify(data=True) == []
+
+
+class Peers(RuleBasedStateMachine):
+    """Three workspaces commit, push, pull and merge as they like. In the end all of them hold the same.
+
+    Each changes files of its own, so that a merge has no conflicts; what was committed anywhere is never lost.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="noria-peers-"))
+        clock = ManualClock()
+        self.peers = [make(self.folder / name, clock) for name in ("hub", "one", "two")]
+        self.count = 0
+        self.committed: dict[str, bytes] = {}
+        hub = self.peers[0]
+        commit(hub, write(self.folder / "start", {"base": b"base" * 30}))
+        for peer in self.peers[1:]:
+            peer.transfer.clone(url(hub), "photos", actor=peer.actor)
+
+    def teardown(self) -> None:
+        try:
+            for peer in [*self.peers[1:], *self.peers[1:]]:
+                peer.transfer.pull_merged(repository(peer), actor=peer.actor)
+                peer.transfer.push(repository(peer), actor=peer.actor)
+            self.peers[1].transfer.pull_merged(repository(self.peers[1]), actor=self.peers[1].actor)
+            heads = {peer.data.head(repository(peer)).id for peer in self.peers}
+            assert len(heads) == 1
+            for peer in self.peers:
+                assert contents(peer) == {"base": b"base" * 30, **self.committed}
+                assert peer.verify(data=True) == []
+        finally:
+            for peer in self.peers:
+                peer.close()
+            shutil.rmtree(self.folder)
+
+    @rule(who=st.integers(0, 2), number=st.integers(0, 2), size=st.integers(1, 300))
+    def commits(self, who: int, number: int, size: int) -> None:
+        self.count += 1
+        path, data = f"{who}/{number}", f"{self.count}:".encode() * size
+        self.peers[who].files.change(repository(self.peers[who]), [Put(path, data)], actor=self.peers[who].actor)
+        self.committed[path] = data
+
+    @rule(who=st.integers(1, 2))
+    def pulls(self, who: int) -> None:
+        self.peers[who].transfer.pull_merged(repository(self.peers[who]), actor=self.peers[who].actor)
+
+    @rule(who=st.integers(1, 2))
+    def pushes(self, who: int) -> None:
+        with contextlib.suppress(Diverged):
+            self.peers[who].transfer.push(repository(self.peers[who]), actor=self.peers[who].actor)
+
+
+TestPeers = Peers.TestCase
+TestPeers.settings = settings(max_examples=4, stateful_step_count=8, deadline=None)

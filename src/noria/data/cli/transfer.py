@@ -52,12 +52,18 @@ def push(shell: Shell, name: str, remote: str, branches: tuple[str, ...], force_
 @click.argument("name")
 @click.argument("remote", default="origin")
 @_BRANCH
+@click.option("--merge", is_flag=True, help="Merge branches that went on here and there.")
+@click.option("--strategy", default="conflict", show_default=True, help="With --merge: conflict, ours or theirs.")
 @click.pass_obj
-def pull(shell: Shell, name: str, remote: str, branches: tuple[str, ...]) -> None:
+def pull(shell: Shell, name: str, remote: str, branches: tuple[str, ...], merge: bool, strategy: str) -> None:
     """Bring what is new in another workspace, and move the branches here."""
     ws, repository = shell.ws, get(shell, name)
     with shell.progress(f"Pulling {name}") as advance:
-        done = ws.transfer.pull(repository, remote, actor=ws.actor, branches=branches, advance=advance)
+        how = {"actor": ws.actor, "branches": branches, "advance": advance}
+        if merge:
+            done = ws.transfer.pull_merged(repository, remote, strategy=strategy, **how)
+        else:
+            done = ws.transfer.pull(repository, remote, **how)
     _say(shell, done)
 
 

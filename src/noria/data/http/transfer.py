@@ -28,14 +28,18 @@ class TransferRoutes(Handlers):
         return w.transferred_out(done)
 
     def pull(self, call: Call) -> w.TransferredOut:
-        return self._bring(call, heads=True)
+        body: w.PullBody = call.body
+        repository = self._repository(call)
+        how = {"actor": call.actor, "branches": body.branches}
+        if body.merge:
+            done = self._transfer.pull_merged(repository, body.remote, strategy=body.strategy, **how)
+        else:
+            done = self._transfer.pull(repository, body.remote, **how)
+        return w.transferred_out(done)
 
     def fetch(self, call: Call) -> w.TransferredOut:
-        return self._bring(call, heads=False)
-
-    def _bring(self, call: Call, *, heads: bool) -> w.TransferredOut:
-        body: w.PullBody = call.body
-        how = {"branches": body.branches, "heads": heads}
+        body: w.FetchBody = call.body
+        how = {"branches": body.branches, "heads": False}
         return w.transferred_out(self._transfer.pull(self._repository(call), body.remote, actor=call.actor, **how))
 
 
@@ -77,7 +81,7 @@ def routes(data: Data, project_id: ProjectId, transfer: Transfer) -> list[Route]
             handler=r.fetch,
             permission="data.write",
             summary="Bring what is new at a remote; branches here stay where they are.",
-            body=w.PullBody,
+            body=w.FetchBody,
             answer=w.TransferredOut,
             cli="noria data fetch NAME",
         ),

@@ -236,5 +236,6 @@ def _check_form(source: Repository, target: Repository) -> None:
 
 
 def _hint(way: Way) -> str:
-    name = way.source.name if way.verb == "data.push" else way.name
-    return f"noria data fetch {name} {way.remote}   brings what went on there; merge it, then repeat this."
+    if way.verb == "data.push":
+        return f"noria data pull {way.source.name} {way.remote} --merge   then push again."
+    return f"noria data pull {way.name} {way.remote} --merge   merges what went on there."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
@@ -22,10 +23,11 @@ from noria.base.names import check_name, nearest
 from noria.data import queries
 from noria.data import tables as t
 from noria.data.errors import RemoteExists, RemoteNotFound, RepositoryExists
-from noria.data.records import MAIN, Imported, Remote, Repository, RepositoryKind, Transferred
+from noria.data.records import MAIN, Imported, Moved, Remote, Repository, RepositoryKind, Transferred
 from noria.data.service.base import Services
 from noria.data.service.dvc import DvcImport
 from noria.data.service.exchange import Advance, Way, exchange, heads_of
+from noria.data.service.history import HistoryVerbs
 from noria.data.service.promised import Promised
 from noria.data.service.receiving import (
     Side,
@@ -44,13 +46,19 @@ class Transfer:
     """One per workspace."""
 
     def __init__(
-        self, services: Services, side: Side, open_remote: OpenRemote, promised: Callable[[], Promised]
+        self,
+        services: Services,
+        side: Side,
+        open_remote: OpenRemote,
+        promised: Callable[[], Promised],
+        merging: Callable[[RepositoryKind], HistoryVerbs],
     ) -> None:
         self._s = services
         self._db = services.db
         self._side = side
         self._open = open_remote
         self._promised = promised
+        self._merging = merging
         self._data = RefVerbs(services)
 
     # ---- remotes
@@ -217,6 +225,37 @@ class Transfer:
                 advance=advance,
             )
             return exchange(way)
+
+    def pull_merged(
+        self,
+        repository: Repository,
+        remote: str = ORIGIN,
+        *,
+        actor: Actor,
+        branches: Sequence[str] = (),
+        strategy: str = "conflict",
+        advance: Advance | None = None,
+    ) -> Transferred:
+        """Like ``pull``; a branch that went on here and there is merged.
+
+        Raises:
+            MergeConflict: both sides changed the same. The commits of the other one are here by then.
+        """
+        done = self.pull(repository, remote, actor=actor, branches=branches, heads=False, advance=advance)
+        tips = self.remote(repository, remote).heads
+        verbs = self._merging(repository.kind)
+        here = {branch.name: branch.head for branch in verbs.branches(repository)}
+        moved = list[Moved]()
+        for name in branches or sorted(tips):
+            if name not in here:
+                verbs.create_branch(repository, name, at=tips[name], actor=actor)
+                moved.append(Moved(branch=name, before=None, after=CommitId(tips[name])))
+                continue
+            message = f"merge of {name} from {remote}"
+            head = verbs.merge(repository, tips[name], into=name, actor=actor, strategy=strategy, message=message)
+            if head.id != here[name]:
+                moved.append(Moved(branch=name, before=here[name], after=head.id))
+        return replace(done, moved=tuple(moved))
 
     def push(
         self,

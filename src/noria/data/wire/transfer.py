@@ -19,9 +19,16 @@ class RemotePage(msgspec.Struct):
     items: list[RemoteOut]
 
 
+class FetchBody(msgspec.Struct, forbid_unknown_fields=True):
+    remote: str = "origin"
+    branches: list[str] = []
+
+
 class PullBody(msgspec.Struct, forbid_unknown_fields=True):
     remote: str = "origin"
     branches: list[str] = []
+    merge: bool = False
+    strategy: str = "conflict"
 
 
 class PushBody(msgspec.Struct, forbid_unknown_fields=True):
