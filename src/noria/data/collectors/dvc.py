@@ -17,7 +17,7 @@ import posixpath
 import re
 import stat
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
@@ -184,21 +184,15 @@ class DvcRepository:
 
 
 class Md5Reader:
-    """A file that is hashed as it is read, both as it is and as versions before 3 hashed texts.
+    """A file that is hashed as it is read, both as it is and as versions before 3 hashed texts."""
 
-    ``step`` is called before each piece.
-    """
-
-    def __init__(self, file: RawIOBase, *, legacy: bool, step: Callable[[], None] | None = None) -> None:
+    def __init__(self, file: RawIOBase, *, legacy: bool) -> None:
         self._file = file
-        self._step = step
         self._plain = hashlib.md5(usedforsecurity=False)
         self._text = hashlib.md5(usedforsecurity=False) if legacy else None
         self._block = bytearray()
 
     def read(self, size: int = -1) -> bytes:
-        if self._step is not None:
-            self._step()
         data = self._file.read(size) or b""
         self._plain.update(data)
         if self._text is not None:

@@ -347,7 +347,7 @@ class DvcImport(RefVerbs):
             if blob.md5 in self._contents:
                 continue
             self._contents[blob.md5] = None
-            read = self._read_blob(writer, naming, blob)
+            read = self._read_blob(writer, blob)
             if isinstance(read, bytes) and len(read) > INLINE:
                 small.append((blob.md5, read))
                 if len(small) >= 256:
@@ -367,11 +367,11 @@ class DvcImport(RefVerbs):
             self._contents[md5] = FileContent(kind=Kind.CHUNK, id=oid, size=len(data))
         small.clear()
 
-    def _read_blob(self, writer: Writer, naming: Naming, blob: Blob) -> FileContent | bytes | None:
+    def _read_blob(self, writer: Writer, blob: Blob) -> FileContent | bytes | None:
         """A small content itself, a large one stored; None where no place holds it whole."""
         for path in self._dvc.paths(blob.md5):
             with path.open("rb", buffering=0) as file:
-                reader = Md5Reader(file, legacy=blob.legacy, step=naming.step)
+                reader = Md5Reader(file, legacy=blob.legacy)
                 size = path.stat().st_size
                 content = reader.read() if size < files.SMALL else files.put_stream(writer, cast("BinaryIO", reader))
             if reader.fits(blob.md5):
