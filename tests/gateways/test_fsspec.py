@@ -310,3 +310,118 @@ def test_fsspec_finds_it_by_its_entry_point() -> None:
 
     (found,) = entry_points(group="fsspec.specs", name="noria")
     assert found.load() is NoriaFileSystem
+
+
+# ---- writing
+
+
+def log(fs: NoriaFileSystem) -> list[str]:
+    ws = fs.ws
+    return [c.message for c in ws.files.log(ws.files.get(ws.project.id, "flights"), limit=50)]
+
+
+def test_each_closed_file_is_a_commit_and_a_transaction_is_one(fs: NoriaFileSystem) -> None:
+    before = len(log(fs))
+    with fs.open("flights/new/a.txt", "wb") as file:
+        file.write(b"hello ")
+        file.write(b"world")
+    assert fs.cat("flights/new/a.txt") == b"hello world"
+    assert len(log(fs)) == before + 1
+    assert fs.last_commit is not None
+    assert fs.cat(f"flights@{fs.last_commit}/new/a.txt") == b"hello world"
+    with fs.open("flights/new/a.txt", "ab") as file:
+        file.write(b"!")
+    assert fs.cat("flights/new/a.txt") == b"hello world!"
+    with fs.transaction:
+        fs.pipe("flights/new/b.txt", b"b")
+        fs.cp_file("flights/new/a.txt", "flights/copied.txt")
+        fs.rm("flights/note.txt")
+        fs.mv("flights/2013/01.parquet", "flights/2014/01.parquet")
+        with fs.open("flights/new/c.txt", "w") as text:
+            text.write("c")
+        assert fs.exists("flights/note.txt"), "nothing has landed yet"
+    assert len(log(fs)) == before + 3
+    assert log(fs)[0] == "put new/b.txt and 4 more"
+    assert fs.find("flights/new") == ["flights/new/a.txt", "flights/new/b.txt", "flights/new/c.txt"]
+    assert fs.cat("flights/copied.txt") == b"hello world!"
+    assert not fs.exists("flights/note.txt")
+    assert not fs.exists("flights/2013/01.parquet")
+    assert fs.size("flights/2014/01.parquet") > 500_000
+
+
+def test_what_an_error_left_is_not_committed(fs: NoriaFileSystem) -> None:
+    before = log(fs)
+    with pytest.raises(RuntimeError), fs.open("flights/half.txt", "wb") as file:
+        file.write(b"half")
+        raise RuntimeError
+    with pytest.raises(RuntimeError), fs.transaction:
+        fs.pipe("flights/one.txt", b"1")
+        fs.rm("flights/note.txt")
+        raise RuntimeError
+    left = fs.open("flights/left.txt", "wb")
+    left.write(b"never closed")
+    del left
+    assert log(fs) == before
+    with pytest.raises(FileNotFoundError), fs.transaction:
+        fs.pipe("flights/one.txt", b"1")
+        fs.rm_file("flights/nothing.txt")
+    assert log(fs) == before, "one of two edits does not fit: neither lands"
+    fs.pipe("flights/after.txt", b"and the file system goes on")
+    assert len(log(fs)) == len(before) + 1
+    for path, mode, kind in [
+        ("flights/note.txt", "xb", FileExistsError),
+        ("flights/note.txt", "r+b", OSError),
+        ("flights@v9/x.txt", "wb", FileNotFoundError),
+        ("nothing/x.txt", "wb", FileNotFoundError),
+        ("delays/rows.parquet", "wb", ValueError),
+        ("flights/../x", "wb", ValueError),
+        ("flights", "wb", ValueError),
+    ]:
+        with pytest.raises(kind):
+            fs.open(path, mode).close()
+    with pytest.raises(IsADirectoryError):
+        fs.rm("flights/2013")
+
+
+def test_folders_are_put_copied_moved_and_removed_in_one_commit_each(fs: NoriaFileSystem, tmp_path: Path) -> None:
+    folder = tmp_path / "up"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("1.txt", "deep/2[x].txt", "deep/3.txt"):
+        (folder / name).write_text(name)
+    before = len(log(fs))
+    fs.put(str(folder), "flights/up", recursive=True)
+    assert len(log(fs)) == before + 1
+    assert fs.find("flights/up") == ["flights/up/1.txt", "flights/up/deep/2[x].txt", "flights/up/deep/3.txt"]
+    fs.copy("flights/up", "flights/twice", recursive=True)
+    assert len(fs.find("flights/twice")) == 3
+    fs.mv("flights/up", "flights/moved", recursive=True)
+    assert not fs.exists("flights/up")
+    fs.rm_file("flights/moved/deep/2[x].txt")
+    assert fs.find("flights/moved") == ["flights/moved/1.txt", "flights/moved/deep/3.txt"]
+    fs.rm("flights/moved", recursive=True)
+    assert not fs.exists("flights/moved")
+    assert len(log(fs)) == before + 5
+    fs.mkdir("noria://other")
+    with pytest.raises(FileExistsError):
+        fs.mkdir("other")
+    fs.makedirs("other/folder", exist_ok=True)
+    fs.copy("flights/twice", "other/twice", recursive=True)
+    assert fs.cat("other/twice/deep/3.txt") == b"deep/3.txt"
+    fs.cp_file("flights@main~1/moved/1.txt", "flights/back.txt")
+    assert fs.cat("flights/back.txt") == b"1.txt"
+    fs.get("flights@main/twice", str(tmp_path / "down"), recursive=True)
+    assert (tmp_path / "down" / "deep" / "3.txt").read_text() == "deep/3.txt"
+
+
+def test_tools_write_through_it(fs: NoriaFileSystem) -> None:
+    pd.DataFrame({"a": [1, 2]}).to_parquet("noria://flights@main/made/pandas.parquet")
+    pd.DataFrame({"a": [1, 2]}).to_csv(
+        "noria://flights@main/made/pandas.csv", index=False, storage_options={"message": "csv"}
+    )
+    assert log(fs)[0] == "csv"
+    with fs.open("flights/made/polars.parquet", "wb") as file:
+        FRAME[:100].write_parquet(file)
+    pq.write_to_dataset(FRAME[:10].to_arrow(), "flights/made/set", partition_cols=["n"], filesystem=fs)
+    assert len(fs.find("flights/made/set")) == 10
+    assert pd.read_parquet("noria://flights/made/pandas.parquet").a.tolist() == [1, 2]
+    assert pl.read_parquet(fs.open("flights/made/polars.parquet")).equals(FRAME[:100])

@@ -266,10 +266,10 @@ def _row_rules(contract: Contract) -> dict[str, tuple[str, pl.Expr, str]]:
             rules[f"{name}.missing"] = (name, column.is_not_null(), f"{name!r} is missing")
         if c.min is not None:
             low = _bound(c.min, dtype)
-            rules[f"{name}.min"] = (name, column.is_null() | (column >= low), f"{name!r} is below {c.min}")
+            rules[f"{name}.min"] = (name, column.is_null() | (column >= low), f"{name!r} is below {_shown(c.min)}")
         if c.max is not None:
             high = _bound(c.max, dtype)
-            rules[f"{name}.max"] = (name, column.is_null() | (column <= high), f"{name!r} is above {c.max}")
+            rules[f"{name}.max"] = (name, column.is_null() | (column <= high), f"{name!r} is above {_shown(c.max)}")
         if c.levels is not None:
             known = column.is_null() | column.is_in(c.levels)
             rules[f"{name}.levels"] = (name, known, f"{name!r} is none of the {len(c.levels)} levels")
@@ -283,6 +283,11 @@ def _row_rules(contract: Contract) -> dict[str, tuple[str, pl.Expr, str]]:
             f"{name} ({text}) does not hold",
         )
     return rules
+
+
+def _shown(bound: float | str) -> str:
+    """A bound as a person writes it: 6000, not 6000.0."""
+    return str(int(bound)) if isinstance(bound, float) and bound.is_integer() and abs(bound) < 1e15 else str(bound)
 
 
 def _bound(value: float | str, dtype: pl.DataType) -> pl.Expr:

@@ -5,8 +5,12 @@
     noria://photos@v3/train/1.jpg              the same at a tag, branch, commit, main~2 or @2013-04-01
     noria://flights@main/rows.parquet          a table, its rows as one Parquet file
 
-Storage options: ``workspace`` (folder or URL; default: the nearest project's) and ``project``. A reference is looked
-up anew in each call, so name a tag or commit where several calls must see the same state.
+Storage options: ``workspace`` (folder or URL; default: the nearest project's), ``project`` and ``message`` (of the
+commits). A reference is looked up anew in each call, so name a tag or commit where several calls must see the same
+state.
+
+Each file that is written and closed is a commit on its branch; ``with fs.transaction:`` makes one of all that happens
+in it. Reading inside of a transaction shows what was there before.
 """
 
 from __future__ import annotations
@@ -15,20 +19,22 @@ import io
 import mmap
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fsspec import AbstractFileSystem
 
-from noria.base.errors import Invalid, NotFound
+from noria.base.errors import Conflict, Invalid, NotFound
 from noria.data import address
 from noria.data.address import Address
+from noria.data.edits import Append, Copy, Delete, Edit, Move, Put
 from noria.data.records import Repository, RepositoryKind
 from noria.data.service.access import etag
 from noria.gateways.shared_file import SharedFile
+from noria.gateways.uploads import OneCommit, Pending, Upload
 from noria.store import Entry, EntryKind
 from noria.workspace import Workspace, connect, place_of
 
@@ -55,9 +61,19 @@ class NoriaFileSystem(AbstractFileSystem, metaclass=_Placed):
 
     protocol = "noria"
     root_marker = ""
+    transaction_type = OneCommit
 
-    def __init__(self, workspace: str | None = None, project: str | None = None, **options: Any) -> None:
-        super().__init__(workspace=workspace, project=project, **options)
+    def __init__(
+        self,
+        workspace: str | None = None,
+        project: str | None = None,
+        message: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(workspace=workspace, project=project, message=message, **options)
+        self._message = message
+        self._pending: list[Pending] | None = None
+        self.last_commit: str | None = None
         self._workspace = workspace
         self._project = project
         self._opened: tuple[int, Workspace] | None = None
@@ -197,9 +213,11 @@ class NoriaFileSystem(AbstractFileSystem, metaclass=_Placed):
     # ---- reading
 
     def _open(self, path: str, mode: str = "rb", *_: Any, **options: Any) -> Any:
-        if mode != "rb":
-            raise OSError(f"noria:// opens {path} for reading; mode {mode!r} is not possible.")
+        if mode not in ("rb", "wb", "ab", "xb"):
+            raise OSError(f"{path} cannot be opened in mode {mode!r}: a file is read, or written as a whole.")
         with _translated(path):
+            if mode != "rb":
+                return self._upload(path, mode)
             at, repository = self._at(path)
             if repository.kind == RepositoryKind.TABLE:
                 return SharedFile(self._rows(at, repository))
@@ -249,6 +267,145 @@ class NoriaFileSystem(AbstractFileSystem, metaclass=_Placed):
                 for number in numbers:
                     found[number] = error
         return found
+
+    # ---- writing
+
+    def collect(self) -> None:
+        """From now on, writes are collected until ``land``."""
+        self._pending = []
+
+    def land(self, *, commit: bool = True) -> None:
+        """Commits what was collected, one commit for each repository and branch; or forgets it."""
+        pending, self._pending = self._pending or [], None
+        heads: dict[str, list[Pending]] = {}
+        for one in pending:
+            heads.setdefault(one.at.head, []).append(one)
+        try:
+            for found in heads.values() if commit else ():
+                self._commit(found)
+        finally:
+            for one in pending:
+                one.close()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """One commit for all that happens inside, also where it is part of a transaction."""
+        if self._pending is not None:
+            yield
+            return
+        self.collect()
+        try:
+            yield
+        except BaseException:
+            self.land(commit=False)
+            raise
+        self.land()
+
+    def _write(self, path: str, edit: Callable[[str], Edit]) -> None:
+        at = address.parse(self._strip_protocol(path))
+        if not at.path:
+            raise ValueError(f"{path} names a repository, not a path in it.")
+        one = Pending(at, edit(at.path))
+        if self._pending is not None:
+            self._pending.append(one)
+            return
+        try:
+            self._commit([one])
+        finally:
+            one.close()
+
+    def _commit(self, pending: list[Pending]) -> None:
+        at = pending[0].at
+        with _translated(at.head):
+            repository = self.ws.files.get(self.ws.project.id, at.repository, RepositoryKind.FILES)
+            done = self.ws.files.change(
+                repository,
+                [one.edit for one in pending],
+                actor=self.ws.actor,
+                branch=at.ref,
+                message=self._message or _said(pending),
+            )
+            self.last_commit = done.id
+
+    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
+        """Makes a repository of files. Folders inside are there as soon as they hold something."""
+        at = address.parse(self._strip_protocol(path))
+        if at.path:
+            self.ws.files.get(self.ws.project.id, at.repository, RepositoryKind.FILES)
+            return
+        try:
+            self.ws.files.create(self.ws.project.id, at.repository, RepositoryKind.FILES, actor=self.ws.actor)
+        except Conflict as error:
+            raise FileExistsError(error.message) from error
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        with suppress(FileExistsError) if exist_ok else nullcontext():
+            self.mkdir(path)
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Removes files, and folders where ``recursive`` says so, in one commit."""
+        found = self.expand_path(path, recursive=False)
+        folders = [one for one in found if self.isdir(one)]
+        if folders and not recursive:
+            raise IsADirectoryError(f"{folders[0]} is a folder.")
+        with self._together():
+            for one in found:
+                self._write(one, lambda inside: Delete(_exactly(inside)))
+
+    def rm_file(self, path: str) -> None:
+        self._write(path, lambda inside: Delete(_exactly(inside)))
+
+    _rm = rm_file
+
+    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        """Copies a file. Inside a repository no byte is moved; folders have nothing to copy."""
+        source, target = (address.parse(self._strip_protocol(one)) for one in (path1, path2))
+        if self.isdir(path1):
+            return
+        if source.repository != target.repository:
+            self._write(path2, lambda inside: Put(inside, self.ws.files.open_entry(self._entry(source))))
+        elif source.ref == target.ref:
+            self._write(path2, lambda inside: Copy(source.path, inside))
+        else:
+            self._entry(source)
+            self._write(path2, lambda inside: Copy(source.path, inside, ref=source.ref))
+
+    def copy(self, path1: Any, path2: Any, *args: Any, **kwargs: Any) -> None:
+        with self._together():
+            super().copy(path1, path2, *args, **kwargs)
+
+    def mv(self, path1: str, path2: str, recursive: bool = False, maxdepth: int | None = None, **_: Any) -> None:
+        """Moves a file or folder, in one commit where both lie in one repository."""
+        source, target = (address.parse(self._strip_protocol(one)) for one in (path1, path2))
+        if source.head == target.head and not isinstance(path1, list):
+            self._write(path2, lambda inside: Move(source.path, inside))
+            return
+        with self._together():
+            super().copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise")
+            self.rm(path1, recursive=recursive)
+
+    def put(self, lpath: Any, rpath: Any, *args: Any, **kwargs: Any) -> None:
+        with self._together():
+            super().put(lpath, rpath, *args, **kwargs)
+
+    def pipe(self, path: Any, value: bytes | None = None, **kwargs: Any) -> None:
+        with self._together():
+            super().pipe(path, value, **kwargs)
+
+    def _entry(self, at: Address) -> Entry:
+        with _translated(at.head):
+            repository = self.ws.files.get(self.ws.project.id, at.repository, RepositoryKind.FILES)
+            return self.ws.files.entry(repository, at.path, at.ref)
+
+    def _upload(self, path: str, mode: str) -> Upload:
+        at, repository = self._at(path)
+        if repository.kind == RepositoryKind.TABLE:
+            raise ValueError(f"{at.head} is a table: rows are appended. noria data append {at.repository} FILE")
+        if mode == "xb" and self.exists(path):
+            raise FileExistsError(path)
+        self.ws.files.head(repository, at.ref)  # a branch: nothing is written to a tag
+        kind = Append if mode == "ab" else Put
+        return Upload(path, lambda file: self._write(path, lambda inside: kind(inside, file)))
 
     # ---- tables
 
@@ -308,6 +465,18 @@ def _info(at: Address, entry: Entry, ms: int) -> dict[str, Any]:
         return {"name": name, "size": 0, "type": "other", "islink": True, "destination": entry.target}
     found = {"name": name, "size": entry.size, "type": "file", "mtime": ms / 1000, "digest": etag(entry)}
     return {**found, "executable": entry.executable, "metadata": entry.meta}
+
+
+def _exactly(path: str) -> str:
+    """A pattern that fits this path and no other."""
+    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in path)
+
+
+def _said(pending: list[Pending]) -> str:
+    first = pending[0].edit
+    what = type(first).__name__.lower()
+    more = f" and {len(pending) - 1} more" if len(pending) > 1 else ""
+    return f"{what} {getattr(first, 'to', first.path)}{more}"
 
 
 def _slashes(path: str, start: int) -> Iterator[int]:
