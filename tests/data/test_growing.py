@@ -246,3 +246,25 @@ def test_patterns_go_through_folders_and_leave_out_what_is_hidden_or_elsewhere(
     bad.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SourceFailed, match=r"zzz\.csv"):
         workspace.collector.collect(log, SourceSpec(files="in/**/*.csv"), actor=actor)
+
+
+def test_a_refused_file_whose_batch_was_mended_or_dropped_is_not_offered_again(
+    workspace: Workspace, actor: Actor, log: Repository
+) -> None:
+    contract: dict[str, Any] = {"columns": {"id": {"type": "int64"}, "n": {"type": "int64", "max": 100}}}
+    workspace.data.set_contract(log, contract, actor=actor)
+    root = workspace.home.parent
+    for name, n in (("a", 1), ("b", 500), ("c", 900)):
+        pl.DataFrame({"id": [n], "n": [n]}).write_csv(root / f"{name}.csv")
+    spec = SourceSpec(files="*.csv")
+    log = workspace.data.get(workspace.project.id, "log")
+    done = workspace.collector.collect(log, spec, actor=actor)
+    first, second = (error.details["quarantine"] for error in done.refused)
+    workspace.data.offer(first, pl.DataFrame({"id": [500], "n": [50]}), actor=actor)
+    workspace.data.drop_quarantined(second, "a test of the scanner", actor=actor)
+    contract["columns"]["n"]["max"] = 10_000
+    workspace.data.set_contract(log, contract, actor=actor)
+    log = workspace.data.get(workspace.project.id, "log")
+    again = workspace.collector.collect(log, spec, actor=actor)
+    assert (again.commits, again.refused, again.waiting) == ([], [], [])
+    assert workspace.data.read(log).sort("id").rows() == [(1, 1), (500, 50)]

@@ -14,6 +14,7 @@ from noria.data.records import (
     Branch,
     Commit,
     Draft,
+    Producer,
     Quarantined,
     QuarantineState,
     Remote,
@@ -459,3 +460,16 @@ def appended(conn: Connection, repository_id: int) -> bool:
     found = select(t.commits.c.id).join(at.runs, at.runs.c.id == t.commits.c.run_id)
     where = (t.commits.c.repository_id == repository_id, at.runs.c.kind != "collection")
     return conn.execute(found.where(*where).limit(1)).first() is not None
+
+
+def producers(conn: Connection, repository_id: int) -> list[Producer]:
+    c = t.producers.c
+    found = select(t.producers).where(c.repository_id == repository_id).order_by(c.name)
+    return [Producer(name=r.name, sequence=r.sequence, answer=r.answer, at=r.at) for r in conn.execute(found)]
+
+
+def lineage(conn: Connection, repository_id: int, above: int) -> dict[str, Any]:
+    """Commits above a generation by their ids: rows of generation, parents, stats."""
+    c = t.commits.c
+    found = select(c.id, c.generation, c.parents, c.stats).where(c.repository_id == repository_id, c.generation > above)
+    return {row.id: row for row in conn.execute(found)}

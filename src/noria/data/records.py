@@ -270,6 +270,21 @@ class Touched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Producer:
+    """Who appends in numbered batches.
+
+    Attributes:
+        sequence: of the batch that was taken last.
+        answer: what was answered to it.
+    """
+
+    name: str
+    sequence: int
+    answer: dict[str, Any]
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PathChange:
     """A file that differs. ``kind`` is added, changed or removed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import iscoroutinefunction
 from typing import Any, cast
 
 import msgspec
@@ -20,6 +21,8 @@ from noria.http.content import Content, respond
 from noria.http.errors import MethodWrong, RequestTooLarge, from_exception, status_of
 from noria.http.routes import Call, Route
 
+_LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
+_decode_lines = msgspec.json.Decoder().decode_lines
 _SECURE = {"x-content-type-options": "nosniff", "cache-control": "no-store", "x-frame-options": "DENY"}
 
 
@@ -56,7 +59,10 @@ def _endpoint(route: Route, access: Access) -> Any:
     async def serve(request: Request) -> Response:
         try:
             call = await _call(route, request, access)
-            answer = await run_in_threadpool(route.handler, call)
+            if iscoroutinefunction(route.handler):  # it waits long and works little
+                answer = await route.handler(call)
+            else:
+                answer = await run_in_threadpool(route.handler, call)
             if isinstance(answer, Content):
                 return await run_in_threadpool(respond, answer, request, _SECURE)
         except ClientDisconnect:
@@ -78,10 +84,15 @@ async def _call(route: Route, request: Request, access: Access) -> Call:
     if route.body is not None:
         if request.headers.get("content-encoding", "identity") != "identity":
             raise Invalid("A compressed request body is not taken.", hint="Send the JSON as it is.")
-        raw = await read_body(request, route.max_body) or b"{}"
-        body = msgspec.json.decode(raw, type=route.body)
+        raw = await read_body(request, route.max_body)
+        lines = route.lines is not None and request.headers.get("content-type", "").partition(";")[0] in _LINES
+        if lines:
+            body = msgspec.convert({route.lines: _decode_lines(raw)}, route.body)
+        else:
+            raw = raw or b"{}"
+            body = msgspec.json.decode(raw, type=route.body)
         if b"\\u0000" in raw:  # the only way to write NUL in JSON; the text may also be an escaped backslash
-            _refuse_nul(msgspec.json.decode(raw))
+            _refuse_nul(_decode_lines(raw) if lines else msgspec.json.decode(raw))
     key = request.headers.get("idempotency-key")
     if key is not None and (not 0 < len(key) <= 200 or "\0" in key):
         raise Invalid("An Idempotency-Key has 1 to 200 characters, and NUL is none of them.")

@@ -46,12 +46,14 @@ class Route:
 
     Attributes:
         method, path: where; ``{name}`` takes one path part, ``{name:path}`` the rest.
-        handler: the verb; runs in a worker thread and returns an ``answer``.
+        handler: the verb; runs in a worker thread and returns an ``answer``. A coroutine function runs in the event
+            loop: for one that waits long.
         permission: what the caller needs, for instance ``data.write``; a route without one cannot be built.
         summary: one line, starts with a verb.
         body, query: msgspec types, validated before the handler runs; unknown fields of a body are refused.
         answer: a msgspec type, sent as JSON; or ``Content``: bytes, a part of them on request.
         cli: the command that does the same.
+        lines: the field of the body that a request of JSON lines (``application/x-ndjson``) fills.
     """
 
     method: str
@@ -65,6 +67,7 @@ class Route:
     status: int = 200
     cli: str = ""
     max_body: int = MIB
+    lines: str | None = None
 
     @property
     def operation_id(self) -> str:

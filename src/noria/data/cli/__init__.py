@@ -45,6 +45,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "collecting:collect",
         "Read what is new in a source of the project, and commit it. `noria run` does it by itself.",
     ),
+    "produce": ("producing:produce", "Append the records of a file in numbered batches, each exactly once."),
+    "records": ("producing:records", "Show what was written to a table, in order, with offsets."),
     "watch": ("collecting:watch", "Take what comes into a folder, again and again, until Ctrl-C."),
     "clone": ("transfer:clone", "Make a repository from one of another workspace, with its whole history."),
     "push": ("transfer:push", "Send what is new here to another workspace."),

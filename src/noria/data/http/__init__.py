@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from noria.base.ids import ProjectId
-from noria.data.http import access, branches, care, changing, contracts, history, hooks, repositories, tables, transfer
+from noria.data.http import (
+    access,
+    branches,
+    care,
+    changing,
+    contracts,
+    history,
+    hooks,
+    records,
+    repositories,
+    tables,
+    transfer,
+)
 from noria.data.service import Data
 from noria.data.service.care import Care
 from noria.data.service.transfer import Transfer
 from noria.http import Route
 
-_GROUPS = (repositories, tables, contracts, history, branches, changing, access, hooks)
+_GROUPS = (repositories, tables, contracts, history, branches, changing, access, hooks, records)
 
 
 def routes(

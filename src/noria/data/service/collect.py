@@ -19,7 +19,7 @@ from noria.data import tables as t
 from noria.data.collectors import BucketSource, FileSource, SqlSource, UrlSource
 from noria.data.collectors.protocol import Marks, Piece, Source
 from noria.data.errors import ContractBroken, SourceFailed
-from noria.data.records import MAIN, Repository, RepositoryKind
+from noria.data.records import MAIN, QuarantineState, Repository, RepositoryKind
 from noria.data.service import Data
 from noria.data.service.mirror import Mirror
 from noria.data.service.sources import Collected, SourceSpec, spec_from
@@ -225,17 +225,23 @@ class Collector:
         """(what a source is to compare with, parts that wait in quarantine).
 
         A part that the contract in force refused counts as seen as it was then: it is offered again when it changed, or
-        when the contract did; of lines that were refused, those that follow are. Of a table without any rows
-        everything is offered, so that the reason is told again.
+        when the contract did, but not where the batch was accepted or dropped. Of refused lines those that follow are.
+        Of a table without any rows everything is offered, so that the reason is told again.
         """
         empty = self._data.head(repository, branch) is None
+        decided: set[int] = set()
+        if any(_REFUSED in mark for mark in marks.values()):
+            held = self._data.quarantine(repository.project_id, repository)
+            decided = {batch.id for batch in held if batch.state != QuarantineState.OPEN}
         seen: dict[str, dict[str, Any]] = {}
         never: list[str] = []
         waiting: list[str] = []
         for source, mark in marks.items():
             accepted = {name: value for name, value in mark.items() if name != _REFUSED}
             refused = mark.get(_REFUSED)
-            if refused is not None and refused["contract"] == repository.contract and not empty:
+            if refused is not None and refused["batch"] in decided:  # its rows were taken, or are not wanted
+                seen[source] = refused["mark"]
+            elif refused is not None and refused["contract"] == repository.contract and not empty:
                 waiting.append(source)
                 seen[source] = refused["mark"]
                 if not accepted:
@@ -398,7 +404,7 @@ class Collector:
             refused.details["source"] = piece.source
             done.refused.append(refused)
             if spec.watermark is None:  # a watermark never moves past rows that did not land
-                self._mark_refused(repository, piece, before[piece.source], actor)
+                self._mark_refused(repository, piece, before[piece.source], refused.details["quarantine"], actor)
             return
         except Invalid as error:  # say which piece it was
             raise SourceFailed(f"{piece.source}: {error.message}", hint=error.hint, details=error.details) from error
@@ -413,10 +419,12 @@ class Collector:
             self._mark(change, repository, piece)
             change.note(repository.name, source=piece.source, rows=0)
 
-    def _mark_refused(self, repository: Repository, piece: Piece, before: dict[str, Any] | None, actor: Actor) -> None:
+    def _mark_refused(
+        self, repository: Repository, piece: Piece, before: dict[str, Any] | None, batch: int, actor: Actor
+    ) -> None:
         """Remembers under which contract a part was refused, beside what was taken of it before."""
         accepted = {name: value for name, value in (before or {}).items() if name != _REFUSED}
-        mark = {**accepted, _REFUSED: {"contract": repository.contract, "mark": piece.mark}}
+        mark = {**accepted, _REFUSED: {"contract": repository.contract, "batch": batch, "mark": piece.mark}}
         with self._changes.begin("data.collect", repository.project_id, actor) as change:
             row = {"repository_id": repository.id, "source": piece.source, "mark": mark, "at": change.tx.now_ms}
             change.tx.upsert(t.collected, row, key=["repository_id", "source"])

@@ -9,12 +9,13 @@ from noria.data.service.altering import AlterVerbs
 from noria.data.service.batches import BatchVerbs
 from noria.data.service.deletion import DeletionVerbs
 from noria.data.service.files import Files
+from noria.data.service.produce import ProduceVerbs
 from noria.data.service.rows import Rows, check_mode
 from noria.data.service.rows_file import RowsFileVerbs
 from noria.store import Writer
 
 
-class Data(DeletionVerbs, AlterVerbs, BatchVerbs, RowsFileVerbs, Files):
+class Data(ProduceVerbs, DeletionVerbs, AlterVerbs, BatchVerbs, RowsFileVerbs, Files):
     """Versioned data, files and tables. One per workspace; thread-safe."""
 
     def edit_rows(
