@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -25,16 +26,17 @@ from looped_shop import (
     world,
 )
 
+import noria as nr
 from noria import workspace as workspaces
 from noria.assets.errors import ClockBackwards
 from noria.assets.retention import DEFAULTS, PRUNE
 from noria.assets.service import RUN_LEASE
 from noria.base.clock import SystemClock
-from noria.base.errors import Conflict
+from noria.base.errors import Conflict, Invalid
 from noria.base.times import DAY, HOUR, to_datetime, to_text
 from noria.delivery.records import CandidateState
 from noria.delivery.service.base import JOB
-from noria.server.loop import GC, LEASE, Loop, NoScheduler
+from noria.server.loop import COLLECT, GC, LEASE, Loop, NoScheduler
 from noria.serving.records import DeploymentState
 from noria.testing import ManualClock
 from noria.workspace import Workspace
@@ -427,3 +429,65 @@ def test_stopping_gives_a_training_up_and_leaves_it_to_the_next_loop(shop: Works
     (job,) = shop.jobs.list(shop.project.id, kinds=[JOB])
     assert job.state.value == "waiting"
     assert shop.delivery.candidate(candidate.id).error is None
+
+
+def test_a_source_that_says_how_often_is_collected_without_the_project_s_code(
+    project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "shop.db"
+    with sqlite3.connect(database) as shop:
+        shop.execute("CREATE TABLE orders (id INTEGER, n INTEGER)")
+        shop.execute("INSERT INTO orders VALUES (1, 10)")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("id,n\n1,1\n")
+    text = """
+import noria as nr
+
+orders = nr.source("orders", sql="SELECT * FROM orders", url=nr.secret("SHOP_DB"), watermark="id", key="id", every="1h")
+files = nr.source("files", files="in/*.csv", key="id", every="day at 18:00 UTC")
+posted = nr.source("posted", key="id", every="1m")
+"""
+    monkeypatch.setenv("SHOP_DB", f"sqlite:///{database}")
+    made = project({"shop.py": text})
+    made.pipelines.apply(actor=ME)
+    made.close()
+    (tmp_path / "shop.py").write_text("raise AssertionError('a server imports no code of the project')")
+    clock = ManualClock("2030-01-01T12:00:00Z")
+    with workspaces.connect(tmp_path, clock=clock, environment=os.environ) as ws:
+        loop = held(LoadingLoop(ws))
+
+        def rows(name: str) -> int:
+            found = ws.data.get(ws.project.id, name)
+            return 0 if ws.data.head(found) is None else len(ws.data.read(found))
+
+        loop._turn()
+        assert (rows("orders"), rows("files")) == (1, 1)
+        with sqlite3.connect(database) as shop:
+            shop.execute("INSERT INTO orders VALUES (2, 20)")
+        (tmp_path / "in" / "b.csv").write_text("id,n\n2,2\n")
+        clock.tick(59 * 60_000)
+        held(loop)._turn()
+        assert (rows("orders"), rows("files")) == (1, 1)
+        clock.tick(60_000)
+        held(LoadingLoop(ws))._turn()  # a server that was started anew knows when it was last
+        assert (rows("orders"), rows("files")) == (2, 1)
+        clock.tick(5 * 3_600_000)
+        held(loop)._turn()
+        assert rows("files") == 2
+        jobs = ws.jobs.list(ws.project.id, kinds=[COLLECT])
+        assert {j.state.value for j in jobs} == {"done"}
+        assert {j.payload["source"] for j in jobs} == {"orders", "files"}
+        (tmp_path / "in" / "c.csv").write_bytes(b"id,n\n\xff,\xfe\n")
+        clock.tick(DAY)
+        held(loop)._turn()
+        failed = [j for j in ws.jobs.list(ws.project.id, kinds=[COLLECT]) if j.state.value == "failed"]
+        assert [j.payload["source"] for j in failed] == ["files"]
+        assert failed[0].error is not None
+        assert "c.csv" in failed[0].error["message"]
+        ws.jobs.release_lease(LEASE)
+
+
+@pytest.mark.parametrize("every", ["often", "0s", "1ms", "* * *"])
+def test_a_schedule_that_is_none_is_said_where_it_is_declared(every: str) -> None:
+    with pytest.raises(Invalid):
+        nr.source("x", files="*.csv", every=every)

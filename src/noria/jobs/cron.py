@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from noria.base.errors import Invalid
-from noria.base.times import from_datetime, to_datetime
+from noria.base.times import SECOND, from_datetime, parse_duration, to_datetime
 
 _WORDS: Final = {"hour": "0 * * * *", "day": "0 0 * * *", "week": "0 0 * * 1", "month": "0 0 1 * *"}
 _AT: Final = re.compile(r"(day|week|month) at (\d{1,2}):(\d{2})")
@@ -46,6 +46,28 @@ def next_after(expression: str, zone: str, after_ms: int) -> int:
     """The first time strictly after ``after_ms`` at which the schedule is due."""
     start: datetime = to_datetime(after_ms).astimezone(_zone(zone))
     return from_datetime(next(CronSim(expression, start)))
+
+
+def check_every(text: str) -> str:
+    """How often: a duration of a second or more (``"1h"``), or a schedule.
+
+    Raises:
+        Invalid: it is neither.
+    """
+    due_after(text, 0)
+    return text
+
+
+def due_after(every: str, last_ms: int) -> int:
+    """When something that was done at ``last_ms`` is due again; at once where it never was."""
+    try:
+        length = parse_duration(every)
+    except Invalid:
+        expression, zone = parse_schedule(every)
+        return next_after(expression, zone, last_ms)
+    if length < SECOND:
+        raise Invalid(f"{every!r} is too often.", hint='Write for instance "10s", "1h" or "day at 18:00".')
+    return last_ms + length
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -17,6 +17,7 @@ from noria.assets.retention import PRUNE
 from noria.base.errors import Conflict, NoriaError
 from noria.base.times import DAY, SECOND, to_datetime, to_text
 from noria.delivery.service.base import JOB, SYSTEM
+from noria.jobs.cron import due_after
 from noria.jobs.records import Job
 from noria.jobs.work import JobControl, Worker
 from noria.serving import link
@@ -27,6 +28,8 @@ log = logging.getLogger("noria.loop")
 LEASE: Final = "scheduler"
 GC: Final = "store.gc"
 """Kind of the job that collects garbage, once a day."""
+COLLECT: Final = "data.collect"
+"""Kind of the job that collects a source which says how often (``every=``)."""
 LEASE_MS: Final = 15 * SECOND
 _TURN: Final = 1.0
 _PAUSE: Final = 0.2
@@ -45,7 +48,8 @@ class Loop:
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
         self._asked: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue()
-        self._worker = Worker(ws.jobs, ws.clock, {JOB: ws.delivery.bring_on, PRUNE: self._prune, GC: self._collect})
+        handlers = {JOB: ws.delivery.bring_on, PRUNE: self._prune, GC: self._collect, COLLECT: self._collect_source}
+        self._worker = Worker(ws.jobs, ws.clock, handlers)
         self._queued_at: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="loop")
         self._keeper = threading.Thread(target=self._keep_lease, name="loop-lease")
@@ -141,6 +145,7 @@ class Loop:
         self._ws.rest()
         for kind in (PRUNE, GC):
             self._safely(lambda kind=kind: self._queue_daily(kind))
+        self._safely(self._queue_sources)
         self.settle()
         ws = self._ws
         if ws.event_clock.mode(ws.project.id) == "wall" and self.state["turns"] % _MINUTE_TURNS == 1:
@@ -158,6 +163,25 @@ class Loop:
         with ws.db.write() as tx:
             ws.jobs.add(tx, ws.project.id, kind, {}, unique=kind, max_attempts=3)
         self._queued_at[kind] = now
+
+    def _queue_sources(self) -> None:
+        """Queues the sources whose time has come, by wall time; after a long sleep each of them once."""
+        ws, now = self._ws, self._ws.clock.now_ms()
+        for name, every in ws.pipelines.schedules().items():
+            key = f"collect:{name}"
+            if key not in self._queued_at:  # by the server before this one
+                jobs = ws.jobs.list(ws.project.id, kinds=[COLLECT], limit=1000)
+                self._queued_at[key] = max((j.created_at for j in jobs if j.payload["source"] == name), default=0)
+            if now < due_after(every, self._queued_at[key]):
+                continue
+            with ws.db.write() as tx:  # an error waits for the next time
+                ws.jobs.add(tx, ws.project.id, COLLECT, {"source": name}, unique=key, max_attempts=1)
+            self._queued_at[key] = now
+
+    def _collect_source(self, job: Job, _: JobControl) -> dict[str, Any]:
+        done = self._ws.pipelines.collect_applied(job.payload["source"], actor=SYSTEM)
+        refused = [error.details["quarantine"] for error in done.refused]
+        return {"rows": done.rows, "commits": [c.id for c in done.commits], "refused": refused, "notes": done.notes}
 
     def _prune(self, job: Job, _: JobControl) -> dict[str, Any]:
         return {"removed": self._ws.retention.prune(job.project_id)}

@@ -306,6 +306,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
             source="records",
             also=None,
             once=None,
+            evolve=False,
         )
         with self._s.sessions.writer() as writer:
             change = self._change(writer, repository, head, frame, "append", event_ms)

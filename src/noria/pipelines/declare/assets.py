@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, overload
 from noria.base.errors import Invalid
 from noria.base.names import check_name
 from noria.base.times import parse_duration
+from noria.jobs.cron import check_every
 from noria.pipelines.declare.policies import Budget, Gate, Inert, Release, Space, Split, When
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,7 +122,8 @@ def source(
         sql: a query, with ``url`` the database's SQLAlchemy URL. With ``watermark``, a column that grows, only what
             is new is read.
         url: alone, a file behind HTTP(S). With neither, rows are posted over HTTP or by ``noria data append``.
-        every: how often it is collected by a running server.
+        every: how often a running server collects it, once it was applied: ``"10m"``, ``"day at 18:00 Europe/Berlin"``
+            or a cron expression.
         key: the column (or columns) that names a row.
         time: the column of the event time.
         known: the column that says when a row could first be known; default: when it was committed.
@@ -129,6 +131,8 @@ def source(
     check_name(name, "a source")
     if sql is not None and url is None:
         raise Invalid(f"The source {name!r} has sql= but no url= of a database.", hint='url=nr.secret("SHOP_DB")')
+    if every is not None:
+        check_every(every)
     if files is not None and (sql is not None or url is not None):
         raise Invalid(f"The source {name!r} has files= and {'sql' if sql else 'url'}=; it takes one of them.")
     return Source(

@@ -19,9 +19,10 @@ from noria.base.ids import RunId
 from noria.base.times import MINUTE
 from noria.data.service.collect import Collected
 from noria.pipelines import queries
+from noria.pipelines.declare.assets import Secret, Source
 from noria.pipelines.declare.hooks import hook_of
 from noria.pipelines.declare.policies import Inert
-from noria.pipelines.errors import ComputeFailed, PipelineFailed
+from noria.pipelines.errors import AssetUnknown, ComputeFailed, PipelineFailed
 from noria.pipelines.execute import TABLE, Output, read_output
 from noria.pipelines.executors import Executor, InlineExecutor, ProcessExecutor, TaskFailed
 from noria.pipelines.graph import Graph, Node
@@ -229,6 +230,24 @@ class Pipelines(Driver):
         with self._db.read() as conn:
             return queries.definitions(conn, self._s.project_id)
 
+    def schedules(self) -> dict[str, str]:
+        """Applied sources that a server collects by itself, and how often."""
+        with self._db.read() as conn:
+            found = queries.definitions(conn, self._s.project_id)
+        sources = {d.name: d.spec["source"] for d in found.values() if d.kind == "source"}
+        return {name: s["every"] for name, s in sources.items() if s.get("every") and _applied(s).collected}
+
+    def collect_applied(self, name: str, *, actor: Actor) -> Collected:
+        """Like ``collect``, from what was applied: without the project's code. Secrets are looked up now.
+
+        Raises:
+            AssetUnknown: no source of this name was applied.
+        """
+        found = self.definitions().get(name)
+        if found is None or found.kind != "source":
+            raise AssetUnknown(f"No source {name!r} was applied.", hint="noria apply")
+        return self.collect_source(_applied(found.spec["source"]), actor)
+
     def definition(self, graph: Graph, name: str) -> Definition:
         """What the project says of one asset now, whether or not it was applied."""
         return self._definition(graph, graph.node(name), self.code_version())
@@ -287,6 +306,13 @@ def _not_in_files(node: Node) -> bool:
         return False
     module = sys.modules.get(node.entry.partition(":")[0])
     return node.thing.__module__ == "__main__" or module is None or "<locals>" in node.entry
+
+
+def _applied(spec: Mapping[str, Any]) -> Source:
+    """A source as it was declared, from its plain values."""
+    url = spec.get("url")
+    values = {**spec, "url": Secret(url["name"]) if isinstance(url, dict) else url, "key": tuple(spec.get("key", ()))}
+    return Source(**values)
 
 
 def plain(value: Any) -> Any:
