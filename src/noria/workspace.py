@@ -278,6 +278,7 @@ class Workspace:
         from noria.data.service.storage import Storage
 
         checking = Checking(self.db, self.sessions, self.reach, self.faults)
+        checking.fetchers.append(lambda wanted: self.promised.heal(wanted))
         storage = Storage(self.db, self.reach, self.store)
         return Care(self.changes, self.gc, checking, storage, self.project.id)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from noria.base.errors import Invalid
+from noria.base.errors import Invalid, MissingExtra
 from noria.base.faults import CountPoints, CrashAt
 from noria.cli.main import run as cli
 from noria.data.errors import ContentLost, SourceFailed
@@ -362,3 +362,12 @@ def test_a_repository_that_the_real_dvc_made(workspace: Workspace, tmp_path: Pat
         "out.txt": b"made",
     }
     assert set(contents(workspace, "real", "main~1")) == {"images/a.bin", "table.csv"}
+
+
+def test_the_extra_that_is_missing_is_named(workspace: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> None:
+    dvc.add_file("a", b"a" * 99)
+    dvc.commit("one")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(MissingExtra) as missing:
+        workspace.transfer.import_dvc(dvc.folder, actor=workspace.actor)
+    assert 'pip install "noria[dvc]"' in missing.value.hint

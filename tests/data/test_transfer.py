@@ -532,10 +532,26 @@ def test_the_collector_of_garbage_leaves_a_partial_clone_as_it_is(
     near.data.read_file(repo, "big")
     near.promised.close()
     before = near.store.index.count()
-    near.gc.run()
+    near.care.collect(dry_run=False, actor=near.actor)
+    assert near.care.check(full=True).damage == []
     assert near.store.index.count() == before  # nothing was brought, nothing that is needed went
     assert near.data.read_file(repo, "big") == noise(2, 400_000)
     assert near.verify(data=True) == []
+
+
+def test_what_is_damaged_here_is_healed_from_a_remote(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    commit(far, write(tmp_path / "work", {"a": noise(1, 5000), "b": noise(2, 5000)}))
+    near.transfer.clone(url(far), "photos", actor=near.actor)
+    for pack in (tmp_path / "near" / ".noria" / "store" / "packs").rglob("*.pack"):
+        data = pack.read_bytes()
+        where = data.find(noise(1, 5000))
+        if where > 0:
+            pack.write_bytes(data[: where + 100] + b"damage" + data[where + 106 :])
+    with pytest.raises(ObjectCorrupt):
+        near.data.read_file(repository(near), "a")
+    done = near.care.repair(actor=near.actor)
+    assert (done.healed, done.lost) == (1, [])
+    assert contents(near) == contents(far)
 
 
 # ---- merging

@@ -351,6 +351,12 @@ def partial_remotes(conn: Connection) -> list[Remote]:
     return [_remote(row) for row in conn.execute(found)]
 
 
+def all_remotes(conn: Connection) -> list[Remote]:
+    """Of every repository, those of partial clones first."""
+    found = select(t.remotes).order_by(t.remotes.c.partial.desc(), t.remotes.c.repository_id, t.remotes.c.name)
+    return [_remote(row) for row in conn.execute(found)]
+
+
 def _remote(row: Row[Any]) -> Remote:
     return Remote(
         name=row.name,

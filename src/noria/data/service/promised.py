@@ -8,8 +8,8 @@ the collector of garbage calls a pack without a row, and it may go: the remote s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final
 
@@ -24,7 +24,7 @@ from noria.data.service.sending import BELOW, Sending
 from noria.data.values import shown_place
 from noria.db import Database
 from noria.store import FileContent, Kind, ObjectStore, PackInfo
-from noria.store.errors import ObjectMissing
+from noria.store.errors import ObjectCorrupt, ObjectMissing
 
 _KEPT: Final = 8 << 20
 _ASKING: ContextVar[frozenset[str]] = ContextVar("noria_asking", default=frozenset())
@@ -122,29 +122,53 @@ class Promised:
                     reused = max(reused, sending.reused)
         return objects, written, reused
 
+    def heal(self, wanted: Sequence[tuple[Kind, bytes]]) -> Iterator[tuple[Kind, bytes, bytes]]:
+        """What any remote has of objects that are lost here. A remote that cannot be opened is passed over."""
+        with self._db.read() as conn:
+            remotes = queries.all_remotes(conn)
+        left = {oid: kind for kind, oid in wanted}
+        for remote in remotes:
+            if not left:
+                return
+            with self._lock, self._asking() as allowed:
+                if not allowed:
+                    return
+                try:
+                    found = list(_those_of(self._side(remote).services.sessions.store, left))
+                except NoriaError:
+                    continue
+            for kind, oid, raw in found:
+                del left[oid]
+                yield kind, oid, raw
+
     # ---- remotes
 
     def _partial(self) -> list[Remote]:
         with self._db.read() as conn:
             return queries.partial_remotes(conn)
 
+    def _side(self, remote: Remote) -> Side:
+        """A remote, opened once."""
+        key = (remote.url, remote.project)
+        if key not in self._opened:
+            self._opened[key] = self._stack.enter_context(self._open_remote(*key))
+        return self._opened[key]
+
     def _sides(self) -> list[Side]:
-        """The remotes of partial clones, opened once."""
-        sides = list[Side]()
+        """The remotes of partial clones."""
+        sides: dict[int, Side] = {}
         for remote in self._partial():
-            key = (remote.url, remote.project)
-            if key not in self._opened:
-                try:
-                    self._opened[key] = self._stack.enter_context(self._open_remote(*key))
-                except NoriaError as error:
-                    raise Unavailable(
-                        f"Contents of {remote.repository} lie only in {shown_place(remote.url)}, which cannot be "
-                        f"opened: {error.message}",
-                        hint=error.hint,
-                        details={"remote": remote.name},
-                    ) from error
-            sides.append(self._opened[key])
-        return sides
+            try:
+                side = self._side(remote)
+            except NoriaError as error:
+                raise Unavailable(
+                    f"Contents of {remote.repository} lie only in {shown_place(remote.url)}, which cannot be opened: "
+                    f"{error.message}",
+                    hint=error.hint,
+                    details={"remote": remote.name},
+                ) from error
+            sides[id(side)] = side
+        return list(sides.values())
 
     @contextmanager
     def _asking(self) -> Generator[bool]:
@@ -185,6 +209,14 @@ class Promised:
         with self._lock:
             self._stack.close()
             self._opened = {}
+
+
+def _those_of(store: ObjectStore, wanted: Mapping[bytes, Kind]) -> Iterator[tuple[Kind, bytes, bytes]]:
+    """What a store has, whole, of some objects."""
+    store.refresh()
+    for oid in wanted.keys() - store.index.missing(list(wanted)):
+        with suppress(ObjectMissing, ObjectCorrupt):
+            yield wanted[oid], oid, store.get(Digest(oid), wanted[oid])
 
 
 def _holds(store: ObjectStore, oid: Digest, kind: Kind) -> bool:
