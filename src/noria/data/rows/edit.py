@@ -101,7 +101,8 @@ class Edit:
         while run < len(self.fragments) and self.fragments[-1 - run].level == level:
             run += 1
         last = self.fragments[len(self.fragments) - run :]
-        if run < _FAN or sum(f.live for f in last) > _FRAGMENT_ROWS:
+        whole = -(-sum(f.live for f in last) // _FRAGMENT_ROWS)
+        if run < _FAN or whole > run // 4:  # files that are nearly full stay as they are
             return False
         self.fragments[-run:] = self._folded(pl.concat([self._live(f) for f in last]), level + 1)
         return True

@@ -6,6 +6,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from noria.data.rows.schema import KNOWN, SEQ, polars_type
 from noria.store import Kind, ObjectStore
 
 _CACHED_BYTES = 96 << 20
+_MANY_ROWS = 1 << 20
+_THREADS = 3
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -55,14 +58,19 @@ class TableReader:
         needed: list[str] = [*wanted, *extra]
         if after_seq is not None and SEQ not in needed:
             needed.append(SEQ)
-        parts: list[pl.DataFrame] = []
-        for fragment in layout.fragments:
-            if _touches(fragment, after_seq, times):
-                part = self.live(layout, fragment, needed)
-                if after_seq is not None and fragment.first_seq <= after_seq:
-                    part = part.filter(pl.col(SEQ) > after_seq)
-                if len(part):
-                    parts.append(part.select([*wanted, *extra]))
+
+        def part(fragment: Fragment) -> pl.DataFrame:
+            found = self.live(layout, fragment, needed)
+            if after_seq is not None and fragment.first_seq <= after_seq:
+                found = found.filter(pl.col(SEQ) > after_seq)
+            return found.select([*wanted, *extra])
+
+        touched = [fragment for fragment in layout.fragments if _touches(fragment, after_seq, times)]
+        if len(touched) > 1 and sum(fragment.rows for fragment in touched) > _MANY_ROWS:
+            with ThreadPoolExecutor(_THREADS) as pool:  # one is fetched and checked while another one is decoded
+                parts = [found for found in pool.map(part, touched) if len(found)]
+        else:
+            parts = [found for found in map(part, touched) if len(found)]
         if not parts:
             return empty_rows(layout, [*wanted, *extra])
         return pl.concat(parts, how="vertical") if len(parts) > 1 else parts[0]
