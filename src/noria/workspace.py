@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from sqlalchemy import select, update
 
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from noria.data import Collector, Data, Files
     from noria.data.records import Commit, Repository
     from noria.data.rows import RowsChange
+    from noria.data.rows.outputs import Form
     from noria.data.service import Services as DataServices
     from noria.data.service.care import Care
     from noria.data.service.hooks import Hooks
@@ -309,17 +310,34 @@ class Workspace:
         at = address.parse(where)
         return self.files.open(self.files.get(self.project.id, at.repository), at.path, at.ref)
 
+    @overload
     def read(
         self, name: str, *, at: str | datetime | None = None, columns: Sequence[str] | None = None
-    ) -> pl.DataFrame:
+    ) -> pl.DataFrame: ...
+
+    @overload
+    def read(
+        self, name: str, *, at: str | datetime | None = None, columns: Sequence[str] | None = None, to: Form
+    ) -> Any: ...
+
+    def read(
+        self,
+        name: str,
+        *,
+        at: str | datetime | None = None,
+        columns: Sequence[str] | None = None,
+        to: Form = "polars",
+    ) -> Any:
         """The rows of a table: ``ws.read("flights", at="v3")``.
 
         Args:
             name: the repository, also with its reference: ``flights@v3``.
             at: branch, tag or commit, ``main~2``; or a time: as the table was then.
             columns: those to read; default all.
+            to: ``polars``, ``arrow``, ``pandas`` or ``duckdb``.
 
         Raises:
+            MissingExtra: the library asked for is not installed.
             RepositoryNotFound, WrongRepositoryKind, BranchNotFound: there is no such table or state of it.
             Invalid: there is no such column.
         """
@@ -327,7 +345,8 @@ class Workspace:
 
         where = address.parse(name)
         ref = f"@{at.isoformat()}" if isinstance(at, datetime) else at or where.ref
-        return self.data.read(self.data.get(self.project.id, where.repository), ref, columns=columns)
+        repository = self.data.get(self.project.id, where.repository)
+        return self.data.read_as(repository, to, ref, columns=columns)
 
     @cached_property
     def _data_services(self) -> DataServices:

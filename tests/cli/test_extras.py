@@ -97,7 +97,7 @@ except MissingExtra as error:
 def test_the_doctor_knows_each_extra_that_code_uses(tmp_path: Path) -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     extras = set(project["optional-dependencies"])
-    assert extras == {"ml", "ray", "postgres", "s3", "fsspec", "mlflow", "dev"}
+    assert extras == {"ml", "ray", "postgres", "s3", "fsspec", "duckdb", "dvc", "mlflow", "dev"}
     env = {k: v for k, v in os.environ.items() if not k.startswith("NORIA_")}
     asked = [sys.executable, "-c", BLOCKED, "obstore,psycopg", "doctor", "--json"]
     done = subprocess.run(asked, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)

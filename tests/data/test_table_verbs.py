@@ -252,3 +252,31 @@ def test_the_bytes_of_a_fold_are_told(workspace: Workspace, actor: Actor) -> Non
     commits = [workspace.data.append(repository, rows(n), actor=actor) for n in range(17)]
     folded = [commit.stats.get("folded", 0) for commit in commits]
     assert sum(size > 0 for size in folded) == 1
+
+
+def test_rows_for_other_libraries(workspace: Workspace, actor: Actor) -> None:
+    repository = table(workspace, actor)
+    big = 2**60 + 1
+    frame = pl.DataFrame({"k": [1, 2], "v": [big, None]})
+    workspace.data.append(repository, frame, actor=actor)
+    assert workspace.data.read_as(repository, "polars").equals(frame)
+    assert workspace.read("t", to="arrow").column("v").to_pylist() == [big, None]
+    assert workspace.read("t", to="pandas")["v"].iloc[0] == big, "not rounded to a float for the sake of the null"
+    assert workspace.read("t", to="duckdb").filter("k = 1").fetchall() == [(1, big)]
+    assert workspace.data.read_as(repository, "arrow", columns=["k"]).column_names == ["k"]
+    with pytest.raises(Invalid, match="'panda'") as error:
+        workspace.data.read_as(repository, "panda")  # type: ignore[arg-type]
+    assert "'pandas'" in error.value.hint
+
+
+def test_rows_as_they_were_known(workspace: Workspace, actor: Actor, clock) -> None:
+    repository = table(workspace, actor, time="t")
+    at = pl.lit(datetime(2013, 1, 1, tzinfo=UTC))
+    for number in (1, 2):
+        workspace.data.append(repository, rows(number).with_columns(t=at), actor=actor)
+        clock.tick(86_400_000)
+    known = workspace.data.read(repository, hidden=True)["__known"]
+    read = workspace.data.read(repository, known_by=known[0].isoformat())
+    assert read["k"].to_list() == [1]
+    assert read.columns == ["k", "v", "t"]
+    assert workspace.data.read(repository, known_by="2012-01-01", columns=["k"]).is_empty()

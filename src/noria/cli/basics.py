@@ -17,6 +17,8 @@ _EXTRAS = {
     "postgres": ["psycopg"],
     "s3": ["obstore"],
     "fsspec": ["fsspec"],
+    "duckdb": ["duckdb"],
+    "dvc": ["yaml"],
 }
 """Extra -> what it brings. ``ray`` and ``mlflow`` are reserved: no code uses them yet, so nobody needs them."""
 
