@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import shutil
+import subprocess
+import sys
 import time
 import unicodedata
 from collections.abc import Callable
@@ -11,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from noria.base.digest import Digest
-from noria.base.errors import Invalid
+from noria.base.errors import DiskFull, Invalid
 from noria.data.worktree import Worktree
-from noria.store import ObjectStore, folders, reading, tree
+from noria.store import Entry, EntryKind, ObjectStore, files, folders, reading, tree, writing
 from noria.store.local import LocalBytes
 
 
@@ -171,7 +176,8 @@ def test_a_tree_that_the_collector_took_is_made_from_the_folder_again(beside: Be
     (pack,) = beside.store.index.packs()
     for condemned in (frozenset({pack}), frozenset[str]()):
         if not condemned:
-            beside.store.drop_pack(pack)
+            for name in beside.store.index.packs():
+                beside.store.drop_pack(name)
         work = beside.work()
         with beside.store.writer(ignoring=condemned) as writer:
             root = work.store(beside.store, writer, beside.head, None)
@@ -251,3 +257,308 @@ def test_what_cannot_be_read_is_named_and_nothing_is_remembered(beside: Beside) 
     (beside.folder / "back\\slash").unlink()
     beside.commit()
     assert beside.status() == {}
+
+
+# ---- checkout
+
+
+class Switching(Beside):
+    """A folder that is switched between trees."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self.out = place / "out"
+
+    def tree(self, contents: dict[str, bytes | None]) -> Digest:
+        """A tree of files; None stands for an empty folder."""
+        with self.store.writer() as writer:
+            entries = [
+                Entry(path=path, kind=EntryKind.FOLDER)
+                if data is None
+                else Entry(path=path, size=len(data), content=files.put_bytes(writer, data))
+                if len(data) > 64
+                else Entry(path=path, size=len(data), inline=data)
+                for path, data in sorted(contents.items(), key=lambda item: tree.key_of(item[0]))
+            ]
+            root = tree.build(writer, entries)
+            writer.flush()
+        return root
+
+    def switch(self, target: Digest, **options: object) -> int:
+        return self.work(self.out).checkout(self.store, target, None, **options)  # type: ignore[arg-type]
+
+    def now(self) -> dict[str, bytes | None]:
+        found: dict[str, bytes | None] = {}
+        for path in sorted(self.out.rglob("*")):
+            name = path.relative_to(self.out).as_posix()
+            if path.is_dir() and not path.is_symlink():
+                if not any(path.iterdir()):
+                    found[name] = None
+            else:
+                found[name] = path.read_bytes()
+        return found
+
+    def differs(self, root: Digest) -> dict[str, str]:
+        with self.store.writer() as scratch:
+            found = self.work(self.out).compare(self.store, scratch, root)
+        return {c.path: "new" if c.before is None else "gone" if c.after is None else "changed" for c in found}
+
+
+@pytest.fixture
+def switching(tmp_path: Path) -> Switching:
+    return Switching(tmp_path)
+
+
+ONE: dict[str, bytes | None] = {
+    "a": b"1",
+    "big": b"x" * 300_000,
+    "d/b": b"2" * 100,
+    "d/e/c": b"3",
+    "empty": None,
+    "only/one": b"4",
+    "swap/file": b"5",
+    "turns": b"6",
+}
+TWO: dict[str, bytes | None] = {
+    "a": b"changed",
+    "big": b"x" * 300_000,
+    "d/b": b"2" * 100,
+    "d/new/deep/er": b"7" * 200,
+    "empty/no/more": b"8",
+    "only": b"a file now",
+    "swap": b"5",
+    "turns/into/a": b"folder",
+    "void/deep": None,
+}
+
+
+def test_a_folder_is_switched_to_and_fro(switching: Switching, reads: Callable[[], list[str]]) -> None:
+    one, two = switching.tree(ONE), switching.tree(TWO)
+    assert switching.switch(one) == len(ONE)
+    assert switching.now() == ONE
+    inode = (switching.out / "big").stat().st_ino
+    for root, expected in ((two, TWO), (one, ONE), (two, TWO)):
+        switching.switch(root)
+        assert switching.now() == expected
+        assert switching.differs(root) == {}
+    assert (switching.out / "big").stat().st_ino == inode, "what both have is left alone"
+    time.sleep(0.15)  # beyond the tick of the clock, nothing is read
+    switching.differs(two)
+    reads()
+    assert switching.differs(two) == {}
+    assert reads() == []
+    assert switching.switch(two) == 0
+
+
+CRASHING = """
+import sys
+from pathlib import Path
+from noria.base.digest import Digest
+from noria.base.faults import CrashAt
+from noria.data.worktree import Worktree
+from noria.store import ObjectStore
+from noria.store.local import LocalBytes
+place, faults = Path(sys.argv[1]), CrashAt.parse(sys.argv[3])
+store = ObjectStore(LocalBytes(place / "store", faults), place / "cache", faults)
+Worktree(place / "home", 1, place / "out").checkout(store, Digest(bytes.fromhex(sys.argv[2])), None)
+"""
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "checkout.write",
+        "checkout.write:3",
+        "checkout.remove",
+        "checkout.remove:3",
+        "checkout.rename",
+        "checkout.rename:3",
+        "checkout.cache",
+    ],
+)
+def test_a_checkout_that_was_killed_is_finished_by_the_next(switching: Switching, point: str) -> None:
+    one, two = switching.tree(ONE), switching.tree(TWO)
+    switching.switch(one)
+    arguments = [sys.executable, "-c", CRASHING, str(switching.place), two.hex, point]
+    assert subprocess.run(arguments, check=False).returncode == 137
+    for path in switching.out.rglob("*"):
+        name = path.relative_to(switching.out).as_posix()
+        if path.is_file() and not name.startswith(".noria-"):
+            assert path.read_bytes() in (ONE.get(name), TWO.get(name)), "old or new, never half"
+    assert not any(path.startswith(".noria-") for path in switching.differs(one))
+    switching.switch(two)
+    assert switching.now() == TWO
+    assert switching.differs(two) == {}
+
+
+def test_changes_never_committed_are_kept_unless_forced(switching: Switching) -> None:
+    one, two = switching.tree(ONE), switching.tree(TWO)
+    switching.switch(one)
+    (switching.out / "a").write_bytes(b"mine")
+    (switching.out / "d" / "b").unlink()
+    (switching.out / "mine").write_bytes(b"new")
+    (switching.out / "lonely").mkdir()
+    before = switching.now()
+    with pytest.raises(Invalid, match="4 changes never committed"):
+        switching.switch(two)
+    assert switching.now() == before
+    (switching.out / "turns").unlink()
+    (switching.out / "turns").mkdir()
+    (switching.out / "turns" / "mine").write_bytes(b"")
+    switching.switch(two, force=True)
+    assert switching.now() == {**TWO, "mine": b"new", "lonely": None, "turns/mine": b""}
+    for _ in range(2):
+        assert switching.differs(two) == {"mine": "new", "lonely": "new", "turns/mine": "new"}
+    (switching.out / "mine").unlink()
+    assert switching.differs(two) == {"lonely": "new", "turns/mine": "new"}
+
+
+def test_a_folder_with_files_is_taken_over_where_nothing_is_lost(switching: Switching) -> None:
+    one = switching.tree(ONE)
+    switching.out.mkdir()
+    (switching.out / "a").write_bytes(b"1")
+    switching.switch(one)
+    assert switching.now() == ONE
+    other = Switching.__new__(Switching)
+    other.place, other.store, other.out, other.folder = (
+        switching.place,
+        switching.store,
+        switching.place / "b",
+        switching.folder,
+    )
+    other.out.mkdir()
+    (other.out / "mine").write_bytes(b"x")
+    with pytest.raises(Invalid, match="not checked out before, among them mine"):
+        other.switch(one)
+    assert other.now() == {"mine": b"x"}
+    other.switch(one, force=True)
+    assert other.now() == {**ONE, "mine": b"x"}
+    assert other.differs(one) == {"mine": "new"}
+
+
+def test_a_part_of_a_tree_is_checked_out(switching: Switching) -> None:
+    one, two = switching.tree(ONE), switching.tree(TWO)
+    switching.switch(one, pattern="d/*")
+    assert switching.now() == {path: data for path, data in ONE.items() if path.startswith("d/")}
+    assert switching.differs(one) == {}, "what was never asked for is not gone"
+    (switching.out / "d" / "b").write_bytes(b"mine")
+    (switching.out / "d" / "e" / "c").unlink()
+    (switching.out / "d" / "e").rmdir()
+    assert switching.differs(one) == {"d/b": "changed", "d/e/c": "gone"}
+    work = switching.work(switching.out)
+    with switching.store.writer() as writer:
+        root = work.store(switching.store, writer, one, None)
+        writer.flush()
+    paths = {entry.path for entry in tree.walk(switching.store, root)}
+    assert paths == ONE.keys() - {"d/e/c"}
+    work.save(root)
+    # A cache is lost, and still nobody deletes what was never checked out.
+    for path in (switching.place / "home" / "cache" / "stat").iterdir():
+        path.unlink()
+    assert switching.differs(root) == {}
+    with switching.store.writer() as writer:
+        assert switching.work(switching.out).store(switching.store, writer, root, None) == root
+    switching.switch(root, pattern="a")
+    assert set(switching.now()) == {"a", "d/b"}
+    switching.switch(two, pattern="[ad]*")  # of another version: the folder is neither the one nor the other
+    assert set(switching.now()) == {"a", "d/b", "d/new/deep/er"}
+    assert switching.differs(root) == {"a": "changed", "d/b": "changed", "d/new/deep/er": "new"}
+    with pytest.raises(Invalid, match="never committed"):
+        switching.switch(one)
+    switching.switch(two)
+    assert switching.now() == TWO
+    assert switching.differs(two) == {}
+
+
+def test_a_link_that_comes_into_the_way_is_not_followed(switching: Switching, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = switching.tree(ONE), switching.tree(TWO | {"d/b": b"new"})
+    switching.switch(one)
+    outside = switching.place / "outside"
+    outside.mkdir()
+    real = writing._Target.apply
+
+    def swapped(self, plan, removed):
+        shutil.rmtree(switching.out / "d")
+        (switching.out / "d").symlink_to(outside)
+        return real(self, plan, removed)
+
+    monkeypatch.setattr(writing._Target, "apply", swapped)
+    with pytest.raises(Invalid, match="nothing is written through it"):
+        switching.switch(two)
+    assert list(outside.iterdir()) == []
+
+
+def test_a_full_disk_or_a_damaged_object_changes_nothing(switching: Switching, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = switching.tree(ONE), switching.tree(TWO)
+    switching.switch(one)
+    with monkeypatch.context() as patch:
+        calls = itertools.count()
+        real = os.write
+
+        def write(file: int, data: bytes) -> int:
+            if next(calls) == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(file, data)
+
+        patch.setattr(os, "write", write)
+        with pytest.raises(DiskFull, match="could not be written"):
+            switching.switch(two)
+    assert switching.now() == ONE
+    assert [path for path in switching.out.iterdir() if path.name.startswith(".noria")] == []
+    switching.switch(two)
+    assert switching.now() == TWO
+
+
+def test_what_cannot_be_written_is_named(switching: Switching) -> None:
+    long = "n" * 300
+    one, two = switching.tree({"a": b"1"}), switching.tree({"a": b"2", "d/" + long: b"x"})
+    switching.switch(one)
+    with pytest.raises(Invalid, match="File name too long"):
+        switching.switch(two)
+    assert switching.now() == {"a": b"1"}
+
+
+@pytest.mark.parametrize(
+    ("folding", "names"), [((True, False), ("d/A", "d/a")), ((False, True), ("\u00e9", "e\u0301"))]
+)
+def test_names_that_the_file_system_cannot_tell_apart_are_refused(
+    switching: Switching, monkeypatch: pytest.MonkeyPatch, folding: tuple[bool, bool], names: tuple[str, str]
+) -> None:
+    one, both = switching.tree({names[0]: b"1"}), switching.tree({names[0]: b"1", names[1]: b"2"})
+    switching.switch(one)
+    monkeypatch.setattr(writing, "folds", lambda folder: folding)
+    with pytest.raises(Invalid, match="beside each other"):
+        switching.switch(both)
+    assert switching.now() == {names[0]: b"1"}
+    monkeypatch.undo()
+    file = os.open(switching.place, os.O_RDONLY)
+    assert writing.folds(file) == (False, False)
+    os.close(file)
+    switching.switch(both)
+    assert switching.now() == {names[0]: b"1", names[1]: b"2"}
+
+
+def test_holes_stay_holes(switching: Switching) -> None:
+    data = os.urandom(100_000) + bytes(3 << 20) + os.urandom(300_000) + bytes(1 << 20)
+    root = switching.tree({"sparse": data, "zeros": bytes(2 << 20)})
+    switching.switch(root)
+    assert switching.now() == {"sparse": data, "zeros": bytes(2 << 20)}
+    assert (switching.out / "sparse").stat().st_blocks * 512 < 1_400_000
+    assert (switching.out / "zeros").stat().st_blocks == 0
+
+
+def test_links_permissions_and_odd_names_are_written(switching: Switching) -> None:
+    odd = os.fsdecode(b"raw-\xff")
+    with switching.store.writer() as writer:
+        root = tree.build(
+            writer,
+            [
+                Entry(path="link", kind=EntryKind.SYMLINK, target="../out\u00e9/" + odd),
+                Entry(path=odd, size=1, inline=b"x", executable=True),
+            ],
+        )
+        writer.flush()
+    switching.switch(root)
+    assert os.fspath((switching.out / "link").readlink()) == "../out\u00e9/" + odd
+    assert os.access(switching.out / odd, os.X_OK)
+    assert switching.differs(root) == {}

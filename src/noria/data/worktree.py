@@ -7,6 +7,8 @@ may have changed once more without a new time (git's racy rule).
 
 from __future__ import annotations
 
+import fnmatch
+import re
 import stat
 import time
 import unicodedata
@@ -20,7 +22,7 @@ from noria.base.errors import Invalid
 from noria.base.names import check_path
 from noria.data import statcache
 from noria.data.statcache import NEVER, Place, StatCache
-from noria.store import EntryKind, ObjectStore, Writer, folders, reading, tree
+from noria.store import EntryKind, ObjectStore, Writer, folders, reading, tree, writing
 from noria.store.errors import ObjectCorrupt, ObjectMissing
 from noria.store.packs import object_id
 from noria.store.reading import Reader
@@ -46,9 +48,11 @@ class Worktree:
         self.folder = folder.resolve()
         name = object_id(Kind.BLOB, f"{repository_id}:{self.folder}".encode()).hex[:24]
         self._path = home / "cache" / "stat" / name
+        self._mark = home / "parts" / name  # there, and no cache, where the folder holds only a part of its tree
         self._trust = trust
         self._loaded: StatCache | None = None
         self._fresh: dict[str, Place] | None = None
+        self._part = False
         self._state, self._looked = "", 0
         self.collisions: list[tuple[str, ...]] = []
 
@@ -75,11 +79,11 @@ class Worktree:
             return _changed(store, writer, head, changes)
         base = self._base(store)
         if base is not None and self._cache.state != writer.state and writer.missing(tree.structure(store, base)):
-            self._loaded, base = (
-                StatCache(),
-                None,
-            )  # nobody commits this tree any more: the collector is about to take it
+            # No commit names this tree any more: the collector is about to take it.
+            self._loaded, base = StatCache(), None
         rows, gone = self._look(writer, advance)
+        if base is None and self._part and head is not None:  # only a part of a tree that is lost was checked out
+            return _changed(store, writer, head, _changes(tree.find_rows(store, head, _keys(rows, gone)), rows, gone))
         if base is None:
             _keep_meta(rows, _metas(store, head))
             return tree.build_rows(writer, sorted(rows, key=itemgetter(0)))
@@ -97,7 +101,8 @@ class Worktree:
         rows, gone = self._look(writer, None)
         if base is None:
             before = {} if head is None else {row[0]: row for row in tree.walk_rows(store, head)}
-            return _pairs(_changes(before, rows, before.keys() - {row[0] for row in rows}), before)
+            missing = set[bytes]() if self._part else before.keys() - {row[0] for row in rows}
+            return _pairs(_changes(before, rows, missing), before)
         before = tree.find_rows(store, base, _keys(rows, gone))
         changes = _changes(before, rows, gone)
         self._remember(before, changes, again=len(rows) + len(gone) > len(changes))
@@ -112,50 +117,124 @@ class Worktree:
         was = {key: row for key, row in before.items() if key not in moved} | old
         return _pairs(moved | changes, was)
 
-    def checkout(self, store: ObjectStore, target: Digest, advance: Advance) -> int:
-        """Makes the folder equal to a tree, touching only what differs."""
+    def checkout(
+        self, store: ObjectStore, target: Digest, advance: Advance, *, pattern: str | None = None, force: bool = False
+    ) -> int:
+        """Makes the folder equal to a tree, touching only what differs; returns how many paths were touched.
+
+        Args:
+            pattern: only paths that fit it (``*`` crosses folders); the others stay as they are.
+            force: overwrite what was never committed. Files that neither tree knows stay, as new ones.
+
+        Raises:
+            Invalid: the folder holds changes that were never committed, and which the target does not have.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         base = self._base(store)
         with store.writer() as scratch:  # hashed, never flushed
             rows, gone = self._look(scratch, None)
-        if base is None and rows:
-            raise Invalid(
-                f"{self.folder} holds files and was not checked out before.", hint="Give a folder that is empty or new."
-            )
         before = {} if base is None else tree.find_rows(store, base, _keys(rows, gone))
         changes = _changes(before, rows, gone)
-        if changes:
-            paths = [_text(key) for key in sorted(changes)]
+        fits = _fitting(pattern)
+        wanted = self._wanted(store, base, target, changes, fits)
+        # What neither tree knows stays where it is, but for folders that lost all that the old tree had in them.
+        unknown = {key for key in wanted if key in changes and key not in before}
+        emptied = {key for key in unknown if base is not None and _was_folder(store, base, key, changes[key])}
+        new = {key for key in unknown - emptied if wanted[key] is None}
+        lost = [key for key in wanted if key in changes and changes[key] != wanted[key] and key not in emptied]
+        if lost and not force:
+            self._refuse(base, lost)
+        todo = {key: row for key, row in wanted.items() if key not in new and changes.get(key, ()) != row}
+        put = [row for _, row in sorted(todo.items()) if row is not None]
+        removed = [_text(key) for key, row in todo.items() if row is None]
+        store.expect(content for row in put if (content := tree.entry_of(row).content) is not None)
+        everything = (_text(row[0]) for row in tree.walk_rows(store, target))
+        written = writing.write_rows(store, self.folder, put, removed, advance, everything=everything)
+        if base is None or base == target or pattern is None:
+            self._settle(written, removed)
+            self._look_again({key: row for key, row in changes.items() if key not in wanted or key in new}, before)
+            root, part = target, pattern is not None
+        else:  # neither the one tree nor the other: what was touched counts as changed since ``base``
+            touched: Changes = changes | wanted
+            self._look_again(touched, tree.find_rows(store, base, touched))
+            root, part = base, self._part
+        store.faults.at("checkout.cache")
+        self._write(root.hex, "", self._fresh or {}, looked=time.time_ns(), part=part)
+        return len(todo)
+
+    def _wanted(
+        self,
+        store: ObjectStore,
+        base: Digest | None,
+        target: Digest,
+        changes: Changes,
+        fits: Callable[[bytes], object],
+    ) -> Changes:
+        """The rows that paths shall have, None where they shall not be: all that may not be as the target has them."""
+        fresh = self._fresh or {}
+        if base is None:
+            wanted: Changes = {row[0]: row for row in tree.walk_rows(store, target) if fits(row[0])}
+        else:
+            old, new = tree.diff_rows(store, base, target)
+            wanted = {key: new.get(key) for key in old.keys() | new.keys() if fits(key)}
+            if self._part:  # of what both have, something may never have been checked out
+                there = {p + n for p, found in fresh.items() for n in found.files()} | {p[:-1] for p in fresh}
+                for row in tree.walk_rows(store, target):
+                    if row[0] not in wanted and fits(row[0]) and _text(row[0]) not in there:
+                        wanted[row[0]] = row
+        others = [key for key in changes if key not in wanted and fits(key)]
+        known = tree.find_rows(store, target, others)
+        return wanted | {key: known.get(key) for key in others}
+
+    def _refuse(self, base: Digest | None, lost: list[bytes]) -> None:
+        paths = [_text(key) for key in sorted(lost)]
+        if base is None:
             raise Invalid(
-                f"{self.folder} holds {len(changes)} changes never committed, among them {paths[0]}.",
-                hint="Commit them, or check out into another folder.",
+                f"{self.folder} holds files and was not checked out before, among them {paths[0]}.",
+                hint="Give a folder that is empty or new.",
                 details={"paths": paths[:20]},
             )
-        if base is None:
-            found = [tree.Change(e.path, None, e) for e in tree.walk(store, target)]
-        else:
-            found = tree.diff(store, base, target)
-        store.expect(c.after.content for c in found if c.after is not None and c.after.content is not None)
-        for change in found:
-            if change.after is None:
-                self._remove(change.path)
-        folders.write_entries(store, _counted((c.after for c in found if c.after is not None), advance), self.folder)
-        self._touched(found)
-        self._state, self._looked = "", time.time_ns()
-        self.save(target)
-        return len(found)
+        raise Invalid(
+            f"{self.folder} holds {len(paths)} changes never committed, among them {paths[0]}.",
+            hint="Commit them, or check out into another folder.",
+            details={"paths": paths[:20]},
+        )
+
+    def _settle(self, written: writing.Written, removed: list[str]) -> None:
+        """Brings what is remembered of the folder up to what was written."""
+        assert self._fresh is not None
+        todo: dict[str, dict[str, tuple[int, ...] | None]] = {}
+        for path in removed:
+            prefix, slash, name = path.rpartition("/")
+            todo.setdefault(prefix + slash, {})[name] = None
+            self._fresh.pop(path + "/", None)
+        for prefix, (names, numbers) in written.files.items():
+            for name in names:  # where a folder was
+                self._fresh.pop(f"{prefix}{name}/", None)
+            if prefix in self._fresh or prefix in todo:
+                stats = zip(numbers[::4], numbers[1::4], numbers[2::4], numbers[3::4], strict=True)
+                todo.setdefault(prefix, {}).update(zip(names, stats, strict=True))
+            else:
+                self._fresh[prefix] = statcache.place(names, numbers, empty=False)
+        for prefix, names in todo.items():
+            self._edit(prefix, names)
+        for prefix in written.empty:
+            self._fresh[prefix] = Place(b"", b"", True)
 
     def save(self, root: Digest) -> None:
         """Remembers what was seen. A lost cache costs time only."""
         if self._fresh is not None:
-            self._write(root.hex, self._state, self._fresh)
+            self._write(root.hex, self._state, self._fresh, part=self._part)
 
     # ---- looking
 
     @property
     def _cache(self) -> StatCache:
         if self._loaded is None:
-            self._loaded = StatCache.load(self._path) if self._trust else StatCache()
+            self._loaded = StatCache.load(self._path)
+            self._part = self._mark.exists()
+            if not self._trust:
+                self._loaded = StatCache()
         return self._loaded
 
     def _base(self, store: ObjectStore) -> Digest | None:
@@ -287,23 +366,34 @@ class Worktree:
         fresh, cache = self._fresh, self._cache
         if fresh is None or not again:
             return
-        todo: dict[str, dict[str, tuple[int, ...]]] = {}
+        self._look_again(changes, before)
+        self._write(cache.root, cache.state, fresh, part=self._part)
+
+    def _look_again(self, changes: Changes, before: Mapping[bytes, Row]) -> None:
+        """Makes the next look see these paths as they are: other than in the tree that is remembered."""
+        assert self._fresh is not None
+        todo: dict[str, dict[str, tuple[int, ...] | None]] = {}
         for key, row in changes.items():
             path = _text(key)
             if row is not None and row[1] == EntryKind.FOLDER:
-                fresh.pop(path + "/", None)
-            elif row is None and before[key][1] == EntryKind.FOLDER:
-                found = fresh.get(path + "/") or Place(b"", b"", True)
-                fresh[path + "/"] = found._replace(empty=True)
+                self._fresh.pop(path + "/", None)
+            elif row is None and key in before and before[key][1] == EntryKind.FOLDER:
+                found = self._fresh.get(path + "/") or Place(b"", b"", True)
+                self._fresh[path + "/"] = found._replace(empty=True)
             else:
                 prefix, slash, name = path.rpartition("/")
                 todo.setdefault(prefix + slash, {})[name] = NEVER
         for prefix, names in todo.items():
             self._edit(prefix, names)
-        self._write(cache.root, cache.state, fresh)
 
-    def _write(self, root: str, state: str, places: dict[str, Place]) -> None:
-        StatCache(root=root, looked_ns=self._looked, state=state, places=places).save(self._path)
+    def _write(self, root: str, state: str, places: dict[str, Place], *, looked: int = 0, part: bool = False) -> None:
+        if part:
+            self._mark.parent.mkdir(parents=True, exist_ok=True)
+            self._mark.touch()
+        elif self._part:
+            self._mark.unlink(missing_ok=True)
+        cache = StatCache(root=root, looked_ns=looked or self._looked, state=state, places=places)
+        cache.save(self._path)
 
     def _edit(self, prefix: str, names: Mapping[str, tuple[int, ...] | None]) -> None:
         assert self._fresh is not None
@@ -317,36 +407,6 @@ class Worktree:
         self._fresh[prefix] = statcache.place(
             seen, (number for stats in seen.values() for number in stats), empty=False
         )
-
-    def _touched(self, found: list[tree.Change]) -> None:
-        assert self._fresh is not None
-        todo: dict[str, dict[str, tuple[int, ...] | None]] = {}
-        for change in found:
-            prefix, slash, name = change.path.rpartition("/")
-            if change.after is not None and change.after.kind == EntryKind.FOLDER:
-                self._fresh[change.path + "/"] = Place(b"", b"", True)
-            elif change.before is not None and change.before.kind == EntryKind.FOLDER and change.after is None:
-                self._fresh.pop(change.path + "/", None)
-            elif change.after is None:
-                todo.setdefault(prefix + slash, {})[name] = None
-            else:
-                now = (self.folder / change.path).lstat()
-                stats = (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
-                todo.setdefault(prefix + slash, {})[name] = stats
-        for prefix, names in todo.items():
-            self._edit(prefix, names)
-
-    def _remove(self, path: str) -> None:
-        place = self.folder / path
-        if place.is_dir() and not place.is_symlink():
-            place.rmdir()
-            return
-        place.unlink(missing_ok=True)
-        for parent in place.relative_to(self.folder).parents:
-            try:
-                (self.folder / parent).rmdir()
-            except OSError:
-                return  # not empty: something else lives there
 
 
 def _keys(rows: list[Row], gone: set[bytes]) -> set[bytes]:
@@ -411,8 +471,13 @@ def _text(key: bytes) -> str:
     return key.decode("utf-8", "surrogateescape")
 
 
-def _counted(entries: Any, advance: Advance) -> Any:
-    for entry in entries:
-        yield entry
-        if advance is not None:
-            advance(1)
+def _was_folder(store: ObjectStore, base: Digest, key: bytes, row: Row | None) -> bool:
+    is_folder = row is not None and row[1] == EntryKind.FOLDER
+    return is_folder and next(tree.walk_rows(store, base, key + b"/"), None) is not None
+
+
+def _fitting(pattern: str | None) -> Callable[[bytes], object]:
+    if pattern is None:
+        return lambda key: True
+    fits = re.compile(fnmatch.translate(pattern)).match
+    return lambda key: fits(_text(key))

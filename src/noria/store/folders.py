@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from pathlib import Path
 
 from noria.base.digest import Digest
-from noria.base.errors import DiskFull, NotFound
+from noria.base.errors import NotFound
 from noria.base.names import check_path
-from noria.store import files, reading, tree
-from noria.store.errors import PathUnsafe
+from noria.store import files, reading, tree, writing
 from noria.store.objects import ObjectStore, Writer
 from noria.store.reading import INLINE
 from noria.store.records import Entry, EntryKind
+from noria.store.writing import is_ours
 
 
 def scan(folder: Path, skip: Callable[[str, bool], bool] | None = None) -> Iterator[tuple[str, os.stat_result]]:
     """(relative path, stat) of every file, symbolic link and empty folder, in no order. Links are not followed.
 
-    ``skip(path, is_folder)`` leaves a path out; ``.noria`` is always left out.
+    ``skip(path, is_folder)`` leaves a path out; ``.noria``, and what a checkout left that was killed, always are.
     """
     pending = [("", str(folder))]
     while pending:
@@ -33,7 +30,7 @@ def scan(folder: Path, skip: Callable[[str, bool], bool] | None = None) -> Itera
             for item in found:
                 path = prefix + item.name
                 is_folder = item.is_dir(follow_symlinks=False)
-                if item.name == ".noria" or (skip is not None and skip(path, is_folder)):
+                if is_ours(item.name) or (skip is not None and skip(path, is_folder)):
                     continue
                 empty = False
                 if is_folder:
@@ -58,11 +55,10 @@ def list_folder(place: str, path: str, *, stats: bool) -> Listed | None:
         with os.scandir(place) as found:
             for item in found:
                 name = item.name
-                if item.is_dir(follow_symlinks=False):
-                    if name != ".noria":
-                        below.append(name)
+                if name[:6] == ".noria" and is_ours(name):
                     continue
-                if name == ".noria":
+                if item.is_dir(follow_symlinks=False):
+                    below.append(name)
                     continue
                 if stats:
                     try:
@@ -133,63 +129,6 @@ def entry_bytes(store: ObjectStore, entry: Entry) -> bytes:
 def write_folder(store: ObjectStore, root: Digest, target: Path) -> int:
     """Writes a tree into a folder that is new or empty; returns the number of entries."""
     target.mkdir(parents=True, exist_ok=True)
-    return write_entries(store, tree.walk(store, root), target)
-
-
-def write_entries(store: ObjectStore, entries: Iterable[Entry], target: Path) -> int:
-    """Writes entries below ``target``. Each file appears whole, and nothing is written through a link."""
-    made: set[str] = set()
-    count = 0
-    for entry in entries:
-        check_path(entry.path)  # a tree from a hostile store is checked here too
-        parent = entry.path.rpartition("/")[0]
-        if parent not in made:
-            _make_parents(target, parent)
-            made.add(parent)
-        _write_entry(store, entry, target / entry.path)
-        count += 1
-    return count
-
-
-def _write_entry(store: ObjectStore, entry: Entry, place: Path) -> None:
-    if entry.kind == EntryKind.FOLDER:
-        place.mkdir(exist_ok=True)
-        return
-    temporary = place.with_name(f".noria-{secrets.token_hex(6)}")
-    try:
-        if entry.kind == EntryKind.SYMLINK:
-            temporary.symlink_to(entry.target or "")
-        else:
-            mode = 0o777 if entry.executable else 0o666
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-            with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
-                if entry.inline is not None:
-                    file.write(entry.inline)
-                elif entry.content is not None:
-                    for piece in files.iterate(store, entry.content):
-                        file.write(piece)
-        if place.is_dir() and not place.is_symlink():
-            place.rmdir()
-        temporary.replace(place)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(str(place)) from error
-        raise
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-
-
-def _make_parents(target: Path, parent: str) -> None:
-    place = target
-    for part in parent.split("/") if parent else []:
-        place = place / part
-        if place.is_symlink():
-            raise PathUnsafe(
-                f"{place} is a symbolic link; nothing is written through it.",
-                hint="Remove the link, or check out into an empty folder.",
-                details={"path": str(place)},
-            )
-        if place.exists() and not place.is_dir():
-            place.unlink()
-        place.mkdir(exist_ok=True)
+    rows = list(tree.walk_rows(store, root))
+    writing.write_rows(store, target, rows)
+    return len(rows)

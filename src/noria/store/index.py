@@ -31,11 +31,13 @@ CREATE TRIGGER IF NOT EXISTS found_damaged AFTER INSERT ON damaged BEGIN UPDATE 
 _AT_ONCE = 250
 
 
-_WHOLE = """
-SELECT o.id, name FROM objects AS o JOIN packs ON num = o.pack
+_FROM = """
+FROM objects AS o JOIN packs ON num = o.pack
 WHERE NOT EXISTS (SELECT 1 FROM damaged AS d WHERE d.id = o.id AND d.pack = o.pack)
 """
 """Where objects lie, without copies that were found damaged."""
+_WHOLE = f"SELECT o.id, name {_FROM}"
+_PLACES = f"SELECT o.id, name, offset, stored, raw, kind, flags {_FROM}"
 
 
 class PackIndex:
@@ -72,6 +74,18 @@ class PackIndex:
             (pack, Located(oid, offset, stored, raw, Kind(kind), flags))
             for pack, offset, stored, raw, kind, flags in rows
         ]
+
+    def find_many(self, oids: Sequence[bytes]) -> dict[bytes, tuple[str, Located]]:
+        """A place for each object that lies somewhere, not counting copies that were found damaged."""
+        places: dict[bytes, tuple[str, Located]] = {}
+        for start in range(0, len(oids), _AT_ONCE):
+            some = oids[start : start + _AT_ONCE]
+            query = f"{_PLACES} AND o.id IN ({','.join('?' * len(some))})"
+            with self._lock:
+                rows = self._db.execute(query, some).fetchall()
+            for oid, pack, offset, stored, raw, kind, flags in rows:
+                places[oid] = (pack, Located(oid, offset, stored, raw, Kind(kind), flags))
+        return places
 
     def missing(self, oids: Sequence[bytes], ignoring: frozenset[str] = frozenset()) -> set[bytes]:
         """Which of the objects lie in no pack, or only in those of ``ignoring``; asks for hundreds in one query.
