@@ -276,12 +276,26 @@ class Workspace:
     def care(self) -> Care:
         from noria.data.service.care import Care
         from noria.data.service.checking import Checking
+        from noria.data.service.purge import Purging
+        from noria.data.service.redaction import Redacting
         from noria.data.service.storage import Storage
 
         checking = Checking(self.db, self.sessions, self.reach, self.faults)
         checking.fetchers.append(lambda wanted: self.promised.heal(wanted))
         storage = Storage(self.db, self.reach, self.store)
-        return Care(self.changes, self.gc, checking, storage, self.project.id)
+        redacting = Redacting(self.db, self.sessions, self.reach, self.faults, lambda: self.data.reader)
+        purging = Purging(
+            self.db,
+            self.changes,
+            self.gc,
+            redacting,
+            self.store,
+            self.clock,
+            self.faults,
+            lambda repository: self.features.rebuild(repository),
+            self.home / "cache",
+        )
+        return Care(self.changes, self.gc, checking, storage, purging, self.project.id)
 
     @cached_property
     def data(self) -> Data:

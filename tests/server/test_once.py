@@ -87,6 +87,12 @@ SAMPLES: dict[str, tuple[Callable[[Workspace], object], str, Any, Any]] = {
     "post_v1_endpoints_name_rollback": (two_champions, "/v1/endpoints/shops/rollback", {}, {"drill": True}),
     "post_v1_endpoints_name_cancel": (on_its_way, "/v1/endpoints/shops/cancel", None, None),
     "post_v1_admin_repair": (lambda ws: None, "/v1/admin/repair", None, None),
+    "post_v1_data_name_purge": (
+        spare,
+        "/v1/data/spare/purge",
+        {"rows": "n = 1", "reason": "r", "dry_run": False},
+        {"rows": "n = 2", "reason": "r", "dry_run": False},
+    ),
     "delete_v1_data_name": (spare, "/v1/data/spare", None, None),
     "post_v1_admin_gc": (lambda ws: None, "/v1/admin/gc", {"dry_run": False}, {"dry_run": True}),
     "put_v1_models_name_aliases_alias": (

@@ -14,6 +14,8 @@ Every step may be interrupted, repeated, and done by several processes at once.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -25,7 +27,7 @@ from noria.assets import condemned
 from noria.assets import tables as t
 from noria.assets.errors import StoreDamaged
 from noria.assets.reach import INDEX, Live, Marked, Reach, ids_of, read_index
-from noria.assets.sessions import StoreSessions
+from noria.assets.sessions import StoreSessions, break_expired
 from noria.base.clock import Clock
 from noria.base.errors import NoriaError
 from noria.base.faults import Faults
@@ -128,6 +130,7 @@ class GarbageCollector:
         *,
         dry_run: bool = False,
         erase: Collection[bytes] = (),
+        thorough: bool = False,
         wait: float = 0.0,
         advance: Callable[..., None] | None = None,
     ) -> Collected:
@@ -137,6 +140,7 @@ class GarbageCollector:
             dry_run: only says what would go; changes nothing.
             erase: dead objects of which no copy may stay: packs that hold one are rewritten however much of them
                 lives.
+            thorough: rewrite every pack that holds anything dead.
             wait: seconds to wait for writers that began before.
 
         Raises:
@@ -146,13 +150,13 @@ class GarbageCollector:
         listed = self._listed()  # before the mark: a pack that is written during it would look dead
         if dry_run:
             marked = self._reach.mark(step)
-            plan = self._plan(listed, self._judge(listed, marked.live, erase, step), marked)
+            plan = self._plan(listed, self._judge(listed, marked.live, erase, thorough, step), marked)
             return replace(plan, waiting=self._condemned())
         removed = self._finish()
         due, _ = self._due()
         marked = self._mark(step)
         reprieved = self._sweep(due, marked.live)
-        judged = self._judge(listed, marked.live, erase, step)
+        judged = self._judge(listed, marked.live, erase, thorough, step)
         done = replace(self._plan(listed, judged, marked), dry_run=False)
         self._condemn(judged)
         removed = _sum(removed, self._finish())
@@ -161,7 +165,33 @@ class GarbageCollector:
             reprieved += self._sweep(due, self._mark(step).live)
             removed = _sum(removed, self._finish())
         _, waiting = self._due()
+        self._forget_spilled()
         return replace(done, removed=removed[0], removed_bytes=removed[1], reprieved=reprieved, waiting=waiting)
+
+    def epoch(self) -> int:
+        """The epoch that writers begin in now."""
+        with self._db.read() as conn:
+            return conn.execute(select(t.workspace.c.gc_epoch)).scalar_one()
+
+    def quiet(self, epoch: int, wait: float) -> bool:
+        """Whether no writer is left that began before an epoch; waits for those that are."""
+        until, s = self._clock.now_ms() + wait * 1000, t.store_sessions.c
+        while True:
+            self._sessions.renew()
+            with self._db.write() as tx:
+                oldest = break_expired(tx)
+                left = tx.execute(select(func.count()).where(s.epoch < epoch)).scalar_one()
+            if oldest is None or not left:
+                return True
+            if self._clock.now_ms() >= until:
+                return False
+            self._clock.sleep(_POLL)
+
+    def living(self, ids: Collection[bytes], advance: Callable[..., None] | None = None) -> set[bytes]:
+        """Which of these objects something needs."""
+        found = list(ids)
+        mask = self._mark(advance or _silent).live.holds(_keys(found))
+        return {oid for oid, lives in zip(found, mask.tolist(), strict=True) if lives}
 
     # ---- mark
 
@@ -187,9 +217,10 @@ class GarbageCollector:
         return found
 
     def _judge(
-        self, listed: Sequence[_Pack], live: Live, erase: Collection[bytes], step: Callable[..., None]
+        self, listed: Sequence[_Pack], live: Live, erase: Collection[bytes], thorough: bool, step: Callable[..., None]
     ) -> _Judged:
         found, wanted = _Judged(), _keys(erase)
+        wanted = wanted[~live.holds(wanted)]
         for pack in listed:
             step()
             try:
@@ -201,7 +232,7 @@ class GarbageCollector:
             sizes = rows["stored"].astype(np.int64) + RECORD.size
             mask = live.holds(rows["key"].astype(np.uint64))
             pack.count, pack.total, pack.live = len(rows), int(sizes.sum()), int(sizes[mask].sum())
-            pack.erased = bool(len(wanted)) and bool(np.isin(rows["key"], wanted).any())
+            pack.erased = thorough or (bool(len(wanted)) and bool(np.isin(rows["key"], wanted).any()))
             if not mask.any():
                 found.dead.append(pack)
             elif pack.live < LEAST_LIVE * pack.total or (pack.erased and not mask.all()):
@@ -332,6 +363,17 @@ class GarbageCollector:
         except PackCorrupt as error:
             raise StoreDamaged([error.message]) from None
 
+    def _forget_spilled(self) -> None:
+        """Removes what killed writers of this machine left of packs that they never finished."""
+        now = time.time()
+        with self._db.write() as tx:
+            if break_expired(tx) is not None:
+                return  # a writer may be at one of them
+        for path in self._store.temporary.iterdir():
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < now:
+                    path.unlink()
+
     def _finish(self) -> tuple[int, int]:
         return condemned.delete_doomed(self._db, self._store, self._faults, "gc")
 
@@ -356,7 +398,7 @@ class GarbageCollector:
 
 
 def _keys(ids: Collection[bytes]) -> Any:
-    return np.frombuffer(b"".join(oid[:8] for oid in ids), "<u8") if ids else np.empty(0, np.uint64)
+    return np.frombuffer(b"".join(oid[:8] for oid in ids), "<u8").astype(np.uint64)
 
 
 def _batches(packs: Iterable[_Pack]) -> Iterable[list[_Pack]]:

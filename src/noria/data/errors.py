@@ -90,6 +90,19 @@ class ContentLost(Failed):
         )
 
 
+class WasErased(NotFound):
+    """It was erased from all history of the repository, for a stated reason."""
+
+    code = "erased"
+
+    def __init__(self, what: str, repository: str, number: int, reason: str) -> None:
+        super().__init__(
+            f"{what} was erased from all history of {repository} (erasure {number}: {reason}).",
+            hint="noria data erasures",
+            details={"repository": repository, "erasure": number, "reason": reason},
+        )
+
+
 class RepositoryInUse(Conflict):
     """Something was made from the repository, and could not be traced without it."""
 

@@ -53,6 +53,10 @@ class Dialect(Protocol):
         """Writes a consistent copy and returns its path; None where the database's own tool has to do it."""
         ...
 
+    def vacuum(self, engine: Engine) -> None:
+        """Rewrites the files, so that what was deleted or overwritten is gone from them."""
+        ...
+
     def translate(self, error: DBAPIError) -> NoriaError | None: ...
 
 
@@ -130,6 +134,20 @@ class SqliteDialect:
         finally:
             raw.close()
         return str(target)
+
+    def vacuum(self, engine: Engine) -> None:
+        raw = engine.raw_connection()  # outside of any transaction
+        try:
+            cursor = raw.cursor()
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.DatabaseError as error:
+            translated = self._translated(str(error))
+            if translated is None:
+                raise
+            raise translated from error
+        finally:
+            raw.close()
 
     def translate(self, error: DBAPIError) -> NoriaError | None:
         return self._translated(str(error.orig), unfit=isinstance(error, DataError))
@@ -224,6 +242,11 @@ class PostgresDialect:
 
     def backup(self, engine: Engine, target: Path) -> str | None:
         return None
+
+    def vacuum(self, engine: Engine) -> None:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            for table in ("quarantine", "online_rows"):
+                conn.execute(text(f"VACUUM (FULL) {table}"))
 
     def translate(self, error: DBAPIError) -> NoriaError | None:
         state = getattr(error.orig, "sqlstate", None) or ""

@@ -94,6 +94,13 @@ class Database:
     def backup(self, target: Path) -> str | None:
         return self.dialect.backup(self.engine, target)
 
+    def vacuum(self) -> None:
+        """Leaves nothing of deleted and overwritten rows in the files of the database; may take a while."""
+        try:
+            self.dialect.vacuum(self.engine)
+        except DBAPIError as error:
+            self._raise(error)
+
     def close(self) -> None:
         self.engine.dispose()
 

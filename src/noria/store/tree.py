@@ -377,6 +377,14 @@ def named_contents(store: ObjectStore, oid: Digest) -> list[tuple[str, tuple[Kin
     return [(row[0].decode("utf-8", "surrogateescape"), (_CONTENTS[row[4]], row[5])) for row in rows]
 
 
+def paths(store: ObjectStore, oid: Digest) -> list[tuple[str, tuple[Kind, bytes] | None]]:
+    """Every path of a range, with the object that holds its bytes, if one does."""
+    return [
+        (row[0].decode("utf-8", "surrogateescape"), (_CONTENTS[row[4]], row[5]) if row[4] else None)
+        for row in _rows(store, oid.raw)
+    ]
+
+
 def objects_of(store: ObjectStore, root: Digest) -> Iterator[tuple[Kind, bytes]]:
     """Every object that a tree needs: nodes, ranges, chunks, recipes and their chunks (may repeat)."""
     yield Kind.NODE, root.raw

@@ -60,6 +60,11 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "storage": ("care:storage", "Show what repositories, or the commits of one, need of the store."),
     "check": ("care:check", "Check that every commit has its bytes; names pack, offset, and who uses what is damaged."),
     "repair": ("care:repair", "Heal what can be healed, set damaged packs aside; never makes anything up."),
+    "purge": (
+        "care:purge",
+        "Erase paths or rows from all history, bytes and all; shows what would go, and does it with --yes.",
+    ),
+    "erasures": ("care:erasures", "List what was erased, when, by whom and why; never what it held."),
     "delete": ("care:delete", "Delete a repository with its whole history; its name stays in the lineage."),
     "quarantine": ("contracts:quarantine", "Batches that a contract refused."),
 }

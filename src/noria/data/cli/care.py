@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
@@ -156,6 +156,90 @@ def repair(shell: Shell) -> None:
     shell.emit(plain(repaired_out(done)), human)
     if done.lost:
         raise click.exceptions.Exit(1)
+
+
+@command("purge")
+@click.argument("name")
+@click.option("--path", help="Glob of files; * crosses folders, and the name of a folder means all in it.")
+@click.option("--rows", help="Condition in SQL for rows of a table: what stands after WHERE.")
+@click.option("--key", "keys", multiple=True, metavar="COLUMN=VALUE", help="Rows with this value; several times: and.")
+@click.option("--reason", default="", help="Why. It is kept, with who and when; never what was erased.")
+@click.option("--yes", is_flag=True, help="Do it. Without this, only what would go is shown.")
+@click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for writers that began before.")
+@click.pass_obj
+def purge(
+    shell: Shell,
+    name: str,
+    path: str | None,
+    rows: str | None,
+    keys: tuple[str, ...],
+    reason: str,
+    yes: bool,
+    wait: float,
+) -> None:
+    """Erase paths or rows from all history, bytes and all; shows what would go, and does it with --yes."""
+    from noria.data.service.purge import Erase
+    from noria.data.wire.care import erased_out
+
+    ws, repository = shell.ws, get(shell, name)
+    key = dict(_pair(text) for text in keys)
+    what = Erase(path=path, rows=rows, key=key)
+    with shell.progress(f"Erasing from {name}" if yes else f"Looking through {name}") as advance:
+        if yes:
+            done = ws.care.purge(repository, what, reason=reason, actor=ws.actor, wait=wait, advance=advance)
+        else:
+            done = ws.care.look(repository, what, advance)
+
+    def human() -> None:
+        found = f"{done.paths} paths" if path is not None else f"{done.rows} stored rows"
+        were = "were erased from" if yes else "would be erased from"
+        shell.say(f"{found} {were} {done.commits} commits and {done.batches} refused batches of {name}.")
+        if done.unseen:
+            shell.say(f"{done.unseen} versions lack the columns; their rows were not looked at.")
+        if done.shared:
+            shell.say(
+                f"{done.shared} of {done.objects} stored objects stay, since something else needs the same bytes."
+            )
+        shell.say("What else may hold a copy:")
+        for place in done.elsewhere:
+            shell.say(f"- {escape(place)}")
+        if not yes:
+            shell.say("To do it: the same with --reason TEXT --yes. It cannot be undone.")
+        elif done.done:
+            shell.say(f"Erasure {done.number} is done; {size_text(done.freed)} of files deleted.")
+        else:
+            shell.say(
+                f"Erasure {done.number} is not done: writers that began before are at work, or a pack is damaged. "
+                "The same command again finishes it."
+            )
+
+    shell.emit(plain(erased_out(done)), human)
+    if yes and not done.done:
+        raise click.exceptions.Exit(1)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise click.UsageError(f"--key {text!r}: write COLUMN=VALUE.")
+    return name, value
+
+
+@command("erasures")
+@click.argument("name", required=False)
+@click.pass_obj
+def erasures(shell: Shell, name: str | None) -> None:
+    """List what was erased, when, by whom and why; never what it held."""
+    from noria.data.wire.care import erasures_out
+
+    found = erasures_out(shell.ws.care.erasures(name)).items
+    rows = [[e.number, e.repository, _stated(e.what), e.reason, e.actor, e.state, e.created_at] for e in found]
+    columns = ["number", "repository", "what", "reason", "by", "state", "at"]
+    shell.emit([plain(e) for e in found], lambda: shell.table(columns, rows, right=["number"]))
+
+
+def _stated(what: dict[str, Any]) -> str:
+    return what["path"] if "path" in what else f"rows by {', '.join(what['columns'])}"
 
 
 def _say_damage(shell: Shell, found: list[Damage]) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from noria.base.errors import Invalid
 from noria.base.ids import ProjectId
 from noria.data.http.shared import ONE, Handlers
 from noria.data.service import Data
 from noria.data.service.care import Care
 from noria.data.wire import care as w
 from noria.http import Call, Route
+
+_LONGEST_WAIT: Final = 60.0
+"""Seconds that a request waits for writers."""
 
 
 class CareRoutes(Handlers):
@@ -35,6 +41,19 @@ class CareRoutes(Handlers):
         repository = None if name is None else self._data.get(self._project_id, name)
         return w.checked_out(self._care.check(repository, full=query.full))
 
+    def purge(self, call: Call) -> w.ErasedOut:
+        body: w.PurgeBody = call.body
+        if not 0 <= body.wait <= _LONGEST_WAIT:
+            raise Invalid(f"{body.wait} seconds is not a time to wait for writers.", hint="Write a number up to 60.")
+        repository, what = self._repository(call), w.erase_of(body)
+        if body.dry_run:
+            return w.erased_out(self._care.look(repository, what))
+        how = {"reason": body.reason, "wait": body.wait}
+        return w.erased_out(self._care.purge(repository, what, actor=call.actor, once=call.once, **how))
+
+    def erasures(self, _: Call) -> w.ErasureList:
+        return w.erasures_out(self._care.erasures())
+
     def repair(self, call: Call) -> w.RepairedOut:
         return w.repaired_out(self._care.repair(actor=call.actor, once=call.once))
 
@@ -51,6 +70,25 @@ def routes(data: Data, care: Care, project_id: ProjectId) -> list[Route]:
             query=w.DeleteQuery,
             answer=w.DeletedOut,
             cli="noria data delete NAME",
+        ),
+        Route(
+            method="POST",
+            path=ONE + "/purge",
+            handler=r.purge,
+            permission="data.write",
+            summary="Erase paths or rows from all history; a dry run first, which is the default.",
+            body=w.PurgeBody,
+            answer=w.ErasedOut,
+            cli="noria data purge NAME",
+        ),
+        Route(
+            method="GET",
+            path="/v1/admin/erasures",
+            handler=r.erasures,
+            permission="admin.read",
+            summary="List what was erased, when, by whom and why; never what it held.",
+            answer=w.ErasureList,
+            cli="noria data erasures",
         ),
         Route(
             method="GET",

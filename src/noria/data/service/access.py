@@ -15,6 +15,7 @@ from noria.base.digest import Digest
 from noria.base.errors import Invalid, NotFound
 from noria.base.names import nearest
 from noria.base.pages import check_limit, position, token
+from noria.data import erased
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service.base import Services
 from noria.data.service.refs import RefVerbs
@@ -77,6 +78,8 @@ class AccessVerbs(RefVerbs):
         found = listing.find(path)
         where = f"{repository.name}@{ref}"
         if found is None and not listing.is_folder(path):
+            with self._db.read() as conn:
+                erased.refuse_path(conn, repository, path)
             raise NotFound(
                 f"{where} has no file {path!r:.200}.",
                 hint=_meant(listing, path) or f"noria data ls {repository.name}",

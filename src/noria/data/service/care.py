@@ -13,6 +13,7 @@ from noria.base.ids import ProjectId
 from noria.base.once import Once
 from noria.data.records import Repository
 from noria.data.service.checking import Checked, Checking, Damage, Repaired
+from noria.data.service.purge import Erase, Erased, Erasure, Purging
 from noria.data.service.storage import Needs, Storage
 
 _GC: Final = "store.gc"
@@ -23,12 +24,19 @@ class Care:
     """One per workspace."""
 
     def __init__(
-        self, changes: Changes, gc: GarbageCollector, checking: Checking, storage: Storage, project_id: ProjectId
+        self,
+        changes: Changes,
+        gc: GarbageCollector,
+        checking: Checking,
+        storage: Storage,
+        purging: Purging,
+        project_id: ProjectId,
     ) -> None:
         self._changes = changes
         self._gc = gc
         self._checking = checking
         self._storage = storage
+        self._purging = purging
         self._project_id = project_id
         self.fetchers = checking.fetchers
         """Where else objects may lie; asked by ``repair`` for what is lost here. See ``checking.Fetcher``."""
@@ -93,6 +101,41 @@ class Care:
             change.note("store", healed=done.healed, quarantined=done.quarantined, lost=len(done.lost))
             change.answer(asdict(done))
         return done
+
+    def look(self, repository: Repository, what: Erase, advance: Callable[..., None] | None = None) -> Erased:
+        """What ``purge`` would take out; changes nothing."""
+        return self._purging.look(repository, what, advance or _silent)
+
+    def purge(
+        self,
+        repository: Repository,
+        what: Erase,
+        *,
+        reason: str,
+        actor: Actor,
+        wait: float = 60.0,
+        once: Once | None = None,
+        advance: Callable[..., None] | None = None,
+    ) -> Erased:
+        """Erases paths or rows from all history of a repository, and their bytes from the store.
+
+        Commits and versions keep their ids, so that history and lineage stay. The erasure is recorded, with its reason
+        and never with what was erased. It may be killed anywhere: the same call goes on.
+
+        Args:
+            wait: seconds to wait for writers that began before; they may hold something of it. Where they take longer,
+                the answer is not ``done``, and the same call again finishes it.
+
+        Raises:
+            Invalid: it is not said what to erase, or not why.
+        """
+        return self._purging.erase(
+            repository, what, reason=reason, actor=actor, wait=wait, once=once, step=advance or _silent
+        )
+
+    def erasures(self, repository: str | None = None) -> list[Erasure]:
+        """What was erased in the project, newest first; also of repositories that were deleted since."""
+        return self._purging.erasures(repository, self._project_id)
 
 
 def _silent(done: float = 1) -> None:

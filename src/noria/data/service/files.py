@@ -13,7 +13,7 @@ from noria.base.digest import Digest
 from noria.base.errors import NotFound
 from noria.base.ids import RunId
 from noria.base.once import Once
-from noria.data import ancestry, queries
+from noria.data import ancestry, erased, queries
 from noria.data.errors import MergeConflict
 from noria.data.records import MAIN, Commit, PathChange, Repository
 from noria.data.service.access import AccessVerbs
@@ -229,6 +229,8 @@ class Files(DraftVerbs, AccessVerbs):
         self._only_files(repository)
         found = folders.read_file(self._s.sessions.store, self.resolve(repository, ref).layout, path)
         if found is None:
+            with self._db.read() as conn:
+                erased.refuse_path(conn, repository, path)
             raise NotFound(f"{repository.name}@{ref} has no file {path!r}.", hint=f"noria data show {repository.name}")
         return found
 

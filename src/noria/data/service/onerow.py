@@ -8,7 +8,7 @@ from typing import Any
 
 from noria.base.errors import NotFound
 from noria.base.ids import CommitId
-from noria.data import queries
+from noria.data import erased, queries
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.rows.finder import FoundRow, RowFinder
 from noria.data.service.rows import RowVerbs
@@ -60,6 +60,8 @@ class OneRowVerbs(RowVerbs):
                     )
             place = last + 1
         if not events:
+            with self._db.read() as conn:
+                erased.refuse_key(conn, repository, key)
             raise RowNotFound(
                 f"{repository.name} never held a row with the key {dict(key)}.",
                 hint=f"noria data read {repository.name}   shows rows.",
@@ -77,6 +79,8 @@ class OneRowVerbs(RowVerbs):
         finder = self._finder(head, key)
         wanted = finder.find(self.layout(head))
         if wanted is None:
+            with self._db.read() as conn:
+                erased.refuse_key(conn, repository, key)
             raise RowNotFound(
                 f"{repository.name}@{ref} has no row with the key {dict(key)}.",
                 hint=f"noria data history {repository.name} {' '.join(f'{k}={v}' for k, v in key.items())}",

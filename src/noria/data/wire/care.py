@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from noria.assets.gc import Collected
+from noria.base.times import to_text
 from noria.data.records import Deleted
 from noria.data.service.checking import Checked, Damage, Repaired
+from noria.data.service.purge import Erase, Erased, Erasure
 from noria.data.service.storage import Needs
 
 
@@ -153,3 +157,96 @@ def checked_out(found: Checked) -> CheckedOut:
 
 def repaired_out(done: Repaired) -> RepairedOut:
     return RepairedOut(done.healed, done.quarantined, [damage_out(d) for d in done.lost])
+
+
+class PurgeBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What to erase: ``path`` (a glob of files), ``rows`` (a condition in SQL) or ``key`` (column: value as text).
+
+    ``dry_run`` (the default) only says what would go; ``wait``: at most 60 seconds for writers that began before.
+    """
+
+    reason: str = ""
+    path: str | None = None
+    rows: str | None = None
+    key: dict[str, str] = {}
+    dry_run: bool = True
+    wait: float = 10.0
+
+
+class ErasedOut(msgspec.Struct):
+    """``done``: no copy is left that nothing else needs; else the same request again (a new key) finishes it."""
+
+    number: int
+    repository: str
+    dry_run: bool
+    paths: int
+    rows: int
+    commits: int
+    versions: int
+    batches: int
+    objects: int
+    shared: int
+    freed: int
+    unseen: int
+    done: bool
+    elsewhere: list[str]
+
+
+class ErasureOut(msgspec.Struct):
+    """``what``: a pattern of paths, or columns and a digest; never values."""
+
+    number: int
+    repository: str
+    what: dict[str, Any]
+    reason: str
+    actor: str
+    state: str
+    counts: dict[str, Any]
+    created_at: str
+    done_at: str | None
+
+
+class ErasureList(msgspec.Struct):
+    items: list[ErasureOut]
+
+
+def erase_of(body: PurgeBody) -> Erase:
+    return Erase(path=body.path, rows=body.rows, key=body.key)
+
+
+def erased_out(done: Erased) -> ErasedOut:
+    return ErasedOut(
+        number=done.number,
+        repository=done.repository,
+        dry_run=done.number == 0,
+        paths=done.paths,
+        rows=done.rows,
+        commits=done.commits,
+        versions=done.versions,
+        batches=done.batches,
+        objects=done.objects,
+        shared=done.shared,
+        freed=done.freed,
+        unseen=done.unseen,
+        done=done.done,
+        elsewhere=done.elsewhere,
+    )
+
+
+def erasures_out(found: list[Erasure]) -> ErasureList:
+    return ErasureList(
+        [
+            ErasureOut(
+                number=e.number,
+                repository=e.repository,
+                what=e.what,
+                reason=e.reason,
+                actor=e.actor,
+                state=e.state,
+                counts=e.counts,
+                created_at=to_text(e.created_at),
+                done_at=None if e.done_at is None else to_text(e.done_at),
+            )
+            for e in found
+        ]
+    )
