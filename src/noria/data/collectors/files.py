@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import blake3
 import polars as pl
 
 from noria.data.collectors import lines
+from noria.data.collectors.csv import read_csv
 from noria.data.collectors.parts import Opened, Part, PartsSource
 from noria.data.collectors.protocol import Marks
 from noria.data.errors import SourceFailed
@@ -215,9 +217,10 @@ def read_rows(path: Path) -> pl.DataFrame:
         if kind == "parquet":
             return pl.read_parquet(path)
         if kind in ("csv", "tsv"):
-            return pl.read_csv(
-                path, try_parse_dates=True, separator="\t" if kind == "tsv" else ",", infer_schema_length=None
-            )
+            raw = path.read_bytes()
+            if path.name.lower().endswith(".gz"):
+                raw = gzip.decompress(raw)
+            return read_csv(raw, separator="\t" if kind == "tsv" else ",")
         if kind in ("jsonl", "ndjson"):
             return pl.read_ndjson(path, infer_schema_length=None)
         return None
@@ -234,7 +237,7 @@ def translated(path: Path, read: Callable[[], Any]) -> Any:
     """What ``read`` gives; errors of Polars in our words."""
     try:
         return read()
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError) as error:
         raise SourceFailed(
             f"{path} cannot be read as {lines.kind_of(path.name)}: {str(error).splitlines()[0]:.300}",
             hint="Open the file: is it whole, and what its ending says?",

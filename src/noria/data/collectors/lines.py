@@ -19,6 +19,8 @@ from typing import Any, Final
 import blake3
 import polars as pl
 
+from noria.data.collectors.csv import read_csv
+
 KINDS: Final = frozenset({"csv", "tsv", "jsonl", "ndjson"})
 _HASH_AT_ONCE: Final = 64 << 20
 
@@ -97,17 +99,11 @@ def read_lines(path: Path, span: Span, types: Mapping[str, pl.DataType] | None) 
         data = data.lstrip(b"\r\n")
     if header and not header.endswith(b"\n"):
         header += b"\n"
-    text = io.BytesIO(header + data)
+    text = header + data
     known = _types(types) if span.start else None
     if kind in ("jsonl", "ndjson"):
-        return pl.read_ndjson(text, infer_schema_length=None, schema_overrides=known)
-    return pl.read_csv(
-        text,
-        try_parse_dates=True,
-        separator="\t" if kind == "tsv" else ",",
-        infer_schema_length=None,
-        schema_overrides=known,
-    )
+        return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None, schema_overrides=known)
+    return read_csv(text, separator="\t" if kind == "tsv" else ",", types=known)
 
 
 def _types(types: Mapping[str, pl.DataType] | None) -> dict[str, pl.DataType]:
