@@ -468,10 +468,13 @@ def appended(conn: Connection, repository_id: int) -> bool:
     return conn.execute(found.where(*where).limit(1)).first() is not None
 
 
-def producers(conn: Connection, repository_id: int) -> list[Producer]:
+def producers(conn: Connection, repository_id: int, names: Sequence[str] | None = None) -> list[Producer]:
+    """All producers of a repository, or those of these names."""
     c = t.producers.c
     found = select(t.producers).where(c.repository_id == repository_id).order_by(c.name)
-    return [Producer(name=r.name, sequence=r.sequence, answer=r.answer, at=r.at) for r in conn.execute(found)]
+    parts = [None] if names is None else [names[start : start + 500] for start in range(0, len(names), 500)]
+    rows = [row for part in parts for row in conn.execute(found if part is None else found.where(c.name.in_(part)))]
+    return [Producer(name=r.name, sequence=r.sequence, answer=r.answer, at=r.at) for r in rows]
 
 
 def lineage(conn: Connection, repository_id: int, above: int) -> dict[str, Any]:

@@ -202,7 +202,8 @@ class ProduceVerbs(RowVerbs, LogVerbs):
         current = self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
         head = self.head(current, branch)
         with self._db.read() as conn:
-            known = {p.name: p for p in queries.producers(conn, current.id)}
+            named = sorted({r.producer for r in requests if r.producer is not None})
+            known = {p.name: p for p in queries.producers(conn, current.id, named)}
         together, rest = self._choose(current, branch, head, known, requests)
         if not together:
             return rest
@@ -320,7 +321,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
                 landings[repository.name] = self._landing(writer, work, repository, head, change, digest, event_ms)
             packs = writer.flush()
             with self._s.changes.begin(VERB, repository.project_id, work.actor) as opened:
-                self._check_producers(opened, repository, branch, head, known)
+                self._check_producers(opened, repository, branch, head, known, named)
                 self._s.sessions.seal(opened.tx, packs)
                 done = self._land_all(
                     opened, landings, {} if head is None or not same else {repository.name: head}, None
@@ -338,14 +339,20 @@ class ProduceVerbs(RowVerbs, LogVerbs):
             request.future.set_result(answer)
 
     def _check_producers(
-        self, change: Change, repository: Repository, branch: str, head: Commit | None, known: dict[str, Producer]
+        self,
+        change: Change,
+        repository: Repository,
+        branch: str,
+        head: Commit | None,
+        known: dict[str, Producer],
+        named: list[str],
     ) -> None:
         """What was decided on must still be so: another process may have taken a batch of the same producer."""
         change.tx.lock(f"produce:{repository.id}")
-        now = {p.name: p.sequence for p in queries.producers(change.tx.conn, repository.id)}
+        now = {p.name: p.sequence for p in queries.producers(change.tx.conn, repository.id, named)}
         _, found = queries.head(change.tx.conn, repository.id, branch)
         same = (None if found is None else found.id) == (None if head is None else head.id)
-        if not same or now != {name: producer.sequence for name, producer in known.items()}:
+        if not same or now != {name: known[name].sequence for name in named if name in known}:
             raise LostRaceError
 
     def _answer(self, commit: Commit, request: _Request, place: tuple[int, int] | None) -> Produced:
