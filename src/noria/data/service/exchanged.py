@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from functools import cached_property
+from typing import Any, cast
 
 from noria.base.digest import Digest
-from noria.data.rows import Layout, RowsChange, TableReader, load_layout
+from noria.data.rows import RowsChange, TableReader, change_between, load_layout
 from noria.store import ObjectStore
 
-if TYPE_CHECKING:
-    import polars as pl
 
-
-class _Exchanged:
-    """Like a ``RowsChange`` that replaced the whole table; rows are read when they are asked for."""
+class _Later:
+    """A ``RowsChange`` that is made when somebody looks at it: mostly nobody follows the table."""
 
     def __init__(self, store: ObjectStore, before: Digest | None, after: Digest) -> None:
-        self._reader = TableReader(store)
-        self.layout_id = after
-        self.layout: Layout = load_layout(store, after)
-        self.replaced: Layout | None = None if before is None else load_layout(store, before)
-        self.added = self.layout.rows
-        self.updated = self.deleted = self.unchanged = 0
-        self.nothing = False
+        self._store = store
+        self._before = before
+        self._after = after
 
-    @property
-    def new_rows(self) -> pl.DataFrame:
-        return self._reader.read(self.layout, hidden=True)
+    @cached_property
+    def _made(self) -> RowsChange:
+        before = None if self._before is None else load_layout(self._store, self._before)
+        return change_between(TableReader(self._store), before, load_layout(self._store, self._after), self._after)
 
-    @property
-    def old_rows(self) -> pl.DataFrame:
-        if self.replaced is None:
-            return self._reader.read(self.layout, hidden=True).clear()
-        return self._reader.read(self.replaced, hidden=True)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
 
 
 def exchanged(store: ObjectStore, before: Digest | None, after: Digest) -> RowsChange:
-    return cast("RowsChange", _Exchanged(store, before, after))
+    return cast("RowsChange", _Later(store, before, after))
