@@ -154,6 +154,24 @@ def test_a_branch_has_columns_of_its_own(workspace: Workspace, actor: Actor) -> 
     assert workspace.data.read(repository)["k"].to_list() == [1, 2]
 
 
+def test_changes_of_columns_are_reverted_and_merged(workspace: Workspace, actor: Actor) -> None:
+    repository = table(workspace, actor)
+    workspace.data.append(repository, rows(1, 2), actor=actor)
+    dropped = workspace.data.alter(repository, Alterations(drop=("v",)), actor=actor)
+    workspace.data.append(repository, pl.DataFrame({"k": [3]}), actor=actor)
+    workspace.data.revert(repository, dropped.id, actor=actor)
+    assert workspace.data.read(repository).sort("k").rows() == [(1, "x"), (2, "x"), (3, None)], "its values are back"
+    workspace.data.create_branch(repository, "dev", actor=actor)
+    renamed = Alterations(rename={"k": "id"}, add=(NewColumn(name="n", type="int8", default="4"),))
+    workspace.data.alter(repository, renamed, actor=actor, branch="dev")
+    workspace.data.append(repository, rows(4), actor=actor)
+    workspace.data.merge(repository, "dev", actor=actor)
+    assert fresh(workspace, repository).key == ("id",), "a merge brings the key of main, too"
+    assert sorted(workspace.data.read(repository)["n"].to_list()) == [4, 4, 4, 4]
+    layout = workspace.data.layout(workspace.data.resolve(repository))
+    assert layout.ids[-1] == workspace.data.layout(workspace.data.resolve(repository, "dev")).ids[-1]
+
+
 def test_the_history_of_a_row(workspace: Workspace, actor: Actor) -> None:
     repository = table(workspace, actor)
     workspace.data.append(repository, rows(1, 2), actor=actor)

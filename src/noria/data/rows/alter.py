@@ -34,11 +34,15 @@ class CannotAlter(Invalid):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewColumn:
-    """A column to add. ``default`` is the value, as text, of the rows that are there; None: null."""
+    """A column to add. ``default`` is the value, as text, of the rows that are there; None: null.
+
+    ``number`` is the id of a column that another layout has (a merge keeps it); None: a new one.
+    """
 
     name: str
     type: str
     default: str | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +98,7 @@ def altered(base: Layout, changes: Alterations, *, seq: int) -> Layout:
     defaults = {number: text for number, text in base.defaults.items() if number in ids}
     for made in changes.add:
         columns.append(Column(name=made.name, type=type_name(polars_type(made.type), made.name)))
-        ids.append(_fresh_id(base, made.name, seq, ids))
+        ids.append(_fresh_id(base, made.name, seq, ids) if made.number is None else made.number)
         if made.default is not None:
             _check_default(made)
             defaults[ids[-1]] = made.default

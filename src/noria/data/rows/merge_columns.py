@@ -67,14 +67,11 @@ def merge_columns(
     )
     merged = ours if changes.nothing else resum(reader, ours, altered(ours, changes, seq=seq))
     names = dict(zip(merged.column_ids, (name for name, _ in merged.columns), strict=True))
-    made = {column.name for column in plan.add}
     source: dict[str, str] = {}
     for number, (name, _) in t.items():
         here = names.get(plan.same.get(number, number))
         if here is not None:
             source[here] = name
-        elif name in made:
-            source[name] = name
     return merged, Columns(before=theirs, after=merged, source=source)
 
 
@@ -110,7 +107,8 @@ def _added(
     if twin is None:
         if any(name == t[0] for i, (name, _) in o.items() if name not in plan.drop):
             raise SchemasContradict(f"{t[0]!r} is another column here than there")
-        plan.add.append(NewColumn(name=t[0], type=t[1], default=theirs.defaults.get(number)))
+        # With its id: where files of ours hold it already (a drop is reverted), its values are back.
+        plan.add.append(NewColumn(name=t[0], type=t[1], default=theirs.defaults.get(number), number=number))
         return
     plan.same[number] = twin
     if o[twin][1] != t[1]:
