@@ -19,7 +19,7 @@ from noria.data.errors import HookRefused
 from noria.data.hooks import HookChange
 from noria.data.http import routes
 from noria.data.records import Repository, RepositoryKind
-from noria.workspace import Workspace
+from noria.workspace import Workspace, connect
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "http"))
 from rooms_client import client
@@ -338,3 +338,26 @@ def test_change_sets_and_folders_that_merge_by_themselves_are_commits(
     (here / "c").write_text("c")
     workspace.files.commit(made, here, actor=actor)  # from before b was there
     assert events == [("before-commit", ["b"]), ("before-commit", ["c"])]
+
+
+def test_a_push_is_asked_by_the_hooks_of_who_receives_it(tmp_path: Path, actor: Actor) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    with nr.init(tmp_path / "here") as here, nr.init(tmp_path / "there") as there:
+        repository = table(here, actor)
+        here.data.append(repository, rows((1, 1)), actor=actor)
+    place = "import noria as nr\n@nr.hook('before-merge', on='flights')\ndef no_fives(change):\n"
+    place += "    if change.rows['n'].is_in([5]).any():\n        nr.refuse('no fives')\n"
+    (tmp_path / "there" / "hooked.py").write_text(place)
+    (tmp_path / "there" / "noria.toml").write_text('name = "there"\nmodules = ["hooked"]\n')
+    with connect(tmp_path / "here") as here, connect(tmp_path / "there") as there:
+        repository = here.data.get(here.project.id, "flights")
+        here.transfer.add_remote(repository, "there", str(tmp_path / "there"), actor=actor)
+        here.transfer.push(repository, "there", actor=actor)
+        there.pipelines.apply(actor=actor)
+        here.data.append(repository, rows((2, 2)), actor=actor)
+        here.transfer.push(repository, "there", actor=actor)
+        here.data.append(repository, rows((5, 5)), actor=actor)
+        with pytest.raises(HookRefused, match="'no_fives' refused the merge to flights@main: no fives"):
+            here.transfer.push(repository, "there", actor=actor)
+        assert there.read("flights")["id"].sort().to_list() == [1, 2]

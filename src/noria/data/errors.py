@@ -185,6 +185,21 @@ class SourceFailed(Failed):
     code = "source_failed"
 
 
+class FilesBroken(Refused):
+    """A commit of files does not keep its contract."""
+
+    code = "contract_broken"
+
+    def __init__(self, name: str, number: int, findings: list[dict[str, Any]]) -> None:
+        more = f" and {len(findings) - 1} more findings" if len(findings) > 1 else ""
+        super().__init__(
+            f"The commit to {name!r} does not keep contract {number}: {findings[0]['message']}{more}. "
+            "Nothing was committed.",
+            hint=f"noria data contract show {name}",
+            details={"repository": name, "contract": number, "findings": findings},
+        )
+
+
 class TagExists(Conflict):
     """Tags do not move."""
 

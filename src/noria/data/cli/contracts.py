@@ -63,7 +63,7 @@ def contract_infer(shell: Shell, name: str, ref: str, out: str | None) -> None:
             file.write(text)
     except FileExistsError:
         raise Conflict(f"{out} is there already; it may hold your edits.", hint="Give another name.") from None
-    shell.emit({"file": out, "columns": len(value["columns"])}, f"Wrote {out}. Edit it, then: {_set(name, out)}")
+    shell.emit({"file": out}, f"Wrote {out}. Edit it, then: {_set(name, out)}")
 
 
 @contract.command("check")
@@ -73,15 +73,16 @@ def contract_infer(shell: Shell, name: str, ref: str, out: str | None) -> None:
 @click.option("--contract", "file", type=click.Path(exists=True, dir_okay=False), help="This one, not that in force.")
 @click.pass_obj
 def contract_check(shell: Shell, name: str, rows: str | None, ref: str, file: str | None) -> None:
-    """Check a file of rows, or without one the table itself, and commit nothing."""
-    repository = get(shell, name, RepositoryKind.TABLE)
+    """Check a file of rows, or without one what is there, and commit nothing."""
+    repository = get(shell, name)
     given = None if file is None else contract_text.read(Path(file).read_text(encoding="utf-8"), file)
     batch = None if rows is None else read_rows(Path(rows))
     count, found = shell.ws.data.check_contract(repository, batch, ref=ref, contract=given)
 
     def human() -> None:
         if not found:
-            shell.say(f"{count} rows keep the contract.")
+            what = "files" if repository.kind == RepositoryKind.FILES and rows is None else "rows"
+            shell.say(f"{count} {what} keep the contract.")
             return
         shell.table(["rule", "rows", "what"], [[f.rule, f.count, f.message] for f in found], right=["rows"])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from noria.base.errors import NotFound
 from noria.base.ids import ProjectId
 from noria.data import wire as w
@@ -50,14 +48,14 @@ class ContractsRoutes(Handlers):
         return c.ContractHistory([c.contract_record_out(one) for one in found])
 
     def contract(self, call: Call) -> w.ContractOut:
-        repository = self._repository(call)
-        found = self._data.contract(repository)
-        return w.ContractOut(repository.contract, None if found is None else msgspec.to_builtins(found))
+        found = next((one for one in self._data.contract_history(self._repository(call)) if one.in_force), None)
+        return w.ContractOut(None, None) if found is None else w.ContractOut(found.number, found.spec)
 
     def set_contract(self, call: Call) -> w.ContractOut:
         repository = self._repository(call)
         number = self._data.set_contract(repository, call.body.contract, actor=call.actor, once=call.once)
-        return w.ContractOut(number, msgspec.to_builtins(self._data.contract_at(repository, number)))
+        found = next(one for one in self._data.contract_history(repository) if one.number == number)
+        return w.ContractOut(number, found.spec)
 
 
 def routes(data: Data, project_id: ProjectId) -> list[Route]:

@@ -21,9 +21,9 @@ from noria.base.faults import Faults
 from noria.base.ids import CommitId, ProjectId, RunId
 from noria.base.names import nearest
 from noria.base.once import Once
-from noria.data import queries
+from noria.data import files_contract, queries
 from noria.data import tables as t
-from noria.data.errors import RepositoryExists, RepositoryNotFound, WrongRepositoryKind
+from noria.data.errors import FilesBroken, RepositoryExists, RepositoryNotFound, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service.hooks import Hooks
 from noria.db import Database, Tx
@@ -360,6 +360,29 @@ class DataBase:
         """Of a table, how its rows differ between two commits; None for files."""
         return None
 
+    def _fresh(self, repository: Repository) -> Repository:
+        """The repository as it is by now: a contract that was set since the caller looked counts."""
+        with self._db.read() as conn:
+            return queries.repository_by_id(conn, repository.id) or repository
+
+    def _keep_files(self, repository: Repository, head: Commit | None, layout: Digest, actor: Actor) -> None:
+        """Refuses a tree that does not keep the contract of its repository."""
+        if repository.kind != RepositoryKind.FILES or repository.contract is None:
+            return
+        with self._db.read() as conn:
+            found = queries.contract(conn, repository.id, repository.contract)
+        assert found is not None
+        kept = head.layout if head is not None and head.contract == repository.contract else None
+        findings = files_contract.check(files_contract.parse(found.spec), self._s.sessions.store, kept, layout)
+        if not findings:
+            return
+        details = {"contract": repository.contract, "rules": [f["rule"] for f in findings]}
+        with self._s.changes.begin("data.refuse", repository.project_id, actor) as change:
+            how = {"passed": False, "evaluator": files_contract.EVALUATOR, "details": details}
+            self._s.evidence.record(change, "contract", repository.name, **how)
+            change.note(repository.name, **details)
+        raise FilesBroken(repository.name, repository.contract, findings)
+
     def _check_merged(self, repository: Repository, branch: str, made: Made, actor: Actor, source: str) -> None:
         """Of a table, that rows which come from another branch keep the contract that is in force by now."""
 
@@ -391,6 +414,8 @@ class DataBase:
             LostRaceError: the head moved in between; nothing was committed.
         """
         written = writer.flush()  # nodes must be readable for the facts below
+        repository = self._fresh(repository)
+        self._keep_files(repository, head, made.layout, actor)
         facts = self._facts(writer, repository, head, made)
         told = {"actor": actor, "message": message, "meta": meta or {}, "stats": facts.stats}
         self._s.hooks.before(repository, branch, head, made.layout, made.change, merge=verb == "data.merge", **told)

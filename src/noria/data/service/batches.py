@@ -9,7 +9,7 @@ from noria.base.actor import Actor
 from noria.base.errors import Invalid
 from noria.base.once import Once
 from noria.data import contract as contracts
-from noria.data import queries
+from noria.data import files_contract, queries
 from noria.data.contract import Contract, Finding
 from noria.data.errors import ContractMissing, QuarantineDecided
 from noria.data.records import (
@@ -23,6 +23,7 @@ from noria.data.records import (
 )
 from noria.data.service.incoming import Rows
 from noria.data.service.rows import RowVerbs
+from noria.store import tree
 
 
 class BatchVerbs(RowVerbs):
@@ -41,12 +42,12 @@ class BatchVerbs(RowVerbs):
         Raises:
             ContractMissing: none is in force, and none was given.
         """
+        if repository.kind == RepositoryKind.FILES and rows is None:
+            return self._check_files(repository, ref, contract)
         self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
         used = contracts.parse(contract) if contract is not None else self.contract(repository)
         if used is None:
-            raise ContractMissing(
-                f"{repository.name} has no contract.", hint=f"noria data contract infer {repository.name} -o FILE.toml"
-            )
+            raise _missing(repository)
         event_ms = self._s.event_clock.event_ms(repository.project_id)
         if rows is None:
             return self._check_table(repository, used, ref, event_ms)
@@ -56,6 +57,16 @@ class BatchVerbs(RowVerbs):
         if not findings and used.whole.unique:
             findings = contracts.check_unique(used, frame, self._stays(used, frame, head, "append"))
         return len(frame), findings
+
+    def _check_files(self, repository: Repository, ref: str, contract: Any) -> tuple[int, list[Finding]]:
+        spec = contract
+        if spec is None:
+            spec = next((one.spec for one in self.contract_history(repository) if one.in_force), None)
+        if spec is None:
+            raise _missing(repository)
+        store, root = self._s.sessions.store, self.resolve(repository, ref).layout
+        found = files_contract.check(files_contract.parse(spec), store, None, root)
+        return tree.totals(store, root)[0], [Finding(**one) for one in found]
 
     def _check_table(
         self, repository: Repository, contract: Contract, ref: str, event_ms: int
@@ -151,6 +162,11 @@ class BatchVerbs(RowVerbs):
             assert found is not None
             raise QuarantineDecided(batch.id, found.state, after, found.verdict)
         change.event(f"batch.{after.value}", batch.repository, {"batch": batch.id, **what})
+
+
+def _missing(repository: Repository) -> ContractMissing:
+    hint = f"noria data contract infer {repository.name} -o FILE.toml"
+    return ContractMissing(f"{repository.name} has no contract.", hint=hint)
 
 
 def _check_move(batch: Quarantined, after: QuarantineState) -> None:

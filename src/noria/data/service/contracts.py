@@ -18,15 +18,16 @@ from noria.base.ids import ProjectId
 from noria.base.once import Once
 from noria.base.times import DAY
 from noria.data import contract as contracts
-from noria.data import queries
+from noria.data import files_contract, queries
 from noria.data import tables as t
 from noria.data.contract import Contract, Finding, WholeContract
 from noria.data.errors import ContractBroken
+from noria.data.files_contract import FilesContract
 from noria.data.records import MAIN, Commit, ContractRecord, Quarantined, Repository, RepositoryKind
 from noria.data.rows import Layout, TableReader, TableWriter, load_layout
 from noria.data.service.base import Services
 from noria.data.service.refs import RefVerbs
-from noria.store import Kind
+from noria.store import Kind, tree
 
 EVALUATOR = "noria.data.contract:1"
 
@@ -45,7 +46,7 @@ class ContractVerbs(RefVerbs):
 
     def set_contract(self, repository: Repository, value: Any, *, actor: Actor, once: Once | None = None) -> int:
         """Puts a contract in force; the same one again is the same number. Returns its number."""
-        made = contracts.parse(value)
+        made = files_contract.parse(value) if repository.kind == RepositoryKind.FILES else contracts.parse(value)
         with self._s.changes.begin("data.contract", repository.project_id, actor, once=once) as change:
             if change.earlier is not None:
                 return change.earlier["contract"]
@@ -54,7 +55,7 @@ class ContractVerbs(RefVerbs):
             change.answer({"contract": number})
         return number
 
-    def _put_contract(self, change: Change, repository: Repository, made: Contract) -> int:
+    def _put_contract(self, change: Change, repository: Repository, made: Contract | FilesContract) -> int:
         spec = msgspec.to_builtins(made)
         digest, conn = str(canonical.digest(spec)), change.tx.conn
         number = queries.last_contract(conn, repository.id)
@@ -69,7 +70,9 @@ class ContractVerbs(RefVerbs):
         return number
 
     def contract(self, repository: Repository) -> Contract | None:
-        """The contract in force."""
+        """The contract in force, of a table."""
+        if repository.kind != RepositoryKind.TABLE:
+            return None
         with self._db.read() as conn:
             found = queries.repository_by_id(conn, repository.id)
             if found is None or found.contract is None:
@@ -98,9 +101,10 @@ class ContractVerbs(RefVerbs):
         """The contract with this number, in force or not."""
         return self._parsed(repository.id, number)
 
-    def infer_contract(self, repository: Repository, ref: str = MAIN) -> Contract:
+    def infer_contract(self, repository: Repository, ref: str = MAIN) -> Contract | FilesContract:
         """A contract that the data at ``ref`` keeps, as a start for editing."""
-        self.get(repository.project_id, repository.name, RepositoryKind.TABLE)
+        if repository.kind == RepositoryKind.FILES:
+            return files_contract.infer(tree.walk(self._s.sessions.store, self.resolve(repository, ref).layout))
         layout = self.layout(self.resolve(repository, ref))
         return contracts.infer(self.reader.read(layout), layout.schema)
 

@@ -14,7 +14,7 @@ from noria.base.ids import CommitId, RunId
 from noria.base.names import check_branch, nearest
 from noria.data import queries
 from noria.data.errors import BranchNotFound, Diverged, HeadMoved, RepositoryExists
-from noria.data.records import Branch, Moved, Repository, Transferred
+from noria.data.records import Branch, Moved, Repository, RepositoryKind, Transferred
 from noria.data.service.base import LostRaceError, Services
 from noria.data.service.receiving import (
     Parcel,
@@ -105,6 +105,7 @@ def _try(way: Way) -> Transferred:
         if way.target is not None and not (parcel.commits or moves or parcel.tags or way.news):
             return _report(way, parcel, sending, writer)
         packs = sending.flush()
+        _ask_hooks(way, parcel, moves)
         target.faults.at("transfer.land")
         with _packs_kept(target, packs), target.changes.begin(*opened) as change:
             target.sessions.seal(change.tx, packs)
@@ -117,6 +118,25 @@ def _try(way: Way) -> Transferred:
                 way.also(change, repository)
             change.note(way.name, source=parcel.source, commits=len(parcel.commits), stored=writer.written)
     return _report(way, parcel, sending, writer, moves, run)
+
+
+def _ask_hooks(way: Way, parcel: Parcel, moves: Sequence[Moved]) -> None:
+    """The hooks of the receiver are asked before a branch moves there, as before a merge."""
+    if way.target is None:
+        return
+    services, sent = way.receiver.services, {commit.id: commit for commit in parcel.commits}
+    for move in moves:
+        with services.db.read() as conn:
+            before = None if move.before is None else queries.commit(conn, move.before)
+            after = sent.get(move.after) or queries.commit(conn, move.after)
+        assert after is not None
+        rows = None
+        if way.target.kind == RepositoryKind.TABLE:
+            from noria.data.service.exchanged import exchanged  # Polars: only where a table is exchanged
+
+            rows = exchanged(services.sessions.store, None if before is None else before.layout, after.layout)
+        told = {"actor": way.actor, "message": after.message, "meta": after.meta, "stats": after.stats}
+        services.hooks.before(way.target, move.branch, before, after.layout, rows, merge=True, **told)
 
 
 @contextmanager

@@ -144,6 +144,7 @@ def move_heads(change: Change, side: Side, repository: Repository, moves: Iterab
             _tell_listeners(change, side, repository, move, commit)
         payload = {"branch": move.branch, "commit": commit.id, "generation": commit.generation, **commit.stats}
         change.event("commit.created", repository.name, payload)
+        services.hooks.after(change, repository, move.branch, commit, merge=True)
     return True
 
 

@@ -124,6 +124,7 @@ class RowVerbs(Incoming):
         evolve: bool = False,
     ) -> dict[str, Commit]:
         """Commits rows to several repositories in one transaction: all of them or none."""
+        batches = {name: (self._fresh(repository), rows) for name, (repository, rows) in batches.items()}
         check_mode(mode)
         work = _Work(
             project_id=project_id,
