@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from bench import table
 from bench.result import Result
 
-MODULES = ("imports", "files", "steps", "rows", "bigtable", "features", "serving")
+MODULES = ("imports", "files", "data", "steps", "rows", "bigtable", "features", "serving")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ import pytest
 
 from noria.base.digest import Digest
 from noria.base.errors import DiskFull, Invalid
+from noria.data import statcache
 from noria.data.worktree import Worktree
 from noria.store import Entry, EntryKind, ObjectStore, files, folders, reading, tree, writing
 from noria.store.local import LocalBytes
@@ -355,6 +356,7 @@ import sys
 from pathlib import Path
 from noria.base.digest import Digest
 from noria.base.faults import CrashAt
+from noria.data import statcache
 from noria.data.worktree import Worktree
 from noria.store import ObjectStore
 from noria.store.local import LocalBytes
@@ -434,6 +436,33 @@ def test_a_folder_with_files_is_taken_over_where_nothing_is_lost(switching: Swit
     other.switch(one, force=True)
     assert other.now() == {**ONE, "mine": b"x"}
     assert other.differs(one) == {"mine": "new"}
+
+
+@pytest.mark.parametrize("how", ["deleted", "emptied", "only folders"])
+def test_a_folder_that_was_deleted_since_is_made_again(switching: Switching, how: str) -> None:
+    one, two = switching.tree(ONE), switching.tree(TWO)
+    for root, expected in ((one, ONE), (two, TWO), (two, TWO)):
+        switching.switch(root)
+        left = {path for path, data in switching.now().items() if data is None} - expected.keys()
+        assert {path: data for path, data in switching.now().items() if path not in left} == expected
+        assert switching.differs(root) == dict.fromkeys(left, "new")
+        assert not left or how == "only folders"
+        if how == "only folders":
+            for path in switching.out.rglob("*"):
+                if not path.is_dir():
+                    path.unlink()
+            continue
+        shutil.rmtree(switching.out)
+        if how == "emptied":
+            switching.out.mkdir()
+
+
+def test_what_a_folder_was_equal_to_is_known_without_its_files(beside: Beside, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert beside.work().synced is None
+    beside.write(a=b"1")
+    beside.commit()
+    monkeypatch.setattr(statcache.StatCache, "load", None)
+    assert beside.work().synced == beside.head
 
 
 def test_a_part_of_a_tree_is_checked_out(switching: Switching) -> None:

@@ -59,7 +59,11 @@ class Worktree:
     @property
     def synced(self) -> Digest | None:
         """The tree that the folder was last made equal to, or committed as; None where it is new."""
-        return Digest(bytes.fromhex(self._cache.root)) if self._cache.root else None
+        if self._loaded is None and self._trust:
+            root = StatCache.root_of(self._path)
+        else:
+            root = self._cache.root
+        return Digest(bytes.fromhex(root)) if root else None
 
     def store(
         self,
@@ -133,6 +137,8 @@ class Worktree:
         base = self._base(store)
         with store.writer() as scratch:  # hashed, never flushed
             rows, gone = self._look(scratch, None)
+        if base is not None and not any(found.names for found in (self._fresh or {}).values()):
+            base, rows, gone, self._fresh = None, [], set(), {}  # nothing is left of it: there is nothing to lose
         before = {} if base is None else tree.find_rows(store, base, _keys(rows, gone))
         changes = _changes(before, rows, gone)
         fits = _fitting(pattern)
