@@ -163,12 +163,6 @@ class Assets:
         }
         made = tx.insert_new_key(t.versions, values)
         if made is None or name is None:
-            back = (
-                t.versions.c.asset_id == asset_id,
-                t.versions.c.digest == str(digest),
-                t.versions.c.gone_at.is_not(None),
-            )
-            tx.execute(update(t.versions).where(*back).values(gone_at=None, layout=str(layout)))  # it was forgotten
             found = queries.version_by_digest(tx.conn, asset_id, digest)
             assert found is not None
             return self._revived(tx, found, values) if found.gone or "erased" in found.meta else found

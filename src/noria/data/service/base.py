@@ -507,7 +507,11 @@ class DataBase:
             stats=landing.stats,
             meta=landing.meta,
         )
-        tx.insert(t.commits, queries.commit_row(commit))
+        if not tx.insert_new(t.commits, queries.commit_row(commit)):
+            # The same content, place, author and message in the same millisecond, on another branch: the same commit.
+            there = queries.commit(tx.conn, commit.id)
+            assert there is not None
+            return there
         return commit
 
     def _run(self, change: Change, landing: Landing, version: Version, run_id: RunId | None) -> RunId:

@@ -17,12 +17,12 @@ from noria.data.edits import Edit
 from noria.data.errors import DraftClosed, DraftNotFound, HeadMoved, MergeConflict
 from noria.data.records import MAIN, Commit, Draft, Repository, RepositoryKind
 from noria.data.service.base import LostRaceError, Made
-from noria.data.service.history import HistoryVerbs
+from noria.data.service.rewriting import RewriteVerbs
 from noria.data.treeedit import TreeEdit
 from noria.store import Writer, tree
 
 
-class DraftVerbs(HistoryVerbs):
+class DraftVerbs(RewriteVerbs):
     _ids = IdMaker()
 
     def change(

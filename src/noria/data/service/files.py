@@ -19,7 +19,7 @@ from noria.data.records import MAIN, Commit, PathChange, Repository
 from noria.data.service.access import AccessVerbs
 from noria.data.service.base import Ancestry, Made
 from noria.data.service.drafts import DraftVerbs
-from noria.data.service.history import path_change
+from noria.data.service.touched import TouchedVerbs, path_change
 from noria.data.worktree import Worktree
 from noria.store import Entry, Writer, folders, tree
 
@@ -39,7 +39,7 @@ class Status:
     behind: int = 0
 
 
-class Files(DraftVerbs, AccessVerbs):
+class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
     def commit(
         self,
         repository: Repository,
