@@ -16,8 +16,17 @@ from noria.terminal import Shell, command
 @click.option("-m", "--message", default="")
 @click.option("--branch", default=MAIN, show_default=True)
 @click.option("--key", "idempotency_key", help="Idempotency key: a second call with it changes nothing.")
+@click.option("--paths", multiple=True, metavar="PATH", help="Only this file or folder of the folder; repeatable.")
 @click.pass_obj
-def commit(shell: Shell, name: str, path: str, message: str, branch: str, idempotency_key: str | None) -> None:
+def commit(
+    shell: Shell,
+    name: str,
+    path: str,
+    message: str,
+    branch: str,
+    idempotency_key: str | None,
+    paths: tuple[str, ...],
+) -> None:
     """Commit a folder (repository of files) or a table file (CSV, Parquet, JSON lines).
 
     The repository is made if it is new: of files for a folder, a table for a file.
@@ -30,7 +39,7 @@ def commit(shell: Shell, name: str, path: str, message: str, branch: str, idempo
     common = {"actor": ws.actor, "branch": branch, "message": message, "key": idempotency_key}
     with shell.progress(f"Committing {name}") as advance:
         if kind == RepositoryKind.FILES:
-            done = ws.files.commit(repository, place, advance=advance, **common)
+            done = ws.files.commit(repository, place, paths=paths or None, advance=advance, **common)
         else:
             from noria.data.collectors.files import read_rows  # Polars: only where a table is read
 
@@ -42,10 +51,11 @@ def commit(shell: Shell, name: str, path: str, message: str, branch: str, idempo
 @click.argument("name")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.option("--branch", default=MAIN, show_default=True)
+@click.option("--paths", multiple=True, metavar="PATH", help="Only this file or folder of the folder; repeatable.")
 @click.pass_obj
-def status(shell: Shell, name: str, folder: str, branch: str) -> None:
+def status(shell: Shell, name: str, folder: str, branch: str, paths: tuple[str, ...]) -> None:
     """Show how a folder differs from the head."""
-    found = shell.ws.files.status(get(shell, name, RepositoryKind.FILES), Path(folder), branch)
+    found = shell.ws.files.status(get(shell, name, RepositoryKind.FILES), Path(folder), branch, paths=paths or None)
     changes = [plain(path_change_out(c)) for c in found.changes]
     value = {"commit": found.commit, "changes": changes, "behind": found.behind}
 
@@ -65,10 +75,12 @@ def status(shell: Shell, name: str, folder: str, branch: str) -> None:
 @click.argument("name")
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("--ref", default=MAIN, show_default=True)
+@click.option("--only", metavar="PATTERN", help="Only paths that fit, like 'train/*'; the others stay as they are.")
+@click.option("--force", is_flag=True, help="Overwrite changes that were never committed.")
 @click.pass_obj
-def checkout(shell: Shell, name: str, folder: str, ref: str) -> None:
+def checkout(shell: Shell, name: str, folder: str, ref: str, only: str | None, force: bool) -> None:
     """Make a folder equal to a commit, writing only what differs."""
     with shell.progress("Checking out") as advance:
         repository = get(shell, name, RepositoryKind.FILES)
-        count = shell.ws.files.checkout(repository, Path(folder), ref, advance=advance)
+        count = shell.ws.files.checkout(repository, Path(folder), ref, pattern=only, force=force, advance=advance)
     shell.emit({"paths": count, "folder": folder}, f"{count} paths written or removed in {folder}.")

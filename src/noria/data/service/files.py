@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -51,12 +51,16 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         meta: dict[str, Any] | None = None,
         key: str | None = None,
         run_id: RunId | None = None,
+        paths: Sequence[str] | None = None,
         advance: Callable[..., None] | None = None,
     ) -> Commit:
         """Commits a whole folder; returns the head where nothing changed. Only changed files are read.
 
         Where others committed since the folder was last equal to the branch, what changed in the folder is merged with
         what they did; the folder itself stays as it is, and has theirs after a checkout.
+
+        Args:
+            paths: only these files and folders, relative to ``folder``; nothing else is looked at.
 
         Raises:
             MergeConflict: others changed the same paths; the error names them.
@@ -70,7 +74,9 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
             with self._s.sessions.writer() as writer:
                 store = self._s.sessions.store
                 work = Worktree(self._s.home, repository.mark, folder, trust=not store.has_damage)
-                root = work.store(store, writer, None if head is None else head.layout, advance)
+                root = work.store(store, writer, None if head is None else head.layout, advance, paths=paths)
+                if paths is not None:  # the folder was not looked at as a whole: what is known of it stays
+                    return self._commit_tree(writer, repository, branch, head, root, actor, message, meta, key, run_id)
                 base = self._came_from(repository, head, work.synced)
                 if head is None or base is None or base.layout in (head.layout, root):
                     root_of = head.layout if head is not None and base is not None and base.layout == root else root
@@ -200,14 +206,16 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
             run_id=run_id,
         )
 
-    def status(self, repository: Repository, folder: Path, branch: str = MAIN) -> Status:
-        """What a commit of the folder would change. Writes nothing but the cache of file times."""
+    def status(
+        self, repository: Repository, folder: Path, branch: str = MAIN, *, paths: Sequence[str] | None = None
+    ) -> Status:
+        """What a commit of the folder, or of some paths of it, would change. Writes only the cache of file times."""
         head = self.head(self._only_files(repository), branch)
         work, store = Worktree(self._s.home, repository.mark, folder), self._s.sessions.store
         base = self._came_from(repository, head, work.synced)
         against = None if head is None else (base or head).layout
         with store.writer() as scratch:  # hashed, never flushed
-            changes = work.compare(store, scratch, against)
+            changes = work.compare(store, scratch, against, paths=paths)
         behind = 0 if head is None or against is None else len(tree.diff(store, against, head.layout))
         commit = None if head is None else head.id
         return Status(folder=str(folder), commit=commit, changes=[path_change(c) for c in changes], behind=behind)
@@ -235,9 +243,20 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         return found
 
     def checkout(
-        self, repository: Repository, folder: Path, ref: str = MAIN, *, advance: Callable[..., None] | None = None
+        self,
+        repository: Repository,
+        folder: Path,
+        ref: str = MAIN,
+        *,
+        pattern: str | None = None,
+        force: bool = False,
+        advance: Callable[..., None] | None = None,
     ) -> int:
         """Makes a folder equal to a commit, writing only what differs; returns how many paths were touched.
+
+        Args:
+            pattern: only paths that fit it (``*`` crosses folders); the others stay as they are.
+            force: also where the folder holds changes that were never committed; they are overwritten.
 
         Raises:
             Invalid: the folder holds changes that were never committed.
@@ -245,4 +264,4 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         self._only_files(repository)
         commit = self.resolve(repository, ref)
         work = Worktree(self._s.home, repository.mark, folder)
-        return work.checkout(self._s.sessions.store, commit.layout, advance)
+        return work.checkout(self._s.sessions.store, commit.layout, advance, pattern=pattern, force=force)
