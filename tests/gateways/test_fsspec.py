@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from noria.base.actor import Actor
 from noria.data.records import Repository, RepositoryKind
+from noria.data.service.purge import Erase
 from noria.gateways.fsspec import NoriaFileSystem
 from noria.gateways.shared_file import SharedFile
 from noria.workspace import Workspace, WorkspaceMissing
@@ -247,6 +248,15 @@ def test_a_table_is_one_parquet_file_that_holds_its_rows(fs: NoriaFileSystem) ->
         fs.ws.data.append(fs.ws.data.get(fs.ws.project.id, "delays"), FRAME[:1], actor=fs.ws.actor, mode="delete")
         fs.info("delays@main~1/rows.parquet")
     assert len(list(cache.iterdir())) <= 8
+
+
+def test_rows_that_are_erased_are_erased_from_the_file_of_the_table_too(fs: NoriaFileSystem, actor: Actor) -> None:
+    assert 7 in pd.read_parquet("noria://delays/rows.parquet").id.tolist()
+    table = fs.ws.data.get(fs.ws.project.id, "delays")
+    before = fs.ws.data.rows_file(table)
+    fs.ws.care.purge(table, Erase(rows="id = 7"), reason="asked for", actor=actor)
+    assert not before.exists()
+    assert 7 not in pd.read_parquet("noria://delays/rows.parquet").id.tolist()
 
 
 def load(job: tuple[bytes, str]) -> tuple[int, int]:

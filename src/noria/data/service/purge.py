@@ -288,7 +288,7 @@ class Purging:
     def _forget_caches(self, total: Pass) -> None:
         """Removes copies of this machine that can be made again."""
         names = {layout.hex for layout in total.replaced}
-        for folder in ("values", "code"):
+        for folder in ("values", "code", "rows"):
             for path in (self._cache / folder).glob("*") if names else ():
                 if path.name.partition(".")[0] in names:
                     _remove(path)
