@@ -467,7 +467,8 @@ root = Path(sys.argv[1])
 faults = CrashAt.parse(sys.argv[2])
 store = ObjectStore(LocalBytes(root / "store", faults), root / "cache", faults)
 from noria.store import files, writer as packs_writer
-packs_writer._SPILL = 1 << 20
+packs_writer._SPILL = 1 << 18
+packs_writer.PACK_TARGET = 1 << 19
 with store.writer() as writer:
     writer.put(Kind.BLOB, b"interrupted" * 50)
     files.put_bytes(writer, b"".join(b"%d" % (n * n) for n in range(600_000)))
@@ -476,7 +477,18 @@ with store.writer() as writer:
 
 
 @pytest.mark.parametrize(
-    "point", ["store.write", "store.write:2", "store.write:3", "store.fsync", "store.rename", "store.fsync_folder"]
+    "point",
+    [
+        "store.write",
+        "store.write:2",
+        "store.write:3",
+        "store.fsync",
+        "store.rename",
+        "store.fsync_folder:1",  # of the folder of packs
+        "store.fsync:2",
+        "store.rename:2",
+        "store.fsync_folder:2",
+    ],
 )
 def test_a_crash_at_any_point_leaves_the_store_whole(tmp_path: Path, point: str) -> None:
     store = ObjectStore(LocalBytes(tmp_path / "store"), tmp_path / "cache")
@@ -650,3 +662,45 @@ def test_an_index_on_a_full_disk_says_so_and_works_again(tmp_path: Path) -> None
     index.add("p", many)
     assert index.count() == 2_000
     index.close()
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_objects_over_several_packs_are_stored_once(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, blank: bool
+) -> None:
+    """Also those of a pack that is just being made durable."""
+    monkeypatch.setattr(packs_writer, "PACK_TARGET", 20_000)
+    monkeypatch.setattr(packs_writer, "_MANY", 1)
+    if not blank:
+        with store.writer() as writer:
+            writer.put(Kind.BLOB, b"something")
+            writer.flush()
+    raws = [os.urandom(3_000) for _ in range(40)]
+    with store.writer() as writer:
+        oids = [writer.put(Kind.CHUNK, raw) for raw in raws]
+        assert [writer.put(Kind.CHUNK, raw) for raw in reversed(raws)] == oids[::-1]
+        assert writer.put_all(Kind.CHUNK, raws * 2) == oids * 2
+        assert writer.put_chunks([memoryview(raw) for raw in raws]) == [oid.raw for oid in oids]
+        assert writer.missing([oid.raw for oid in oids]) == set()
+        assert writer.reused == 4 * 120_000
+        made = writer.flush()
+    assert len(made) > 4
+    assert sum(pack.count for pack in made) == 40
+    assert [store.get(oid, Kind.CHUNK) for oid in oids] == raws
+
+
+def test_a_pack_that_cannot_be_made_durable_is_told_and_leaves_nothing(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packs_writer, "PACK_TARGET", 20_000)
+
+    def full(name: str, source: Path) -> None:
+        raise DiskFull(str(source))
+
+    monkeypatch.setattr(store.source, "put", full)
+    with pytest.raises(DiskFull), store.writer() as writer:
+        for _ in range(40):
+            writer.put(Kind.CHUNK, os.urandom(3_000))
+    monkeypatch.undo()
+    assert store.index.packs() == set()
+    assert list(store.temporary.iterdir()) == []

@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 import zlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -66,6 +66,7 @@ class Writer:
         self._buffered = 0
         self._offset = 0
         self._file: PackFile | None = None
+        self._closing: _Closing | None = None
         self._finished: list[PackInfo] = []
         self._own: set[bytes] | None = None  # what this writer has stored, where the index knew nothing before
         self._asked = False
@@ -79,6 +80,9 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._closing is not None:
+            self._closing.discard()
+            self._closing = None
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
@@ -171,8 +175,10 @@ class Writer:
             self._asked = True
             self._own = set() if self._store.index.empty else None
         if self._own is not None:  # the first commit of all: there is nothing to ask for
-            return set(oids).difference(self._own)
-        return self._store.index.missing(oids, self._ignoring)
+            absent = set(oids).difference(self._own)
+        else:
+            absent = self._store.index.missing(oids, self._ignoring)
+        return absent if self._closing is None else absent.difference(self._closing.ids)
 
     def copy(self, pack: str, only: Container[bytes] | None = None) -> bool:
         """Takes over the records of a pack as they are; False, and nothing taken, where one is damaged.
@@ -194,7 +200,7 @@ class Writer:
         except (ObjectCorrupt, ObjectMissing, PackCorrupt):
             return False
         for found, record in records:
-            if found.id not in self._pending:
+            if found.id not in self._pending and (self._closing is None or found.id not in self._closing.ids):
                 row = (found.stored, found.raw, found.kind, found.flags)
                 self._append(found.id, row, record[: RECORD.size], record[RECORD.size :])
         return True
@@ -229,6 +235,7 @@ class Writer:
         """Makes everything durable; returns the packs, to be named in the transaction that needs them."""
         if self._pending:
             self._finish_pack()
+        self._settle()
         packs_made, self._finished = self._finished, []
         return packs_made
 
@@ -238,19 +245,61 @@ class Writer:
         return self._file
 
     def _finish_pack(self) -> None:
+        """Begins to make a pack durable, beside whatever fills the next one."""
+        self._settle()
         file, index = self._pack_file(), b"".join(sorted(self._pending.values()))
-        end = packs.footer(index, self._offset)
-        pack = file.finish([*self._parts, index, end])
-        size, count = self._offset + len(index) + len(end), len(self._pending)
-        self._store.source.put(pack_name(pack), file.path)
-        self._store.index.add_rows(pack, index)
-        self._finished.append(PackInfo(id=pack, size=size, count=count))
-        self.stored += size
+        parts = [*self._parts, index, packs.footer(index, self._offset)]
+        size = self._offset + len(parts[-2]) + len(parts[-1])
+        closing = _Closing(self._store.source, file, parts, index, size, self._pending.keys())
+        self._pending, self._parts, self._buffered, self._offset, self._file = {}, [], 0, 0, None
+        self._closing = closing
+
+    def _settle(self) -> None:
+        """Waits for the pack that is being made durable; from now on the index knows it."""
+        if self._closing is None:
+            return
+        done, info = self._closing, self._closing.wait()
+        self._store.index.add_rows(info.id, done.index)
+        self._closing = None
+        self._finished.append(info)
+        self.stored += info.size
         if self._own is not None:
-            self._own.update(self._pending)
+            self._own.update(done.ids)
             if len(self._own) > _KNOWN:
                 self._own = None
-        self._pending, self._parts, self._buffered, self._offset, self._file = {}, [], 0, 0, None
+
+
+class _Closing:
+    """A pack that is written to its end and made durable in a thread of its own."""
+
+    def __init__(
+        self, source: ByteStore, file: PackFile, parts: list[Bytes], index: bytes, size: int, ids: Collection[bytes]
+    ) -> None:
+        self.ids = ids
+        self.index = index
+        self._source, self._file, self._parts, self._size = source, file, parts, size
+        self._pack = ""
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._close, name="noria-pack-close", daemon=True)
+        self._thread.start()
+
+    def _close(self) -> None:
+        try:
+            self._pack = self._file.finish(self._parts)
+            self._source.put(pack_name(self._pack), self._file.path)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._error = error
+        self._parts = []
+
+    def wait(self) -> PackInfo:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return PackInfo(id=self._pack, size=self._size, count=len(self.ids))
+
+    def discard(self) -> None:
+        self._thread.join()
+        self._file.discard()
 
 
 def _chunk_id(raw: memoryview) -> bytes:
