@@ -15,6 +15,7 @@ from test_loop import LoadingLoop  # pyright: ignore[reportMissingImports]
 
 from noria.base.errors import Conflict
 from noria.base.times import DAY, HOUR, to_text
+from noria.data.edits import Put
 from noria.data.errors import ContractBroken
 from noria.data.records import RepositoryKind
 from noria.registry.records import CHAMPION
@@ -69,8 +70,39 @@ def on_its_way(ws: Workspace) -> None:
     settle(ws)
 
 
-SAMPLES: dict[str, tuple[Callable[[Workspace], object], str, Any, Any]] = {
-    # operation: (what has to be there, path, body, another body)
+def album(ws: Workspace) -> None:
+    """Files with a history, a branch, a tag and an open commit."""
+    made = ws.data.create(ws.project.id, "album", RepositoryKind.FILES, actor=ME)
+    for text in ("1", "2", "3"):
+        ws.data.change(made, [Put("a", text)], actor=ME, message=text)
+    ws.data.create_branch(made, "side", at="main~1", actor=ME)
+    ws.data.change(made, [Put("b", "side")], actor=ME, branch="side")
+    ws.data.tag(made, "v1", at="main~2", actor=ME)
+    draft = ws.data.start(made, actor=ME)
+    ws.data.edit(made, draft.id, [Put("c", "open")], actor=ME)
+
+
+def lost(ws: Workspace) -> None:
+    """Files with a commit that nothing leads to."""
+    album(ws)
+    ws.data.delete_branch(ws.data.get(ws.project.id, "album"), "side", actor=ME)
+
+
+def spare_commit(ws: Workspace) -> None:
+    """Files whose newest commit nothing else needs."""
+    album(ws)
+    ws.data.change(ws.data.get(ws.project.id, "album"), [Put("a", "4")], actor=ME)
+
+
+def draft(ws: Workspace) -> str:
+    return "/v1/data/album/drafts/" + ws.data.drafts(ws.data.get(ws.project.id, "album"))[0].id
+
+
+SAFE = {"post_v1_data_name_push", "post_v1_data_name_pull", "post_v1_data_name_fetch"}
+"""Safe to repeat by themselves: they send what is missing, and tests/data/test_transfer.py repeats them."""
+
+SAMPLES: dict[str, tuple[Callable[[Workspace], object], Any, Any, Any]] = {
+    # operation: (what has to be there, path or what gives it, body, another body)
     "post_v1_clock": (lambda ws: None, "/v1/clock", {"to": to_text(START_MS + DAY)}, {"to": to_text(START_MS + 2 * DAY)}),
     "post_v1_captures_take": (lambda ws: None, "/v1/captures/take", None, None),
     "post_v1_data": (lambda ws: None, "/v1/data", {"name": "mine", "key": ["id"]}, {"name": "mine"}),
@@ -93,6 +125,34 @@ SAMPLES: dict[str, tuple[Callable[[Workspace], object], str, Any, Any]] = {
     "post_v1_data_name_branches": (
         lambda ws: None, "/v1/data/orders/branches", {"branch": "try"}, {"branch": "other"}
     ),
+    "post_v1_data_name_records": (
+        lambda ws: None, "/v1/data/orders/records", {"records": [ROW]}, {"records": [OTHER]}
+    ),
+    "post_v1_data_name_changes": (
+        album,
+        "/v1/data/album/changes",
+        {"edits": [{"op": "append", "path": "a", "text": "+"}]},
+        {"edits": [{"op": "delete", "path": "a"}]},
+    ),
+    "post_v1_data_name_tags": (album, "/v1/data/album/tags", {"tag": "v2"}, {"tag": "v3"}),
+    "delete_v1_data_name_tags_tag": (album, "/v1/data/album/tags/v1", None, None),
+    "delete_v1_data_name_branches_branch": (album, "/v1/data/album/branches/side", None, None),
+    "post_v1_data_name_merge": (album, "/v1/data/album/merge", {"source": "side"}, {"source": "v1"}),
+    "post_v1_data_name_revert": (album, "/v1/data/album/revert", {"ref": "main"}, {"ref": "side"}),
+    "post_v1_data_name_cherry_pick": (album, "/v1/data/album/cherry-pick", {"ref": "side"}, {"ref": "main"}),
+    "post_v1_data_name_reset": (album, "/v1/data/album/reset", {"to": "main~1"}, {"to": "side"}),
+    "post_v1_data_name_squash": (album, "/v1/data/album/squash", {"since": "v1"}, {"since": "main~1"}),
+    "post_v1_data_name_drop": (spare_commit, "/v1/data/album/drop", {}, {"count": 2}),
+    "post_v1_data_name_prune": (lost, "/v1/data/album/prune", {}, None),
+    "post_v1_data_name_drafts": (album, "/v1/data/album/drafts", {"message": "a"}, {"message": "b"}),
+    "post_v1_data_name_drafts_draft": (
+        album,
+        draft,
+        {"edits": [{"op": "append", "path": "a", "text": "+"}]},
+        {"edits": [{"op": "delete", "path": "a"}]},
+    ),
+    "post_v1_data_name_drafts_draft_finish": (album, lambda ws: draft(ws) + "/finish", {}, {"message": "other"}),
+    "delete_v1_data_name_drafts_draft": (album, draft, None, None),
     "post_v1_admin_prune": (lambda ws: None, "/v1/admin/prune", None, None),
     "put_v1_admin_retention_what": (lambda ws: None, "/v1/admin/retention/logs", {"keep": "2d"}, {"keep": "3d"}),
     "post_v1_releases": (serve, "/v1/releases", {"model": "tree/2"}, {"model": "tree/2", "drill": True}),
@@ -128,19 +188,25 @@ def ask(api: Client, method: str, path: str, body: Any, key: str) -> Answer:
     return api.call(method, path, "", b"" if body is None else json.dumps(body).encode(), idempotency_key=key)
 
 
+def said(answer: Answer) -> Any:
+    """The answer; appending says by ``repeated`` that it is the second time."""
+    return {name: value for name, value in answer.json.items() if name != "repeated"}
+
+
 def traces(ws: Workspace) -> tuple[int, int, int]:
     """What a second effect would leave behind: an audit entry, an event, a job."""
     audit = len(ws.audit.list(ws.project.id, limit=1000).items)
     return audit, len(ws.assets.list_events(ws.project.id, limit=1000)), len(ws.jobs.list(ws.project.id, limit=1000))
 
 
-@pytest.mark.parametrize("operation", sorted(writing()))
+@pytest.mark.parametrize("operation", sorted(writing().keys() - SAFE))
 def test_every_writing_route_answers_a_repeated_request_and_does_nothing(
     shop: Workspace, api: Client, operation: str
 ) -> None:
     assert operation in SAMPLES, "a new route that writes needs a sample here, and has to hand call.once on"
     prepare, path, body, other = SAMPLES[operation]
     prepare(shop)
+    path = path(shop) if callable(path) else path
     body, method = body(shop) if callable(body) else body, writing()[operation]
     before = traces(shop)
     first = ask(api, method, path, body, "k1")
@@ -148,7 +214,7 @@ def test_every_writing_route_answers_a_repeated_request_and_does_nothing(
     after = traces(shop)
     assert after != before
     again = ask(api, method, path, body, "k1")
-    assert (again.status, again.json) == (first.status, first.json)
+    assert (again.status, said(again)) == (first.status, said(first))
     assert traces(shop) == after
     for reused in (
         ask(api, method, path, other, "k1") if other is not None else None,
@@ -160,7 +226,7 @@ def test_every_writing_route_answers_a_repeated_request_and_does_nothing(
 
 
 def test_there_is_no_sample_of_a_route_that_is_gone() -> None:
-    assert SAMPLES.keys() == writing().keys()
+    assert SAMPLES.keys() | SAFE == writing().keys()
 
 
 # ---- repeated later, when the world has moved on: by the request itself, or by others

@@ -98,6 +98,9 @@ class BranchRoutes(Handlers):
         )
         return w.commit_out(done)
 
+    def prune(self, call: Call) -> h.Pruned:
+        return h.Pruned(list(self._data.prune(self._repository(call), actor=call.actor, once=call.once)))
+
     def touched(self, call: Call) -> h.TouchedPage:
         query: h.TouchedQuery = call.query
         page = self._data.touched(self._repository(call), query.path, query.ref, limit=query.limit, after=query.after)
@@ -176,6 +179,16 @@ def routes(data: Data, project_id: ProjectId) -> list[Route]:
             query=h.TouchedQuery,
             answer=h.TouchedPage,
             cli="noria data log NAME --path PATH",
+        ),
+        Route(
+            method="POST",
+            path=ONE + "/prune",
+            handler=r.prune,
+            permission="data.write",
+            summary="Remove commits that no branch, tag or open commit leads to.",
+            body=h.PruneBody,
+            answer=h.Pruned,
+            cli="noria data prune NAME",
         ),
         write(
             "/merge", r.merge, "Merge a branch, tag or commit into a branch.", h.MergeBody, "noria data merge NAME REF"

@@ -66,7 +66,7 @@ class ChangeRoutes(Handlers):
 
     def drop(self, call: Call) -> h.Deleted:
         repository, draft_id = self._repository(call), call.path["draft"]
-        self._data.drop_draft(repository, draft_id, actor=call.actor)
+        self._data.drop_draft(repository, draft_id, actor=call.actor, once=call.once)
         return h.Deleted(draft_id)
 
 

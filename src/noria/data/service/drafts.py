@@ -69,7 +69,7 @@ class DraftVerbs(RewriteVerbs):
                 how = {"actor": actor, "message": message, "meta": meta, "once": once, "run_id": run_id}
                 return self._commit_made(writer, repository, branch, head, made, verb="data.change", **how)
 
-        return self._again(repository, branch, attempt)
+        return self._once(repository, branch, "data.change", actor, once, attempt)
 
     def _edited(
         self,
@@ -231,15 +231,25 @@ class DraftVerbs(RewriteVerbs):
                     also=lambda change, commit: _closed(change.tx.conn, draft, "finished", commit),
                 )
 
-        return self._again(repository, draft_id, attempt)
+        return self._once(repository, draft_id, "data.finish", actor, once, attempt)
 
-    def drop_draft(self, repository: Repository, draft_id: str, *, actor: Actor) -> None:
+    def drop_draft(self, repository: Repository, draft_id: str, *, actor: Actor, once: Once | None = None) -> None:
         """Gives an open commit up; what was written to it goes with the next garbage collection."""
-        draft = self._open(repository, draft_id)
-        self._close(repository, draft, "dropped", None, actor)
+        if self._s.changes.answered("data.close", repository.project_id, once) is None:
+            self._close(repository, self._open(repository, draft_id), "dropped", None, actor, once)
 
-    def _close(self, repository: Repository, draft: Draft, state: str, commit: Commit | None, actor: Actor) -> None:
-        with self._s.changes.begin("data.close", repository.project_id, actor) as change:
+    def _close(
+        self,
+        repository: Repository,
+        draft: Draft,
+        state: str,
+        commit: Commit | None,
+        actor: Actor,
+        once: Once | None = None,
+    ) -> None:
+        with self._s.changes.begin("data.close", repository.project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return
             _closed(change.tx.conn, draft, state, commit)
             change.note(f"{repository.name}@{draft.branch}", draft=draft.id, state=state)
 

@@ -81,7 +81,7 @@ class HistoryVerbs(RefVerbs):
                 ancestry=after(head, theirs),
             )
 
-        return self._again(repository, into, attempt)
+        return self._once(repository, into, "data.merge", actor, once, attempt)
 
     def revert(
         self,
@@ -179,9 +179,32 @@ class HistoryVerbs(RefVerbs):
                 repository, branch, head, target, "data.reset", actor, once
             )  # fmt: skip
 
-        return self._again(repository, branch, attempt)
+        return self._once(repository, branch, "data.reset", actor, once, attempt)
 
     # ---- how
+
+    def _once(
+        self,
+        repository: Repository,
+        branch: str,
+        verb: str,
+        actor: Actor,
+        once: Once | None,
+        attempt: Callable[[], Commit],
+    ) -> Commit:
+        """Like ``_again``, for a verb that ends with a commit; a request that is repeated gets the first one's answer.
+
+        It is looked up first: a repeated request must not be judged by what the first one has changed.
+        """
+        earlier = self._s.changes.answered(verb, repository.project_id, once)
+        if earlier is not None:
+            return self.commit_by_id(earlier["commit"])[1]
+        done = self._again(repository, branch, attempt)
+        if once is not None and self._s.changes.answered(verb, repository.project_id, once) is None:
+            with self._s.changes.begin(verb, repository.project_id, actor, once=once) as change:
+                change.note(f"{repository.name}@{branch}", commit=done.id, nothing=True)
+                change.answer({"commit": done.id})
+        return done
 
     def _again(self, repository: Repository, branch: str, attempt: Callable[[], T]) -> T:
         """Repeats what lost a race, with jitter; bounded."""
@@ -214,15 +237,20 @@ class HistoryVerbs(RefVerbs):
         theirs: Digest | None,
         *,
         strategy: str,
+        verb: str,
+        actor: Actor,
+        once: Once | None,
         **how: Any,
     ) -> Commit:
         _check_strategy(strategy)
-        return self._again(
+        how = {**how, "strategy": strategy, "verb": verb, "actor": actor, "once": once}
+        return self._once(
             repository,
             branch,
-            lambda: self._apply(
-                repository, branch, self.head(repository, branch), base, theirs, strategy=strategy, **how
-            ),
+            verb,
+            actor,
+            once,
+            lambda: self._apply(repository, branch, self.head(repository, branch), base, theirs, **how),
         )
 
     def _apply(

@@ -168,6 +168,9 @@ class RefVerbs(DataBase):
             TagExists: the name is a tag of another commit, or a branch.
         """
         check_branch(name)
+        earlier = self._s.changes.answered("data.tag", repository.project_id, once)
+        if earlier is not None:
+            return CommitId(earlier["commit"])
         commit = self.resolve(repository, at)
         with self._s.changes.begin("data.tag", repository.project_id, actor, once=once) as change:
             if change.earlier is not None:
@@ -215,6 +218,9 @@ class RefVerbs(DataBase):
         """
         if name == MAIN:
             raise Invalid(f"{repository.name}@{MAIN} cannot be deleted.", hint=f"noria data delete {repository.name}")
+        earlier = self._s.changes.answered("data.unbranch", repository.project_id, once)
+        if earlier is not None:  # the branch is gone by now
+            return earlier["head"]
         head = self.head(repository, name)
         stood = None if head is None else head.id
         with self._s.changes.begin("data.unbranch", repository.project_id, actor, once=once) as change:

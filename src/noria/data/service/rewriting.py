@@ -58,7 +58,7 @@ class RewriteVerbs(HistoryVerbs):
                 start,
             )
 
-        return self._again(repository, branch, attempt)
+        return self._once(repository, branch, "data.squash", actor, once, attempt)
 
     def drop(
         self,
@@ -105,19 +105,24 @@ class RewriteVerbs(HistoryVerbs):
 
             return self._move(repository, branch, head, left, "data.drop", actor, once, also=prune)
 
-        return self._again(repository, branch, attempt)
+        return self._once(repository, branch, "data.drop", actor, once, attempt)
 
-    def prune(self, repository: Repository, *, actor: Actor, older_than: int = 0) -> list[CommitId]:
+    def prune(
+        self, repository: Repository, *, actor: Actor, older_than: int = 0, once: Once | None = None
+    ) -> list[CommitId]:
         """Removes commits that no branch, tag or open commit leads to; returns their ids.
 
         Args:
             older_than: only those committed before this moment (wall time, milliseconds); 0: all.
         """
-        with self._s.changes.begin("data.prune", repository.project_id, actor) as change:
+        with self._s.changes.begin("data.prune", repository.project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return [CommitId(one) for one in change.earlier["commits"]]
             graph = queries.graph(change.tx.conn, repository.id)
             some = {commit for commit, link in graph.items() if older_than == 0 or link.at < older_than}
             gone = self._prune(change, repository, some)
             change.note(repository.name, commits=len(gone))
+            change.answer({"commits": gone})
         return gone
 
     def _rewrite(

@@ -97,6 +97,16 @@ class Deleted(msgspec.Struct):
     head: str | None = None
 
 
+class PruneBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Nothing to say."""
+
+
+class Pruned(msgspec.Struct):
+    """The ids of commits that were removed."""
+
+    commits: list[str]
+
+
 class StartBody(msgspec.Struct, forbid_unknown_fields=True):
     branch: str = MAIN
     message: str = ""
