@@ -85,7 +85,7 @@ if TYPE_CHECKING:
 
 HOME = ".noria"
 CAPTURE = "capture"
-FORMATS = {"pack": 1, "tree": 1, "commit": 1, "table": 1, "segment": 1, "manifest": 1, "task": 1}
+FORMATS = {"pack": 1, "tree": 1, "recipe": 2, "commit": 1, "table": 2, "segment": 1, "manifest": 1, "task": 1}
 """The newest format of each kind that this noria writes; a workspace with a newer one is refused (decision 17)."""
 
 _HOOKS = "hooks.due"
