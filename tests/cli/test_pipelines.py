@@ -410,3 +410,4 @@ def test_the_list_of_data_commands_says_what_each_says_of_itself() -> None:
         command = data.get_command(click.Context(data), name)
         assert command.name == name
         assert (command.help or "").splitlines()[0] == text
+    assert sorted(name for names in data.sections.values() for name in names) == sorted(data.lazy)

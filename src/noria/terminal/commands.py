@@ -61,11 +61,19 @@ class LazyGroup(NoriaGroup):
 
     Args:
         lazy: name -> (``module:attribute``, one line of help).
+        sections: heading -> names, for a help of many commands; without it all stand in one list.
     """
 
-    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        lazy: dict[str, tuple[str, str]],
+        sections: dict[str, list[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = lazy
+        self.sections = sections or {"Commands": list(lazy)}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.lazy)
@@ -77,8 +85,9 @@ class LazyGroup(NoriaGroup):
         return getattr(importlib.import_module(module), attribute)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
+        for heading, names in self.sections.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.lazy[name][1]) for name in names])
 
 
 def command(name: str | None = None, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:

@@ -69,8 +69,23 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "quarantine": ("contracts:quarantine", "Batches that a contract refused."),
 }
 
+_SECTIONS = {
+    "Repositories": ["list", "create", "show", "delete"],
+    "A folder of files": ["commit", "status", "checkout"],
+    "Single paths": ["ls", "cat", "put", "rm", "cp", "mv"],
+    "Tables": ["append", "read", "history", "alter", "compact"],
+    "History": ["log", "diff", "branch", "tag", "merge", "revert", "cherry-pick", "reset"],
+    "Commits of many writers": ["start", "drafts", "finish", "abandon"],
+    "What comes in": ["collect", "watch", "produce", "records", "import"],
+    "What may land": ["contract", "quarantine", "hooks"],
+    "Other workspaces": ["clone", "push", "pull", "fetch", "remote"],
+    "The store": ["storage", "check", "repair", "gc"],
+    "For good": ["squash", "drop", "prune", "purge", "erasures"],
+}
+
 data = LazyGroup(
     "data",
+    sections=_SECTIONS,
     lazy={name: (f"{_HERE}.{where}", text) for name, (where, text) in _COMMANDS.items()},
     help="Versioned data: files and tables, branches, merges, contracts, sources, other workspaces.",
 )
