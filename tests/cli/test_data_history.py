@@ -88,3 +88,13 @@ def test_commands_of_files_start_without_polars(noria: Noria, tmp_path: Path) ->
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_names_that_collide_elsewhere_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f").mkdir()
+    for name in ("Readme", "README"):
+        (tmp_path / "f" / name).write_text(name)
+    assert run(["init"]) == 0
+    assert run(["data", "commit", "r", "f"]) == 0
+    assert "differ only by case" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def commit(
     common = {"actor": ws.actor, "branch": branch, "message": message, "key": idempotency_key}
     with shell.progress(f"Committing {name}") as advance:
         if kind == RepositoryKind.FILES:
-            done = ws.files.commit(repository, place, paths=paths or None, advance=advance, **common)
+            done = ws.files.commit(repository, place, paths=paths or None, advance=advance, warn=shell.warn, **common)
         else:
             from noria.data.collectors.files import read_rows  # Polars: only where a table is read
 

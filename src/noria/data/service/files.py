@@ -53,6 +53,7 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         run_id: RunId | None = None,
         paths: Sequence[str] | None = None,
         advance: Callable[..., None] | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> Commit:
         """Commits a whole folder; returns the head where nothing changed. Only changed files are read.
 
@@ -61,6 +62,7 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
 
         Args:
             paths: only these files and folders, relative to ``folder``; nothing else is looked at.
+            warn: hears of names that some file systems cannot hold beside each other.
 
         Raises:
             MergeConflict: others changed the same paths; the error names them.
@@ -75,6 +77,10 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
                 store = self._s.sessions.store
                 work = Worktree(self._s.home, repository.mark, folder, trust=not store.has_damage)
                 root = work.store(store, writer, None if head is None else head.layout, advance, paths=paths)
+                if warn is not None:
+                    for names in work.collisions:
+                        alike = " and ".join(names)
+                        warn(f"{alike} differ only by case or Unicode form: not every file system holds both.")
                 if paths is not None:  # the folder was not looked at as a whole: what is known of it stays
                     return self._commit_tree(writer, repository, branch, head, root, actor, message, meta, key, run_id)
                 base = self._came_from(repository, head, work.synced)
