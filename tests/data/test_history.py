@@ -18,6 +18,7 @@ from noria.data.errors import (
     ContractBroken,
     DraftClosed,
     DraftNotFound,
+    FolderAdrift,
     HeadMoved,
     MergeConflict,
     TagExists,
@@ -528,3 +529,89 @@ def test_the_first_commit_may_be_an_open_one(both: Workspace, repo: Repository, 
     both.data.edit(repo, draft.id, [Put("a", "1")], actor=actor)
     both.data.finish(repo, draft.id, actor=actor)
     assert content(both, repo) == {"a": b"1"}
+
+
+# ---- what nearly took work back
+
+
+def test_what_is_moved_onto_itself_stays(workspace: Workspace, files: Repository, actor: Actor) -> None:
+    put(workspace, files, actor, **{"a": "1", "d/x": "2", "d/d/x": "3"})
+    workspace.data.change(files, [Move("a", "a"), Move("d", "d")], actor=actor)
+    assert content(workspace, files) == {"a": b"1", "d/x": b"2", "d/d/x": b"3"}
+    for path, to in (("d", "d/e"), ("d/d", "d")):
+        with pytest.raises(Invalid, match="lie in each other"):
+            workspace.data.change(files, [Move(path, to)], actor=actor)
+
+
+def test_a_name_with_brackets_is_a_name_first(workspace: Workspace, files: Repository, actor: Actor) -> None:
+    put(workspace, files, actor, **{"img[1].jpg": "1", "img1.jpg": "2"})
+    workspace.data.change(files, [Delete("img[1].jpg")], actor=actor)
+    assert set(content(workspace, files)) == {"img1.jpg"}
+
+
+def test_paths_of_a_folder_take_nothing_of_others_back(
+    workspace: Workspace, files: Repository, actor: Actor, tmp_path: Path
+) -> None:
+    put(workspace, files, actor, a="1", b="1")
+    for name in ("mine", "theirs"):
+        workspace.data.checkout(files, tmp_path / name)
+    (tmp_path / "theirs" / "b").write_text("theirs")
+    workspace.data.commit(files, tmp_path / "theirs", actor=actor)
+    workspace.data.commit(files, tmp_path / "mine", actor=actor, paths=["b"])
+    assert content(workspace, files) == {"a": b"1", "b": b"theirs"}
+    (tmp_path / "mine" / "b").write_text("mine")
+    with pytest.raises(MergeConflict, match="changed b"):
+        workspace.data.commit(files, tmp_path / "mine", actor=actor, paths=["b"])
+    (tmp_path / "mine" / "a").write_text("mine")
+    workspace.data.commit(files, tmp_path / "mine", actor=actor, paths=["a"])
+    assert content(workspace, files) == {"a": b"mine", "b": b"theirs"}
+
+
+def test_a_folder_of_a_commit_that_is_gone_does_not_take_others_work_back(
+    workspace: Workspace, files: Repository, actor: Actor, tmp_path: Path
+) -> None:
+    put(workspace, files, actor, a="1")
+    put(workspace, files, actor, a="2")
+    folder = tmp_path / "folder"
+    workspace.data.checkout(files, folder)
+    workspace.data.drop(files, actor=actor)
+    put(workspace, files, actor, theirs="1")
+    (folder / "b").write_text("mine")
+    with pytest.raises(FolderAdrift):
+        workspace.data.commit(files, folder, actor=actor)
+    assert content(workspace, files) == {"a": b"1", "theirs": b"1"}
+    assert workspace.data.status(files, folder).changes
+    workspace.data.commit(files, folder, actor=actor, snapshot=True)
+    assert content(workspace, files) == {"a": b"2", "b": b"mine"}
+
+
+def test_a_folder_of_another_branch_is_merged(
+    workspace: Workspace, files: Repository, actor: Actor, tmp_path: Path
+) -> None:
+    put(workspace, files, actor, a="1")
+    workspace.data.create_branch(files, "x", actor=actor)
+    put(workspace, files, actor, "x", b="x")
+    put(workspace, files, actor, c="main")
+    workspace.data.checkout(files, tmp_path / "folder", "x")
+    (tmp_path / "folder" / "a").write_text("mine")
+    workspace.data.commit(files, tmp_path / "folder", actor=actor)
+    assert content(workspace, files) == {"a": b"mine", "b": b"x", "c": b"main"}
+
+
+def test_an_unknown_strategy_drops_nothing(both: Workspace, repo: Repository, actor: Actor) -> None:
+    put(both, repo, actor, a="1")
+    draft = both.data.start(repo, actor=actor)
+    both.data.edit(repo, draft.id, [Put("a", "mine")], actor=actor)
+    put(both, repo, actor, a="theirs")
+    with pytest.raises(Invalid, match="strategy"):
+        both.data.finish(repo, draft.id, actor=actor, strategy="thiers")
+    with pytest.raises(Invalid, match="cannot be dropped"):
+        both.data.drop(repo, actor=actor, count=-5)
+    assert both.data.draft(repo, draft.id).state == "open"
+
+
+def test_the_first_commit_of_two_writers_is_a_race_too(both: Workspace, repo: Repository, actor: Actor) -> None:
+    interfere(both, repo, lambda: put(both, repo, actor, a="theirs"))
+    with pytest.raises(MergeConflict, match="changed a"):
+        both.data.change(repo, [Put("a", "mine")], actor=actor)
+    assert content(both, repo) == {"a": b"theirs"}

@@ -236,3 +236,17 @@ class DraftClosed(Conflict):
     """The open commit was finished or dropped before."""
 
     code = "draft_closed"
+
+
+class FolderAdrift(Conflict):
+    """A folder came from a commit that is gone, so that what it would take back of others cannot be told."""
+
+    code = "folder_adrift"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The folder came from a commit of {name} that is gone: dropped, pruned, or purged.",
+            hint=f"noria data checkout {name} OTHER_FOLDER   and copy your changes there; or, so that the branch is\n"
+            f"this folder whatever others did: noria data commit {name} FOLDER --snapshot",
+            details={"repository": name},
+        )

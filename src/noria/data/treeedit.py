@@ -64,7 +64,8 @@ class TreeEdit:
         elif isinstance(edit, Copy):
             self._copy(edit.path, edit.to, None if edit.ref is None else self._resolve(edit.ref))
         elif isinstance(edit, Move):
-            for path in self._copy(edit.path, edit.to, None):
+            copied = self._copy(edit.path, edit.to, None)
+            for path in copied.keys() - set(copied.values()):
                 self._set(path, None)
         elif isinstance(edit, Link):
             self._set(edit.path, Entry(path=edit.path, kind=EntryKind.SYMLINK, target=edit.target))
@@ -106,22 +107,26 @@ class TreeEdit:
         made = entries.appended(self._store, self._writer, before, data)
         self._set(edit.path, made, blind=False)
 
-    def _copy(self, path: str, to: str, root: Digest | None) -> list[str]:
-        """Copies a path, or all below a folder; returns the paths that were copied."""
+    def _copy(self, path: str, to: str, root: Digest | None) -> dict[str, str]:
+        """Copies a path, or all below a folder; returns from which path to which."""
         entry = self._find(path) if root is None else tree.find(self._store, root, path)
         if entry is not None:
             self._set(to, replace(entry, path=to))
-            return [path]
+            return {path: to}
         prefix = path.rstrip("/") + "/"
         below = self._below(prefix) if root is None else list(tree.walk(self._store, root, prefix))
         if not below:
             raise NotFound(f"There is no path {path!r}.", hint="noria data ls NAME   lists the paths.")
-        if to.startswith(prefix):
-            raise Invalid(f"{path!r} cannot go into itself ({to!r}).", hint="Choose a place outside of it.")
+        if to.startswith(prefix) or prefix.startswith(to.rstrip("/") + "/"):
+            if to.rstrip("/") + "/" == prefix:
+                return {found.path: found.path for found in below}
+            raise Invalid(f"{path!r} and {to!r} lie in each other.", hint="Choose a place outside of it.")
+        copied: dict[str, str] = {}
         for found in below:
             name = check_path(to.rstrip("/") + "/" + found.path[len(prefix) :])
             self._set(name, replace(found, path=name))
-        return [found.path for found in below]
+            copied[found.path] = name
+        return copied
 
     def _describe(self, edit: Describe) -> None:
         before = self._find(edit.path)
@@ -132,10 +137,10 @@ class TreeEdit:
 
     def _paths(self, pattern: str) -> list[str]:
         """What a deletion means: a path, all below a folder, or all that fits a pattern."""
+        if self._find(pattern) is not None:  # a file may be called img[1].jpg
+            return [pattern]
         if any(mark in pattern for mark in "*?["):
             found = [entry.path for entry in self._below("") if fnmatchcase(entry.path, pattern)]
-        elif self._find(pattern) is not None:
-            return [pattern]
         else:
             found = [entry.path for entry in self._below(pattern.rstrip("/") + "/")]
         if not found:

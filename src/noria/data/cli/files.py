@@ -17,6 +17,7 @@ from noria.terminal import Shell, command
 @click.option("--branch", default=MAIN, show_default=True)
 @click.option("--key", "idempotency_key", help="Idempotency key: a second call with it changes nothing.")
 @click.option("--paths", multiple=True, metavar="PATH", help="Only this file or folder of the folder; repeatable.")
+@click.option("--snapshot", is_flag=True, help="Make the branch equal to the folder, whatever others committed.")
 @click.pass_obj
 def commit(
     shell: Shell,
@@ -26,6 +27,7 @@ def commit(
     branch: str,
     idempotency_key: str | None,
     paths: tuple[str, ...],
+    snapshot: bool,
 ) -> None:
     """Commit a folder (repository of files) or a table file (CSV, Parquet, JSON lines).
 
@@ -39,7 +41,15 @@ def commit(
     common = {"actor": ws.actor, "branch": branch, "message": message, "key": idempotency_key}
     with shell.progress(f"Committing {name}") as advance:
         if kind == RepositoryKind.FILES:
-            done = ws.files.commit(repository, place, paths=paths or None, advance=advance, warn=shell.warn, **common)
+            done = ws.files.commit(
+                repository,
+                place,
+                paths=paths or None,
+                advance=advance,
+                warn=shell.warn,
+                snapshot=snapshot,
+                **common,
+            )
         else:
             from noria.data.collectors.files import read_rows  # Polars: only where a table is read
 

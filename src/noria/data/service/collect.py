@@ -316,7 +316,9 @@ class Collector:
         folder = self._root / place
         meta = {"source": {"kind": "folder", "path": str(folder)}}
         head = self._data.head(repository, branch)
-        commit = self._data.commit(repository, folder, actor=actor, branch=branch, message=message, meta=meta)
+        commit = self._data.commit(
+            repository, folder, actor=actor, branch=branch, message=message, meta=meta, snapshot=True
+        )
         return Collected(commits=[] if head is not None and head.id == commit.id else [commit])
 
     def pending_folder(self, repository: Repository, place: Path | str) -> list[str]:

@@ -43,7 +43,7 @@ class Data(ProduceVerbs, DeletionVerbs, AlterVerbs, BatchVerbs, RowsFileVerbs, F
             frame = self._frame(repository, rows, mode, layout)
             event_ms = self._s.event_clock.event_ms(repository.project_id)
             if mode != "delete":
-                self._keep_contract(repository, draft.branch, frame, actor, source, event_ms)
+                self._keep_contract(repository, draft.branch, frame, actor, source, event_ms, mode)
             seq = 1 if base is None else base.generation + 1
             return self._written(writer, repository, layout, frame, mode, seq, event_ms).layout_id
 

@@ -17,6 +17,7 @@ from noria.data.edits import Edit
 from noria.data.errors import DraftClosed, DraftNotFound, HeadMoved, MergeConflict
 from noria.data.records import MAIN, Commit, Draft, Repository, RepositoryKind
 from noria.data.service.base import LostRaceError, Made
+from noria.data.service.history import check_strategy
 from noria.data.service.rewriting import RewriteVerbs
 from noria.data.treeedit import TreeEdit
 from noria.store import Writer, tree
@@ -82,8 +83,8 @@ class DraftVerbs(RewriteVerbs):
     ) -> Digest:
         store = self._s.sessions.store
         changes = work.apply(writer, None if head is None else head.layout)
-        if first is not None and head is not None and first.id != head.id:
-            before = {path: tree.find(store, first.layout, path) for path in work.blind}
+        if head is not None and head != first:
+            before = {path: None if first is None else tree.find(store, first.layout, path) for path in work.blind}
             now = {path: tree.find(store, head.layout, path) for path in work.blind}
             lost = [p for p in sorted(work.blind) if before[p] != now[p] and now[p] != changes.get(p)]
             if lost:
@@ -200,6 +201,7 @@ class DraftVerbs(RewriteVerbs):
             MergeConflict: the branch changed the same paths or rows in between.
             DraftClosed: it was dropped.
         """
+        check_strategy(strategy)
 
         def attempt() -> Commit:
             draft = self.draft(repository, draft_id)
@@ -236,7 +238,11 @@ class DraftVerbs(RewriteVerbs):
     def drop_draft(self, repository: Repository, draft_id: str, *, actor: Actor, once: Once | None = None) -> None:
         """Gives an open commit up; what was written to it goes with the next garbage collection."""
         if self._s.changes.answered("data.close", repository.project_id, once) is None:
-            self._close(repository, self._open(repository, draft_id), "dropped", None, actor, once)
+            self._again(
+                repository,
+                draft_id,
+                lambda: self._close(repository, self._open(repository, draft_id), "dropped", None, actor, once),
+            )
 
     def _close(
         self,

@@ -14,7 +14,7 @@ from noria.base.errors import NotFound
 from noria.base.ids import RunId
 from noria.base.once import Once
 from noria.data import ancestry, erased, queries
-from noria.data.errors import MergeConflict
+from noria.data.errors import FolderAdrift, MergeConflict
 from noria.data.records import MAIN, Commit, PathChange, Repository
 from noria.data.service.access import AccessVerbs
 from noria.data.service.base import Ancestry, Made
@@ -54,6 +54,7 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         paths: Sequence[str] | None = None,
         advance: Callable[..., None] | None = None,
         warn: Callable[[str], None] | None = None,
+        snapshot: bool = False,
     ) -> Commit:
         """Commits a whole folder; returns the head where nothing changed. Only changed files are read.
 
@@ -63,9 +64,11 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         Args:
             paths: only these files and folders, relative to ``folder``; nothing else is looked at.
             warn: hears of names that some file systems cannot hold beside each other.
+            snapshot: make the branch equal to the folder, whatever the folder came from and others did.
 
         Raises:
             MergeConflict: others changed the same paths; the error names them.
+            FolderAdrift: the commit that the folder came from is gone (dropped, pruned or purged).
         """
         self._only_files(repository)
         if not folder.is_dir():
@@ -76,38 +79,48 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
             with self._s.sessions.writer() as writer:
                 store = self._s.sessions.store
                 work = Worktree(self._s.home, repository.mark, folder, trust=not store.has_damage)
-                root = work.store(store, writer, None if head is None else head.layout, advance, paths=paths)
+                base = None if snapshot else self._came_from(repository, head, work.synced)
+                before = base or head
+                root = work.store(store, writer, None if before is None else before.layout, advance, paths=paths)
                 if warn is not None:
                     for names in work.collisions:
                         alike = " and ".join(names)
                         warn(f"{alike} differ only by case or Unicode form: not every file system holds both.")
-                if paths is not None:  # the folder was not looked at as a whole: what is known of it stays
-                    return self._commit_tree(writer, repository, branch, head, root, actor, message, meta, key, run_id)
-                base = self._came_from(repository, head, work.synced)
-                if head is None or base is None or base.layout in (head.layout, root):
-                    root_of = head.layout if head is not None and base is not None and base.layout == root else root
-                    done = self._commit_tree(
-                        writer, repository, branch, head, root_of, actor, message, meta, key, run_id
-                    )
+                if head is None or base is None or base.id == head.id:
+                    done = self._commit_tree(writer, repository, branch, head, root, actor, message, meta, key, run_id)
+                elif base.layout == root and self._is_part(repository, base, head):
+                    done = head  # nothing happened in the folder; what others did is there
                 else:
                     done = self._commit_beside(
                         writer, repository, branch, head, base, root, actor, message, meta, key, run_id
                     )
-                work.save(root)
+                if paths is None:  # else the folder was not looked at as a whole: what is known of it stays
+                    work.save(root)
                 return done
 
         return self._again(repository, branch, attempt)
 
     def _came_from(self, repository: Repository, head: Commit | None, synced: Digest | None) -> Commit | None:
-        """The commit of a branch that a folder was last equal to; None where it never came from that branch."""
-        if head is None or synced is None or synced == head.layout:
-            return head if synced is not None else None
+        """The commit that a folder was last equal to, on this branch where it can be; None where the folder is new.
+
+        Raises:
+            FolderAdrift: the commit is gone; what the folder would take back cannot be told.
+        """
+        if head is None or synced is None:
+            return None
+        if synced == head.layout:
+            return head
         with self._db.read() as conn:
+            known = queries.commits_with_layout(conn, repository.id, synced)
+            if not known:
+                raise FolderAdrift(repository.name)
             graph = queries.graph(conn, repository.id)
-            for commit in queries.commits_with_layout(conn, repository.id, synced):
-                if ancestry.is_ancestor(graph, commit, head.id):
-                    return queries.commit(conn, commit)
-        return None
+            mine = next((commit for commit in known if ancestry.is_ancestor(graph, commit, head.id)), known[0])
+            return queries.commit(conn, mine)
+
+    def _is_part(self, repository: Repository, old: Commit, head: Commit) -> bool:
+        with self._db.read() as conn:
+            return ancestry.is_ancestor(queries.graph(conn, repository.id), old.id, head.id)
 
     def _commit_beside(
         self,
@@ -125,7 +138,8 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
     ) -> Commit:
         """Commits a folder that came from an older commit, and merges it with what happened since, all at once."""
         flushed = writer.flush()  # both trees must be readable to be merged
-        made = self._combine(writer, repository, base.layout, head, root, "conflict")
+        common = self.merge_base(repository, head, base)
+        made = self._combine(writer, repository, None if common is None else common.layout, head, root, "conflict")
         if made.conflicts:
             hint = f"noria data checkout {repository.name} OTHER_FOLDER   shows theirs beside yours."
             raise MergeConflict(f"{repository.name}@{branch}", "The folder", made.conflicts, hint)
@@ -218,7 +232,10 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         """What a commit of the folder, or of some paths of it, would change. Writes only the cache of file times."""
         head = self.head(self._only_files(repository), branch)
         work, store = Worktree(self._s.home, repository.mark, folder), self._s.sessions.store
-        base = self._came_from(repository, head, work.synced)
+        try:
+            base = self._came_from(repository, head, work.synced)
+        except FolderAdrift:  # a commit would refuse; against the head it can still be compared
+            base = None
         against = None if head is None else (base or head).layout
         with store.writer() as scratch:  # hashed, never flushed
             changes = work.compare(store, scratch, against, paths=paths)

@@ -52,7 +52,7 @@ class HistoryVerbs(RefVerbs):
         Raises:
             MergeConflict: both sides changed the same; the error names where.
         """
-        _check_strategy(strategy)
+        check_strategy(strategy)
 
         def attempt() -> Commit:
             theirs, head = self.resolve(repository, source), self.head(repository, into)
@@ -242,7 +242,7 @@ class HistoryVerbs(RefVerbs):
         once: Once | None,
         **how: Any,
     ) -> Commit:
-        _check_strategy(strategy)
+        check_strategy(strategy)
         how = {**how, "strategy": strategy, "verb": verb, "actor": actor, "once": once}
         return self._once(
             repository,
@@ -333,6 +333,6 @@ class HistoryVerbs(RefVerbs):
         return target
 
 
-def _check_strategy(strategy: str) -> None:
+def check_strategy(strategy: str) -> None:
     if strategy not in STRATEGIES:
         raise Invalid(f"{strategy!r} is not a strategy of merging.", hint=", ".join(STRATEGIES))

@@ -79,6 +79,9 @@ class RewriteVerbs(HistoryVerbs):
             Invalid: nothing would be left.
         """
 
+        if not 1 <= count <= 10_000:
+            raise Invalid(f"{count} commits cannot be dropped.", hint="--count 1 and up")
+
         def attempt() -> Commit:
             head = self._standing(repository, branch)
             if expected is not None and expected != head.id:
@@ -87,7 +90,7 @@ class RewriteVerbs(HistoryVerbs):
                 graph = queries.graph(conn, repository.id)
                 line = list(islice(ancestry.first_parents(graph, head.id), count + 1))
                 left = None if len(line) <= count else queries.commit(conn, line[count])
-            if count < 1 or left is None:
+            if left is None:
                 raise Invalid(
                     f"{repository.name}@{branch} has no commit before its newest {count}.",
                     hint=f"noria data delete {repository.name}   deletes the whole repository.",
