@@ -19,7 +19,7 @@ from noria.base.digest import Digest
 from noria.base.errors import DiskFull, Invalid
 from noria.data import statcache
 from noria.data.worktree import Worktree
-from noria.store import Entry, EntryKind, ObjectStore, files, folders, reading, tree, writing
+from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, reading, tree, writing
 from noria.store.local import LocalBytes
 
 
@@ -186,6 +186,25 @@ def test_a_tree_that_the_collector_took_is_made_from_the_folder_again(beside: Be
         assert root == beside.head
         assert len(made) == 1
     assert beside.content("a") == b"1" * 100
+
+
+def test_a_recipe_that_outlived_its_chunks_does_not_stand_for_them(beside: Beside) -> None:
+    """A collection took the chunks; the recipe lies in a pack that was kept for something else."""
+    big = os.urandom(300_000)
+    beside.write(big=big, small=b"s" * 100)
+    beside.commit()
+    old = sorted(beside.store.index.packs())
+    with beside.store.writer(ignoring=frozenset(old)) as writer:
+        for pack in old:
+            kept = {found.id for found in beside.store.pack_entries(pack) if found.kind != Kind.CHUNK}
+            assert writer.copy(pack, kept)
+        writer.flush()
+    for pack in old:
+        beside.store.drop_pack(pack)
+    beside.commit()
+    assert beside.content("big") == big
+    assert beside.content("small") == b"s" * 100
+    assert beside.status() == {}
 
 
 def test_metadata_of_a_path_stays_when_its_file_changes(beside: Beside) -> None:

@@ -111,6 +111,25 @@ def test_files_heal_when_they_are_committed_again_as_the_hint_says(project: Any,
     assert (tmp_path / "out" / "a.bin").read_bytes() == content
 
 
+def test_files_heal_when_their_bytes_are_gone_and_nothing_else_changed(project: Any, tmp_path: Path) -> None:
+    ws, content = project({"files/b.txt": "b"}), os.urandom(20_000)
+    file = tmp_path / "files" / "a.bin"
+    file.write_bytes(content)
+    os.utime(file, ns=(10**18 + 1, 10**18 + 1))
+    repository = ws.data.create(ws.project.id, "pages", RepositoryKind.FILES, actor=ws.actor)
+    head = ws.data.commit(repository, tmp_path / "files", actor=ws.actor)
+    old = sorted(ws.store.index.packs())
+    with ws.store.writer(ignoring=frozenset(old)) as writer, ws.db.write() as tx:
+        for pack in old:
+            assert writer.copy(pack, {found.id for found in ws.store.pack_entries(pack) if found.raw != len(content)})
+        ws.sessions.seal(tx, writer.flush())
+    for pack in old:
+        ws.store.drop_pack(pack)
+    assert not ws.store.has_damage, "what is in no pack is not noted as damaged"
+    assert ws.data.commit(repository, tmp_path / "files", actor=ws.actor).id == head.id
+    assert ws.data.read_file(repository, "a.bin") == content
+
+
 def test_what_a_step_made_is_made_again_when_it_is_found_damaged(project: Any, tmp_path: Path) -> None:
     text = "0123456789" * 6
     steps = f"import noria as nr\n@nr.dataset\ndef made():\n    return {json.dumps(text)}\n"

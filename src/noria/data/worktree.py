@@ -15,14 +15,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from noria.base.digest import Digest
 from noria.base.errors import Invalid
 from noria.base.names import check_path
 from noria.data import statcache
 from noria.data.statcache import NEVER, Place, StatCache
-from noria.store import EntryKind, ObjectStore, Writer, folders, reading, tree, writing
+from noria.store import EntryKind, ObjectStore, Writer, files, folders, reading, tree, writing
 from noria.store.errors import ObjectCorrupt, ObjectMissing
 from noria.store.packs import object_id
 from noria.store.reading import Reader
@@ -31,6 +31,7 @@ from noria.store.tree import Row
 
 Changes = dict[bytes, Row | None]
 Advance = Callable[..., None] | None
+_ASK: Final = 10_000
 
 
 class Worktree:
@@ -82,7 +83,7 @@ class Worktree:
             changes, _ = self._look_at(store, writer, head, paths, advance)
             return _changed(store, writer, head, changes)
         base = self._base(store)
-        if base is not None and self._cache.state != writer.state and writer.missing(tree.structure(store, base)):
+        if base is not None and self._cache.state != writer.state and not _is_whole(store, writer, base):
             # No commit names this tree any more: the collector is about to take it.
             self._loaded, base = StatCache(), None
         rows, gone = self._look(writer, advance)
@@ -91,7 +92,7 @@ class Worktree:
         if base is None:
             _keep_meta(rows, _metas(store, head))
             return tree.build_rows(writer, sorted(rows, key=itemgetter(0)))
-        self._store_lost(store, writer, base, {row[0] for row in rows}, gone)
+        rows += self._store_lost(store, writer, base, {row[0] for row in rows}, gone)
         return _changed(store, writer, base, _changes(tree.find_rows(store, base, _keys(rows, gone)), rows, gone))
 
     def compare(
@@ -346,15 +347,15 @@ class Worktree:
                 empty.append(_folder_row(prefix))
         return empty
 
-    def _store_lost(self, store: ObjectStore, writer: Writer, base: Digest, read: set[bytes], gone: set[bytes]) -> None:
-        """Stores unchanged files again whose bytes the store may not have any more."""
+    def _store_lost(
+        self, store: ObjectStore, writer: Writer, base: Digest, read: set[bytes], gone: set[bytes]
+    ) -> list[Row]:
+        """Stores unchanged files again whose bytes the store may not have any more; the rows of what was read."""
         if self._cache.state == self._state:
-            return
+            return []
         rows = [row for row in tree.walk_rows(store, base) if row[4] and row[0] not in read and row[0] not in gone]
-        missing = writer.missing([row[5] for row in rows])
-        for row in rows if missing else ():
-            if row[5] in missing:
-                reading.read_path(writer, self.folder, _text(row[0]))
+        found = (reading.read_path(writer, self.folder, _text(row[0])) for row in _lost(store, writer, rows))
+        return [seen[0] for seen in found if seen is not None]
 
     def _note_collisions(self, prefix: str, names: list[str]) -> None:
         joined = "\0".join(names)
@@ -413,6 +414,45 @@ class Worktree:
         self._fresh[prefix] = statcache.place(
             seen, (number for stats in seen.values() for number in stats), empty=False
         )
+
+
+def _is_whole(store: ObjectStore, writer: Writer, root: Digest) -> bool:
+    """Whether all nodes and ranges of a tree are there to stay."""
+    try:
+        return not writer.missing(tree.structure(store, root))
+    except (ObjectMissing, ObjectCorrupt):
+        return False
+
+
+def _lost(store: ObjectStore, writer: Writer, rows: list[Row]) -> list[Row]:
+    """The rows of files of which the store lacks something.
+
+    A recipe that is there says nothing of its chunks: a collection may have taken them, and kept the pack that holds
+    the recipe for the sake of something else.
+    """
+    missing = writer.missing([row[5] for row in rows])
+    lost = [row for row in rows if row[5] in missing]
+    asked: list[tuple[Row, list[bytes]]] = []
+    count = 0
+    for row in rows:
+        if row[4] != Kind.RECIPE or row[5] in missing:
+            continue
+        try:
+            below = [oid for _, oid, _ in files.recipe_objects(store, Digest(row[5]))]
+        except (ObjectMissing, ObjectCorrupt):
+            lost.append(row)
+            continue
+        asked.append((row, below))
+        count += len(below)
+        if count >= _ASK:
+            lost += _without(writer, asked)
+            asked, count = [], 0
+    return lost + _without(writer, asked)
+
+
+def _without(writer: Writer, asked: list[tuple[Row, list[bytes]]]) -> list[Row]:
+    missing = writer.missing(list({oid for _, below in asked for oid in below}))
+    return [row for row, below in asked if not missing.isdisjoint(below)] if missing else []
 
 
 def _keys(rows: list[Row], gone: set[bytes]) -> set[bytes]:

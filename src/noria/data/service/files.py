@@ -207,9 +207,10 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         run_id: RunId | None,
     ) -> Commit:
         if head is not None and head.layout == root:
-            if self._s.sessions.store.has_damage:  # what was damaged is stored again, and nothing else changed
+            packs = writer.flush()
+            if packs:  # what was damaged or lost is stored again, and nothing else changed
                 with self._db.write() as tx:
-                    self._s.sessions.seal(tx, writer.flush())
+                    self._s.sessions.seal(tx, packs)
             return head
         once = None if key is None else Once(key, {"tree": root.hex, "branch": branch})
         return self._commit_made(
