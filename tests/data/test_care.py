@@ -15,6 +15,7 @@ from noria.assets.records import Direction
 from noria.assets.versions import layout_of
 from noria.base.actor import Actor
 from noria.base.digest import Digest
+from noria.base.errors import Unavailable
 from noria.cli.main import run
 from noria.data.errors import RepositoryInUse, RepositoryNotFound
 from noria.data.records import Repository, RepositoryKind
@@ -245,6 +246,52 @@ def test_repair_reads_a_pack_whose_index_is_damaged(workspace: Workspace, actor:
         done = ws.care.repair(actor=actor)
         assert done.lost == []
         assert ws.data.read_file(files, "a") == data
+
+
+def test_a_store_that_does_not_answer_costs_nothing(
+    workspace: Workspace, actor: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws = workspace
+    contents = {f"a{n}": os.urandom(3000) for n in range(5)}
+    files = folder(ws, actor, tmp_path / "f", contents)
+    pack = damage(ws, contents["a0"])
+    cold(ws)
+    source, read = type(ws.store.source), type(ws.store.source).read
+
+    def silent(self: Any, name: str, offset: int, length: int) -> bytes:
+        if name == pack_name(pack) and offset == 0 and length == self.size(name):
+            raise Unavailable("The store did not answer: time-out.")
+        return read(self, name, offset, length)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "read", silent)
+        with pytest.raises(Unavailable, match="did not answer"):
+            ws.care.repair(actor=actor)
+    condemned_ones = select(at.packs.c.id).where(at.packs.c.condemned_epoch.is_not(None))
+    with ws.db.read() as conn:
+        assert conn.execute(condemned_ones).all() == [], "what is whole in it lies nowhere else"
+    done = ws.care.repair(actor=actor)
+    assert (done.quarantined, len(done.lost)) == ([pack], 1)
+    ws.sessions.renew()
+    ws.gc.run()
+    assert all(ws.data.read_file(files, name) == contents[name] for name in ("a1", "a2", "a3", "a4"))
+
+
+def test_a_missing_pack_is_named_and_not_said_to_be_set_aside(
+    workspace: Workspace, actor: Actor, tmp_path: Path
+) -> None:
+    ws, data = workspace, os.urandom(3000)
+    folder(ws, actor, tmp_path / "f", {"a": data})
+    pack = damage(ws, data)
+    cold(ws)
+    (ws.home / "store" / pack_name(pack)).unlink()
+    found = ws.care.check(full=True).damage
+    assert f"The pack {pack} is missing." in [d.what for d in found]
+    assert not any("packs/" in d.what for d in found)
+    done = ws.care.repair(actor=actor)
+    assert done.quarantined == []
+    assert done.lost
+    assert list(ws.store.source.list("damaged/")) == []
 
 
 def test_a_table_names_its_commits(workspace: Workspace, actor: Actor) -> None:

@@ -18,6 +18,7 @@ from noria.base.digest import Digest
 from noria.base.errors import Invalid, NotFound
 from noria.cli.main import run
 from noria.data import tables as t
+from noria.data.edits import Put
 from noria.data.errors import ContractBroken, WasErased
 from noria.data.records import Repository, RepositoryKind
 from noria.data.service.purge import Erase, Erased
@@ -234,7 +235,71 @@ def test_a_column_that_came_later_or_was_dropped_since(workspace: Workspace, act
     assert 1 not in ws.data.read(table)["id"].to_list()
 
 
-# ---- beside writers, and after a kill
+def test_the_report_of_a_batch_that_was_collected_loses_its_examples(workspace: Workspace, actor: Actor) -> None:
+    from noria.data.contract import parse
+
+    ws, table = workspace, orders(workspace, actor)
+    columns = {"id": {"type": "int64"}, "who": {"type": "str"}, "n": {"type": "int64", "max": 100}}
+    ws.data.set_contract(table, parse({"columns": columns}), actor=actor)
+    table = ws.data.get(ws.project.id, "orders")
+    with pytest.raises(ContractBroken):
+        ws.data.append(table, [{"id": 900, "who": "zoe", "n": 1000}], actor=actor)
+    (batch,) = ws.data.quarantine(ws.project.id, table)
+    assert "zoe" in str(batch.report)
+    ws.data.drop_quarantined(batch.id, "no", actor=actor)
+    ws.sessions.renew()
+    ws.gc.run()
+    assert not ws.store.has(Digest(bytes.fromhex(batch.object))), "nobody can look any more whether it held such rows"
+    done = purge(ws, table, actor, rows="who = 'zoe'")
+    assert (done.batches, done.rows, done.done) == (1, 0, True)
+    with ws.db.read() as conn:
+        row = conn.execute(select(t.quarantine)).one()
+    assert "zoe" not in str(row.report)
+    assert (row.rows, [f["rows"] for f in row.report]) == (1, [[]])
+    assert on_disk(ws, b"zoe") == []
+
+
+# ---- beside open commits and writers, and after a kill
+
+
+@pytest.mark.parametrize("state", ["dropped", "finished"])
+def test_open_commits_that_were_closed_are_left_out(
+    workspace: Workspace, actor: Actor, tmp_path: Path, state: str
+) -> None:
+    ws = workspace
+    files = commit(ws, actor, tmp_path / "f", {"people/a": os.urandom(3000), "b": b"b" * 100})
+    draft = ws.data.start(files, actor=actor)
+    ws.data.edit(files, draft.id, [Put("people/x", os.urandom(3000))], actor=actor)
+    ws.data.change(files, [Put("c", b"c")], actor=actor)
+    if state == "dropped":
+        ws.data.drop_draft(files, draft.id, actor=actor)
+    else:
+        head = ws.data.finish(files, draft.id, actor=actor)
+        assert ws.data.finish(files, draft.id, actor=actor).id == head.id
+    with ws.db.read() as conn:
+        (row,) = conn.execute(select(t.drafts.c.state, t.drafts.c.layout)).all()
+    assert tuple(row) == (state, None), "it names nothing that may be collected"
+    ws.sessions.renew()
+    ws.gc.run()
+    done = purge(ws, files, actor, path="people/*")
+    assert done.done
+    assert {e.path for e in ws.data.files(files)} == {"b", "c"}
+
+
+def test_the_layout_of_a_closed_commit_of_before_is_not_read(
+    workspace: Workspace, actor: Actor, tmp_path: Path
+) -> None:
+    ws = workspace
+    files = commit(ws, actor, tmp_path / "f", {"people/a": os.urandom(3000), "b": b"b" * 100})
+    draft = ws.data.start(files, actor=actor)
+    ws.data.edit(files, draft.id, [Put("people/x", os.urandom(3000))], actor=actor)
+    layout = str(ws.data.draft(files, draft.id).layout)
+    ws.data.drop_draft(files, draft.id, actor=actor)
+    with ws.db.write() as tx:  # as it was written once
+        tx.execute(update(t.drafts).values(layout=layout))
+    ws.sessions.renew()
+    ws.gc.run()
+    assert purge(ws, files, actor, path="people/*").done
 
 
 def test_a_writer_of_before_is_waited_for_and_what_it_lands_is_erased_too(

@@ -16,13 +16,15 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
+from sqlalchemy import select
 
 from noria import workspace as workspaces
 from noria.assets import Change
+from noria.assets import tables as at
 from noria.base.errors import Invalid, Refused, Unavailable
 from noria.base.faults import CountPoints, CrashAt, Faults
 from noria.data import queries
-from noria.data.edits import Put
+from noria.data.edits import Delete, Put
 from noria.data.errors import (
     BranchNotFound,
     Diverged,
@@ -31,11 +33,13 @@ from noria.data.errors import (
     RemoteExists,
     RemoteNotFound,
     RepositoryExists,
+    TransferRefused,
 )
 from noria.data.http import routes
 from noria.data.records import Commit, Repository, RepositoryKind, Transferred
 from noria.data.rows import RowsChange
 from noria.data.service import sending
+from noria.data.service.purge import Erase
 from noria.store.errors import ObjectCorrupt, ObjectMissing
 from noria.store.s3 import S3Bytes
 from noria.testing import ManualClock
@@ -640,6 +644,79 @@ def test_what_went_on_here_and_there_is_merged(near: Workspace, far: Workspace, 
     assert near.data.resolve(repository(near), theirs).id == theirs
     near.transfer.pull_merged(repository(near), actor=near.actor, strategy="theirs")
     assert contents(near)["a"] == b"t" * 99
+
+
+def test_what_was_erased_there_does_not_come_back(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    """A clone of before the erasure may not push what stands on it; once it erased the same, it may."""
+    secret = noise(1, 3000)
+    commit(far, write(tmp_path / "f", {"people/a": secret, **{f"d/{n}": noise(n + 2, 2000) for n in range(4)}}))
+    near.transfer.clone(url(far), "photos", actor=near.actor)
+    what = Erase(path="people/*")
+    assert far.care.purge(repository(far), what, reason="request", actor=far.actor, wait=2).done
+    head = far.data.resolve(repository(far))
+    repo = repository(near)
+    near.data.change(repo, [Put("new", noise(9, 300))], actor=near.actor)
+    with pytest.raises(TransferRefused, match="was erased there as number 1") as refused:
+        near.transfer.push(repo, actor=near.actor)
+    assert "noria data purge photos" in refused.value.hint
+    assert far.data.resolve(repository(far)).id == head.id
+    far.transfer.add_remote(repository(far), "near", url(near), actor=far.actor)
+    with pytest.raises(TransferRefused, match="was erased here as number 1"):
+        far.transfer.pull(repository(far), "near", actor=far.actor)
+    assert set(contents(far)) == {f"d/{n}" for n in range(4)}
+    assert near.care.purge(repo, what, reason="request", actor=near.actor, wait=2).done
+    assert near.transfer.push(repo, actor=near.actor).commits == 1
+    assert contents(far) == contents(near)
+    assert set(contents(far)) == {"new", *(f"d/{n}" for n in range(4))}
+    assert far.care.check(full=True).damage == []
+    near.data.change(repo, [Put("more", noise(10, 300))], actor=near.actor)
+    assert near.transfer.push(repo, actor=near.actor).commits == 1
+
+
+def test_an_old_content_that_was_erased_there_does_not_come_back_in_a_new_commit(
+    near: Workspace, far: Workspace, tmp_path: Path
+) -> None:
+    first = commit(far, write(tmp_path / "f", {"people/a": noise(1, 3000), "b": noise(2, 2000)}))
+    far.data.change(repository(far), [Delete("people/a")], actor=far.actor)
+    near.transfer.clone(url(far), "photos", actor=near.actor)
+    assert far.care.purge(repository(far), Erase(path="people/*"), reason="r", actor=far.actor, wait=2).done
+    repo = repository(near)
+    near.data.revert(repo, "main", actor=near.actor)
+    assert near.data.resolve(repo).layout == near.data.resolve(repo, first).layout
+    with pytest.raises(TransferRefused, match="was erased there"):
+        near.transfer.push(repo, actor=near.actor)
+    assert set(contents(far)) == {"b"}
+
+
+def test_who_cloned_before_an_erasure_pulls_what_came_after_it(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    """The trees of the commits that both have are not the same any more: nothing stands on them."""
+    commit(far, write(tmp_path / "f", {"people/a": noise(1, 3000), "b": noise(2, 2000)}))
+    near.transfer.clone(url(far), "photos", actor=near.actor)
+    assert far.care.purge(repository(far), Erase(path="people/*"), reason="r", actor=far.actor, wait=2).done
+    far.data.change(repository(far), [Put("new", noise(9, 300))], actor=far.actor)
+    assert near.transfer.pull(repository(near), actor=near.actor).commits == 1
+    assert contents(near) == contents(far)
+    assert near.care.check(full=True).damage == []
+
+
+def test_a_repository_with_erased_paths_or_rows_is_cloned(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    first = commit(far, write(tmp_path / "f", {"people/a": noise(1, 3000), "b": noise(2, 2000)}))
+    assert far.care.purge(repository(far), Erase(path="people/*"), reason="r", actor=far.actor, wait=2).done
+    assert near.transfer.clone(url(far), "photos", actor=near.actor).commits == 1
+    assert contents(near) == {"b": noise(2, 2000)}
+    _, made = near.data.commit_by_id(first)
+    with near.db.read() as conn:
+        meta = conn.execute(select(at.versions.c.meta).where(at.versions.c.id == made.version_id)).scalar_one()
+    assert meta["erased"] == [1], "the clone knows why its tree is not the one that the commit names"
+    assert near.verify(data=True) == []
+    near.data.change(repository(near), [Put("new", noise(9, 300))], actor=near.actor)
+    assert near.transfer.push(repository(near), actor=near.actor).commits == 1
+    assert contents(far) == contents(near)
+    orders = far.data.create(far.project.id, "orders", RepositoryKind.TABLE, actor=far.actor, key=("id",))
+    far.data.append(orders, [{"id": n, "who": f"w{n}"} for n in range(5)], actor=far.actor)
+    assert far.care.purge(orders, Erase(rows="id = 3"), reason="r", actor=far.actor, wait=2).done
+    near.transfer.clone(url(far), "orders", actor=near.actor)
+    assert near.data.read(repository(near, "orders"))["id"].to_list() == [0, 1, 2, 4]
 
 
 def test_tables_that_went_on_here_and_there_are_merged_by_row(near: Workspace, far: Workspace) -> None:

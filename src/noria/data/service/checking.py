@@ -149,6 +149,8 @@ class Checking:
                 return
             for error in self._store.check_pack(pack):
                 yield self._damage(error)
+        except ObjectMissing:
+            yield Damage(what=f"The pack {pack} is missing.", pack=pack)
         except NoriaError as error:
             yield Damage(what=error.message, pack=pack)
 
@@ -247,7 +249,10 @@ class Checking:
 
         The index is built anew from the packs. A damaged or missing object is taken from another pack, or from a
         fetcher. What is whole in a damaged pack is copied into a new one, and the pack is condemned; a copy of its
-        file stays in ``damaged/``.
+        file stays in ``damaged/``. A pack without a file has nothing to set aside.
+
+        Raises:
+            Unavailable: the store did not answer for a damaged pack; nothing is changed.
         """
         for pack in self._store.index.packs():
             self._store.index.remove(pack)
@@ -264,8 +269,8 @@ class Checking:
             self._faults.at("repair.name")
             with self._db.write() as tx:
                 self._sessions.seal(tx, made)
-                if moved:
-                    condemned.condemn(tx, moved, merged=True)  # all of it that is whole lies elsewhere now
+                if damaged:
+                    condemned.condemn(tx, damaged, merged=True)  # all of it that is whole lies elsewhere now
         self._sessions.renew()
         after = self.check(False, None, step)
         mended = sum(not self._store.index.missing([oid]) for oid in wanted)
@@ -284,12 +289,16 @@ class Checking:
         return healed
 
     def _rescue(self, writer: Writer, pack: str) -> bool:
-        """Takes over what is whole of a damaged pack, and keeps a copy of its file; False where it cannot be read."""
+        """Takes over what is whole of a damaged pack, and keeps a copy of its file; False where it has no file.
+
+        Raises:
+            Unavailable: the store did not answer. What the pack holds is not known, so it must stay.
+        """
         name = pack_name(pack)
         try:
             whole = self._store.source.read(name, 0, self._store.source.size(name))
-        except NoriaError:
-            return True  # there is nothing left of it
+        except ObjectMissing:
+            return False
         try:
             entries = list(self._store.pack_entries(pack))
         except NoriaError:

@@ -18,9 +18,10 @@ from noria.data import queries
 from noria.data import tables as t
 from noria.data.collectors import BucketSource, FileSource, SqlSource, UrlSource
 from noria.data.collectors.protocol import Marks, Piece, Source
-from noria.data.errors import ContractBroken, SourceFailed
+from noria.data.errors import ContractBroken, HeadMoved, SourceFailed
 from noria.data.records import MAIN, QuarantineState, Repository, RepositoryKind
 from noria.data.service import Data
+from noria.data.service.base import TRIES, LostRaceError
 from noria.data.service.mirror import Mirror
 from noria.data.service.sources import Collected, SourceSpec, spec_from
 from noria.data.service.watch import Watch
@@ -264,24 +265,44 @@ class Collector:
         meta: dict[str, Any],
         message: str,
     ) -> Collected:
-        """Commits some paths beside the others, under a run of a collection; none where nothing changes."""
+        """Commits some paths beside the others, under a run of a collection; none where nothing changes.
+
+        Args:
+            changes: path -> entry, or None for one that goes. It is called again where others committed meanwhile.
+
+        Raises:
+            HeadMoved: others committed faster, again and again.
+        """
         done = Collected()
-        head = self._data.head(repository, branch)
-        with self._sessions.writer() as writer:
-            made = changes(writer)
-            if head is None:
-                entries = (entry for entry in made.values() if entry is not None)
-                root = tree.build(writer, sorted(entries, key=lambda entry: tree.key_of(entry.path)))
-            else:
-                root = tree.apply(self._sessions.store, writer, head.layout, made)
-            if (head is not None and root == head.layout) or not made:
-                return done
-            run_id = self._begin(repository, actor, done)
-            with self._ending(done):
-                how: dict[str, Any] = {"message": message, "meta": {"source": meta}, "run_id": run_id}
+
+        def attempt() -> None:
+            head = self._data.head(repository, branch)
+            with self._sessions.writer() as writer:
+                made = changes(writer)
+                if head is None:
+                    entries = (entry for entry in made.values() if entry is not None)
+                    root = tree.build(writer, sorted(entries, key=lambda entry: tree.key_of(entry.path)))
+                else:
+                    root = tree.apply(self._sessions.store, writer, head.layout, made)
+                if (head is not None and root == head.layout) or not made:
+                    return
+                run_id = self._begin(repository, actor, done)
+                how: dict[str, Any] = {"message": message, "meta": {"source": meta}, "run_id": run_id, "expected": head}
                 commit = self._data.commit_tree(writer, repository, root, actor=actor, branch=branch, **how)
                 done.commits.append(commit)
+
+        with self._ending(done):
+            self._again(repository, branch, attempt)
         return done
+
+    def _again(self, repository: Repository, branch: str, attempt: Callable[[], None]) -> None:
+        """Repeats what was built on a head that others moved meanwhile; bounded."""
+        for number in range(TRIES):
+            try:
+                return attempt()
+            except LostRaceError:
+                self._clock.sleep(0.005 * (number + 1))
+        raise HeadMoved(repository.name, branch, None, None)
 
     def pending_files(self, repository: Repository, pattern: str) -> list[str]:
         """Which files or objects a collection would read, and why, in words. Nothing is written."""
@@ -339,16 +360,20 @@ class Collector:
         advance: Callable[..., None] | None,
     ) -> Collected:
         mirror = Mirror(self._data, self._sessions, url, self._environment, self._downloads)
-        found = mirror.compare(repository, branch)
         done = Collected()
-        if not found.changed and not found.gone:
-            return done
-        run_id = self._begin(repository, actor, done)
-        with self._ending(done):
+
+        def attempt() -> None:
+            found = mirror.compare(repository, branch)
+            if not found.changed and not found.gone:
+                return
+            run_id = self._begin(repository, actor, done)
             commit = mirror.commit(
                 repository, branch, found, actor=actor, message=message, run_id=run_id, advance=advance
             )
             done.commits.append(commit)
+
+        with self._ending(done):
+            self._again(repository, branch, attempt)
         return done
 
     @property

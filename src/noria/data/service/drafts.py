@@ -287,6 +287,7 @@ def _tree_with(store: Any, writer: Writer, root: Digest | None, changes: dict[st
 
 
 def _closed(conn: Any, draft: Draft, state: str, commit: Commit | None) -> None:
-    values = {"state": state, "commit_id": None if commit is None else commit.id}
+    # A closed one keeps no objects alive, so it must not name any.
+    values = {"state": state, "commit_id": None if commit is None else commit.id, "layout": None}
     if not queries.edit_draft(conn, draft, values):
         raise LostRaceError

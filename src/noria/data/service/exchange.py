@@ -16,6 +16,7 @@ from noria.data import queries
 from noria.data.errors import BranchNotFound, Diverged, HeadMoved, RepositoryExists
 from noria.data.records import Branch, Moved, Repository, RepositoryKind, Transferred
 from noria.data.service.base import LostRaceError, Services
+from noria.data.service.meeting import ERASED, Meeting
 from noria.data.service.receiving import (
     Parcel,
     Side,
@@ -226,15 +227,17 @@ def _send(way: Way, plan: _Plan, sending: Sending) -> Parcel:
 
         for commit, is_known in queries.ancestry(mine, way.source.id, tips, there):
             (known if is_known else new).append(commit)
-        layouts = {c.id: c.layout for start in range(0, len(known), 500)
-                   for c in queries.commits_by_ids(mine, known[start : start + 500])}  # fmt: skip
+        meeting = Meeting(way.verb == "data.push", way.source, way.target, way.sender, way.receiver)
+        layouts = meeting.standing(mine, theirs, known, news=bool(new))
     source = f"{way.sender.workspace[:12]} {way.sender.project}:{way.source.name}"
     parcel = parcel_of(way.sender, way.source, new[::-1], plan.tags, plan.tags_kept, source)
+    meeting.refuse_returns(parcel)
     for layout in layouts.values():
         sending.stand_on(way.source.kind, layout)
     for commit in parcel.commits:
         base = next((layouts[parent] for parent in commit.parents if parent in layouts), None)
-        sending.commit(way.source.kind, commit, base)
+        erased = ERASED in parcel.versions[commit.version_id].meta
+        sending.commit(way.source.kind, commit, base, erased=erased)
         layouts[commit.id] = commit.layout
     sending.send()
     return parcel

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import NotFound
@@ -17,7 +19,7 @@ from noria.data import ancestry, erased, queries
 from noria.data.errors import FolderAdrift, MergeConflict
 from noria.data.records import MAIN, Commit, PathChange, Repository
 from noria.data.service.access import AccessVerbs
-from noria.data.service.base import Ancestry, Made
+from noria.data.service.base import Ancestry, LostRaceError, Made
 from noria.data.service.drafts import DraftVerbs
 from noria.data.service.touched import TouchedVerbs, path_change
 from noria.data.worktree import Worktree
@@ -188,9 +190,20 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         message: str = "",
         meta: dict[str, Any] | None = None,
         run_id: RunId | None = None,
+        expected: Commit | msgspec.UnsetType | None = msgspec.UNSET,
     ) -> Commit:
-        """Commits a tree whose objects are in ``writer`` or in the store already."""
+        """Commits a tree whose objects are in ``writer`` or in the store already.
+
+        Args:
+            expected: the head that ``root`` was built on; None for a branch without one. Give it wherever the tree
+                was built on one: without it the tree takes the place of whatever the head is by now.
+
+        Raises:
+            LostRaceError: the head is not, or is no longer, the expected one; nothing was committed.
+        """
         head = self.head(self._only_files(repository), branch)
+        if expected is not msgspec.UNSET and _id(head) != _id(expected):
+            raise LostRaceError
         return self._commit_tree(writer, repository, branch, head, root, actor, message, meta, None, run_id)
 
     def _commit_tree(
@@ -289,3 +302,7 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         commit = self.resolve(repository, ref)
         work = Worktree(self._s.home, repository.mark, folder)
         return work.checkout(self._s.sessions.store, commit.layout, advance, pattern=pattern, force=force)
+
+
+def _id(commit: Commit | None) -> str | None:
+    return None if commit is None else commit.id

@@ -88,6 +88,9 @@ class Mirror:
         """Fetches what changed and commits it, all at once.
 
         Objects that arrived are kept until then: interrupted and called again, it goes on with the rest.
+
+        Raises:
+            LostRaceError: others committed since ``found``: compare again.
         """
         total = sum(info.size for info in found.changed.values())
         if advance is not None:
@@ -109,6 +112,7 @@ class Mirror:
                 message=message or f"collected {self._url}",
                 meta={"source": self._meta(found, total)},
                 run_id=run_id,
+                expected=found.head,
             )
         for info in found.changed.values():
             self._downloads.drop(info)

@@ -166,7 +166,9 @@ class Redacting:
         v, c, d = at.versions.c, t.commits.c, t.drafts.c
         with self._db.read() as conn:
             commits = select(c.layout).where(c.repository_id == repository.id).order_by(c.generation)
-            drafts = select(d.layout).where(d.repository_id == repository.id, d.layout.is_not(None))
+            drafts = select(d.layout).where(
+                d.repository_id == repository.id, d.state == "open", d.layout.is_not(None)
+            )  # the others keep nothing alive: their objects may be gone
             versions = select(v.layout).where(v.asset_id == repository.asset_id, v.gone_at.is_(None))
             found = [row for query in (commits, drafts, versions) for (row,) in conn.execute(query)]
         return [Digest.parse(text) for text in dict.fromkeys(found)]
@@ -188,17 +190,23 @@ class Redacting:
     # ---- refused batches
 
     def _batches(self, repository: Repository, what: Pattern, done: Pass) -> Iterable[tuple[int, bytes | None, int]]:
-        """(number, what is left of it or None, rows taken out) of refused batches that hold such rows."""
+        """(number, what is left of it or None, rows taken out) of refused batches that hold such rows.
+
+        Of a batch whose rows were collected nobody can tell which they were; no rows are taken out of it, and only its
+        report is stripped.
+        """
         if what.rows is None:
             return
         from noria.data.rows.redact import redact_file
 
         q = t.quarantine.c
         with self._db.read() as conn:
-            rows = conn.execute(select(q.id, q.object).where(q.repository_id == repository.id)).all()
+            rows = conn.execute(select(q.id, q.object, q.report).where(q.repository_id == repository.id)).all()
         for row in rows:
             oid = Digest(bytes.fromhex(row.object))
             if not self._store.has(oid):
+                if _plain(row.report) != row.report:
+                    yield row.id, None, 0
                 continue  # accepted or dropped, and collected since
             raw, count = redact_file(self._store.get(oid, Kind.FRAGMENT), what.rows)
             if count:
@@ -211,13 +219,14 @@ class Redacting:
         row = tx.execute(select(t.quarantine).where(q.id == number)).one_or_none()
         if row is None:
             return
+        report = _plain(row.report)
+        if count == 0:
+            tx.execute(update(t.quarantine).where(q.id == number).values(report=report))
+            return
         same = select(q.id).where(q.repository_id == row.repository_id, q.contract == row.contract, q.object == name)
         if name is None or tx.execute(same.where(q.id != number)).first() is not None:
             tx.execute(delete(t.quarantine).where(q.id == number))
             return
-        # Findings show rows and values.
-        plain = ({**finding, "rows": [], "message": f"{finding['count']} rows"} for finding in row.report)
-        report = list(plain)
         tx.execute(update(t.quarantine).where(q.id == number).values(object=name, rows=row.rows - count, report=report))
 
     # ---- in place
@@ -238,7 +247,7 @@ class Redacting:
             of_commits = (c.repository_id == repository.id, c.layout == was)
             tx.execute(update(t.commits).where(*of_commits).values(layout=now))
             tx.execute(update(at.versions).where(v.asset_id == repository.asset_id, v.layout == was).values(layout=now))
-            of_drafts = (d.repository_id == repository.id, d.layout == was)
+            of_drafts = (d.repository_id == repository.id, d.state == "open", d.layout == was)
             tx.execute(update(t.drafts).where(*of_drafts).values(layout=now, number=d.number + 1))
         for start in range(0, len(done.versions), 500):
             some = done.versions[start : start + 500]
@@ -246,6 +255,11 @@ class Redacting:
                 erased = sorted({*row.meta.get("erased", []), erasure})
                 tx.execute(update(at.versions).where(v.id == row.id).values(meta={**row.meta, "erased": erased}))
         retire(tx, [(kind, layout) for layout in done.replaced])
+
+
+def _plain(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Findings without the rows and values that they show."""
+    return [{**finding, "rows": [], "message": f"{finding['count']} rows"} for finding in report]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

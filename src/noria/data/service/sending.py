@@ -102,8 +102,11 @@ class Sending:
             for _ in tree.skeleton(self._source, layout, self._known):
                 pass
 
-    def commit(self, kind: RepositoryKind, commit: Commit, base: Digest | None) -> None:
+    def commit(self, kind: RepositoryKind, commit: Commit, base: Digest | None, *, erased: bool = False) -> None:
         """Sends a commit and what its tree or table needs, but for what the layout ``base`` needs too.
+
+        Args:
+            erased: something was erased from it; its object names the layout of before.
 
         Raises:
             TransferRefused: the row of the commit is not what its object says.
@@ -113,7 +116,8 @@ class Sending:
         else:
             self.table(commit.layout)
         oid = Digest(bytes.fromhex(commit.id))
-        _check_commit(kind, commit, self._source.get(oid, Kind.COMMIT))
+        moved = erased or kind == RepositoryKind.TABLE
+        _check_commit(commit, self._source.get(oid, Kind.COMMIT), moved=moved)
         self._ask(Kind.COMMIT, oid.raw, 0)
 
     def tree(self, root: Digest, base: Digest | None = None) -> None:
@@ -209,9 +213,9 @@ def _together(found: Iterator[tuple[Kind, bytes, bytes]]) -> Iterator[tuple[Kind
         yield kind, oids, raws
 
 
-def _check_commit(kind: RepositoryKind, commit: Commit, raw: bytes) -> None:
+def _check_commit(commit: Commit, raw: bytes, *, moved: bool) -> None:
     value: Mapping[str, Any] = json.loads(raw[_COMMIT_HEAD:])
-    if kind == RepositoryKind.TABLE:  # how it lies on disk may be another since it was compacted; its version is not
+    if moved:  # how it lies on disk may be another since it was compacted, or redacted; its version is not
         value = {**value, "layout": str(commit.layout)}
     said = (value["version"], value["layout"], list(value["parents"]), value["generation"], value["message"])
     row = (str(commit.digest), str(commit.layout), list(commit.parents), commit.generation, commit.message)

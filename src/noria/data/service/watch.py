@@ -214,6 +214,8 @@ class Watch:
         moved: set[str] = set()
 
         def changes(writer: Writer) -> dict[str, Entry | None]:
+            notes.clear()
+            moved.clear()
             made: dict[str, Entry | None] = dict.fromkeys(gone)
             for path in sorted(still, key=tree.key_of):
                 try:
