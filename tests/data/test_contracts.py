@@ -20,9 +20,11 @@ from noria.base.errors import Invalid
 from noria.cli.main import run
 from noria.data import contract as contracts
 from noria.data import contract_text
-from noria.data.errors import ContractBroken, ContractMissing, QuarantineDecided
+from noria.data.edits import Delete, Put
+from noria.data.errors import ContractBroken, ContractMissing, FilesBroken, QuarantineDecided
 from noria.data.http import routes
 from noria.data.records import QuarantineState, Repository, RepositoryKind
+from noria.data.rows.alter import Alterations
 from noria.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "http"))
@@ -310,3 +312,157 @@ def test_the_same_over_http(workspace: Workspace, actor: Actor) -> None:
     assert http.send("POST", "/v1/quarantine/99/offer", {}).status == 404
     (one,) = http.get("/v1/data/people/contract/history").json["items"]
     assert (one["number"], one["in_force"], one["contract"]["rules"]) == (1, True, {"even": "n % 2 = 0"})
+
+
+# ---- what comes from elsewhere
+
+SMALL: dict[str, Any] = {"files": {"denied": ["*.exe"]}}
+
+
+def folder(ws: Workspace, actor: Actor, name: str = "photos") -> Repository:
+    made = ws.data.create(ws.project.id, name, RepositoryKind.FILES, actor=actor)
+    ws.data.change(made, [Put("a.jpg", "1")], actor=actor)
+    return made
+
+
+def stands(ws: Workspace, repository: Repository, branch: str = "main") -> str:
+    found = ws.data.head(repository, branch)
+    assert found is not None
+    return found.id
+
+
+def bare(n: int | None = None, **whole: Any) -> dict[str, Any]:
+    columns = {"id": {"type": "int64"}, "mail": {"type": "str"}, "n": {"type": "int64"}}
+    if n is not None:
+        columns["n"]["max"] = n  # type: ignore[assignment]
+    return {"columns": columns, **({"whole": whole} if whole else {})}
+
+
+def test_a_branch_that_only_moves_keeps_the_contract(both: Workspace, actor: Actor) -> None:
+    photos = folder(both, actor)
+    both.data.create_branch(photos, "b", actor=actor)
+    both.data.change(photos, [Put("evil.exe", "1")], actor=actor, branch="b")
+    both.data.set_contract(photos, SMALL, actor=actor)
+    before = stands(both, photos)
+    with pytest.raises(FilesBroken):  # the record of the repository is from before the contract
+        both.data.merge(photos, "b", actor=actor)
+    with pytest.raises(FilesBroken):
+        both.data.reset(photos, "b", actor=actor)
+    assert stands(both, photos) == before
+    with pytest.raises(FilesBroken):  # the whole tree is looked at, since the head was never checked
+        both.data.change(photos, [Put("b.jpg", "1")], actor=actor, branch="b")
+    mended = both.data.change(photos, [Delete("evil.exe")], actor=actor, branch="b")
+    assert both.data.merge(photos, "b", actor=actor).id == mended.id
+    assert both.data.reset(photos, before, actor=actor).id == before, "back to what it held is always possible"
+
+
+def test_columns_dropped_on_a_branch_do_not_reach_main(workspace: Workspace, actor: Actor) -> None:
+    made = people(workspace, actor)
+    workspace.data.append(made, rows((1, "a", 1)), actor=actor)
+    workspace.data.set_contract(made, bare(), actor=actor)
+    workspace.data.create_branch(made, "b", actor=actor)
+    altered = workspace.data.alter(made, Alterations(drop=("n",)), actor=actor, branch="b")
+    assert altered.contract is None
+    for fast_forward in (True, False):
+        with pytest.raises(ContractBroken) as broken:
+            workspace.data.merge(made, "b", actor=actor, fast_forward=fast_forward)
+        assert broken.value.details["findings"][0]["column"] == "n"
+    assert workspace.data.read(made).columns == ["id", "mail", "n"]
+
+
+def test_all_commits_of_a_branch_have_to_be_checked_not_its_last(workspace: Workspace, actor: Actor) -> None:
+    made = people(workspace, actor)
+    data = workspace.data
+    data.append(made, rows((1, "a", 1)), actor=actor)
+    data.create_branch(made, "old", actor=actor)
+    data.append(made, rows((2, "b", 999)), actor=actor, branch="old")
+    data.set_contract(made, bare(10), actor=actor)
+    checked = data.append(made, rows((3, "c", 1)), actor=actor, branch="old")
+    assert checked.contract == 1
+    with pytest.raises(ContractBroken):
+        data.merge(made, "old", actor=actor)
+    data.append(made, rows((4, "d", 1)), actor=actor)
+    with pytest.raises(ContractBroken):
+        data.merge(made, "old", actor=actor)
+    squashed = data.squash(made, "old~2", branch="old", actor=actor)
+    assert squashed.contract is None
+    with pytest.raises(ContractBroken):
+        data.merge(made, "old", actor=actor)
+    assert sorted(data.read(made)["id"]) == [1, 4]
+    data.append(made, rows((2, "b", 9)), actor=actor, branch="old")
+    data.merge(made, "old", actor=actor)
+    assert sorted(data.read(made)["n"]) == [1, 1, 1, 9]
+
+
+def test_a_squash_of_checked_commits_is_checked(workspace: Workspace, actor: Actor) -> None:
+    made = people(workspace, actor, bare(10))
+    for number in range(3):
+        workspace.data.append(made, rows((number, "a", 1)), actor=actor)
+    assert workspace.data.squash(made, "main~2", actor=actor).contract == 1
+
+
+def test_a_merged_table_keeps_what_is_said_of_the_whole(both: Workspace, actor: Actor) -> None:
+    made = people(both, actor)
+    data = both.data
+    data.append(made, rows((1, "a", 1)), actor=actor)
+    data.set_contract(made, bare(unique=[["mail"]], max_rows=4), actor=actor)
+    data.create_branch(made, "b", actor=actor)
+    data.append(made, rows((2, "x", 1)), actor=actor, branch="b")
+    data.append(made, rows((3, "x", 1)), actor=actor)
+    with pytest.raises(ContractBroken) as broken:
+        data.merge(made, "b", actor=actor)
+    assert [f["rule"] for f in broken.value.details["findings"]] == ["whole.unique"]
+    data.append(made, rows((2, "y", 1), (4, "z", 1)), actor=actor, branch="b")
+    data.append(made, rows((5, "w", 1)), actor=actor)
+    with pytest.raises(ContractBroken) as broken:
+        data.merge(made, "b", actor=actor)
+    assert [f["rule"] for f in broken.value.details["findings"]] == ["whole.max_rows"]
+    data.append(made, rows((5, "w", 1)), actor=actor, mode="delete")
+    assert data.merge(made, "b", actor=actor).contract == 1
+
+
+def test_an_open_commit_keeps_the_contract_in_force_when_it_lands(both: Workspace, actor: Actor) -> None:
+    made = people(both, actor)
+    data = both.data
+    data.append(made, rows((1, "a", 1)), actor=actor)
+    before = data.start(made, actor=actor)
+    data.edit_rows(made, before.id, rows((7, "q", 777)), actor=actor)
+    data.set_contract(made, bare(10, unique=[["mail"]]), actor=actor)
+    made = data.get(both.project.id, made.name)
+    with pytest.raises(ContractBroken):
+        data.finish(made, before.id, actor=actor)
+    twice = data.start(made, actor=actor)
+    data.edit_rows(made, twice.id, rows((2, "a", 1)), actor=actor)
+    with pytest.raises(ContractBroken):
+        data.finish(made, twice.id, actor=actor)
+    data.edit_rows(made, twice.id, rows((2, "b", 1)), actor=actor)
+    assert data.finish(made, twice.id, actor=actor).contract == 1
+    assert sorted(data.read(made)["mail"]) == ["a", "b"]
+
+
+def test_a_contract_that_is_set_while_a_commit_lands_is_asked(
+    both: Workspace, actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, photos, made = both.data, folder(both, actor), people(both, actor)
+    data.append(made, rows((1, "a", 1)), actor=actor)
+    prepare = data._prepare
+    left = [True]
+
+    def late(writer: Any, repository: Repository, *place: Any, **how: Any) -> Any:
+        if left:
+            left.pop()
+            data.set_contract(repository, SMALL if repository.name == "photos" else bare(10), actor=actor)
+        return prepare(writer, repository, *place, **how)
+
+    monkeypatch.setattr(data, "_prepare", late)
+    with pytest.raises(FilesBroken):
+        data.change(photos, [Put("evil.exe", "1")], actor=actor)
+    left.append(True)
+    with pytest.raises(ContractBroken):
+        data.append(made, rows((2, "b", 999)), actor=actor)
+    data.set_contract(made, bare(1000), actor=actor)
+    left.append(True)
+    with pytest.raises(ContractBroken):
+        data.produce(data.get(both.project.id, made.name), [{"id": 3, "mail": "c", "n": 999}], actor=actor)
+    assert data.read(made)["id"].to_list() == [1]
+    assert [entry.path for entry in data.files(photos)] == ["a.jpg"]

@@ -320,6 +320,28 @@ def test_merges_are_asked_apart_from_commits(workspace: Workspace, actor: Actor)
     assert workspace.data.read(repository)["id"].sort().to_list() == [1, 2, 3, 4]
 
 
+def test_a_reset_is_asked_as_a_merge(workspace: Workspace, actor: Actor) -> None:
+    repository, data = table(workspace, actor), workspace.data
+    first = data.append(repository, rows((1, 1)), actor=actor)
+    data.create_branch(repository, "work", actor=actor)
+    theirs = data.append(repository, rows((2, 2)), actor=actor, branch="work")
+    asked: list[tuple[str, str, Any, Any]] = []
+
+    def no(change: HookChange) -> None:
+        ids = None if change.rows is None else change.rows["id"].to_list()
+        asked.append((change.event, change.branch, ids, change.meta))
+        nr.refuse("main stays")
+
+    data.hooks.add("before-merge", no, branch="main")
+    with pytest.raises(HookRefused, match="main stays"):
+        data.reset(repository, "work", actor=actor)
+    assert asked == [("before-merge", "main", [2], {"reset": theirs.id})]
+    assert data.head(repository) == first
+    data.reset(repository, first.id, branch="work", actor=actor)
+    assert data.head(repository, "work") == first
+    assert len(asked) == 1
+
+
 def test_change_sets_and_folders_that_merge_by_themselves_are_commits(
     workspace: Workspace, actor: Actor, tmp_path: Path
 ) -> None:

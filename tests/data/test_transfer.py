@@ -28,6 +28,7 @@ from noria.data.edits import Delete, Put
 from noria.data.errors import (
     BranchNotFound,
     Diverged,
+    FilesBroken,
     HeadMoved,
     MergeConflict,
     RemoteExists,
@@ -732,6 +733,25 @@ def test_tables_that_went_on_here_and_there_are_merged_by_row(near: Workspace, f
     assert (rows[1], rows[2], rows[30], len(rows)) == (100, 200, 30, 21)
     assert near.data.head(here).id == far.data.head(there).id
     assert near.verify(data=True) == far.verify(data=True) == []
+
+
+def test_the_number_of_a_contract_is_taken_over_only_where_it_is_the_same_one(near: Workspace, far: Workspace) -> None:
+    loose, strict = {"files": {"allowed": ["*"]}}, {"files": {"denied": ["*.exe"]}}
+    there = far.data.create(far.project.id, "photos", RepositoryKind.FILES, actor=far.actor)
+    far.data.set_contract(there, loose, actor=far.actor)
+    first = far.data.change(there, [Put("a.jpg", "1")], actor=far.actor)
+    near.transfer.clone(url(far), "photos", actor=near.actor)
+    here = repository(near)
+    assert near.data.resolve(here, first.id).contract == 1, "the clone has the same contract"
+    near.data.set_contract(here, strict, actor=near.actor)
+    far.data.set_contract(there, {"files": {"max_size": "1 MB"}}, actor=far.actor)
+    second = far.data.change(there, [Put("evil.exe", "1")], actor=far.actor)
+    assert second.contract == 2
+    near.transfer.pull(here, actor=near.actor)
+    assert near.data.resolve(here, second.id).contract is None
+    with pytest.raises(FilesBroken):  # a pull is not checked, but the next commit is, and as a whole
+        near.data.change(here, [Put("b.jpg", "1")], actor=near.actor)
+    near.data.change(here, [Delete("evil.exe")], actor=near.actor)
 
 
 class Peers(RuleBasedStateMachine):

@@ -209,19 +209,30 @@ def _float(value: Any) -> float:
 
 
 def check(
-    contract: Contract, frame: pl.DataFrame, *, time: str | None = None, event_ms: int | None = None
+    contract: Contract,
+    frame: pl.DataFrame,
+    *,
+    time: str | None = None,
+    event_ms: int | None = None,
+    batch: bool = True,
 ) -> list[Finding]:
-    """Everything that the frame breaks; an empty list where it keeps the contract."""
-    findings = _check_columns(contract, frame)
+    """Everything that the frame breaks; an empty list where it keeps the contract.
+
+    Args:
+        batch: look at ``[table]`` too, which is about a batch as it comes.
+    """
+    findings = check_columns(contract, frame)
     if findings:
         return findings  # the rules below need the columns to be there with their types
     findings += _check_rows(contract, frame)
     findings += _check_missing(contract, frame)
-    findings += _check_table(contract, frame, time, event_ms)
+    if batch:
+        findings += _check_table(contract, frame, time, event_ms)
     return findings
 
 
-def _check_columns(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
+def check_columns(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
+    """What the columns of a frame break, whatever its rows are."""
     findings: list[Finding] = []
     for name, column in contract.columns.items():
         if name not in frame.columns:

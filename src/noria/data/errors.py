@@ -120,12 +120,14 @@ class ContractBroken(Refused):
 
     code = "contract_broken"
 
-    def __init__(self, name: str, number: int, findings: list[dict[str, Any]], quarantine_id: int) -> None:
+    def __init__(self, name: str, number: int, findings: list[dict[str, Any]], quarantine_id: int | None) -> None:
         first = findings[0]
         more = f" and {len(findings) - 1} more findings" if len(findings) > 1 else ""
         super().__init__(
             f"The batch for {name!r} does not keep contract {number}: {first['message']}{more}. Nothing was committed.",
-            hint=f"noria data quarantine show {quarantine_id}   has the findings and the rows.",
+            hint=f"noria data contract show {name}"
+            if quarantine_id is None
+            else f"noria data quarantine show {quarantine_id}   has the findings and the rows.",
             details={"repository": name, "contract": number, "findings": findings, "quarantine": quarantine_id},
         )
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, or_, select, update
 
 from noria.assets import tables as at
 from noria.base.digest import Digest
@@ -381,6 +381,19 @@ def set_remote(conn: Connection, repository_id: int, name: str, **values: Any) -
 def contract(conn: Connection, repository_id: int, number: int) -> Row[Any] | None:
     where = (t.contracts.c.repository_id == repository_id, t.contracts.c.number == number)
     return conn.execute(select(t.contracts).where(*where)).one_or_none()
+
+
+def contract_in_force(conn: Connection, repository_id: int) -> int | None:
+    """The number as of now; it stays until the transaction ends."""
+    c = t.repositories.c
+    return conn.execute(select(c.contract).where(c.id == repository_id).with_for_update(read=True)).scalar()
+
+
+def unchecked(conn: Connection, repository_id: int, number: int) -> set[CommitId]:
+    """The commits that were not checked against this contract."""
+    c = t.commits.c
+    where = (c.repository_id == repository_id, or_(c.contract.is_(None), c.contract != number))
+    return {CommitId(one) for one in conn.execute(select(c.id).where(*where)).scalars()}
 
 
 def last_contract(conn: Connection, repository_id: int) -> int:

@@ -105,8 +105,11 @@ class AlterVerbs(OneRowVerbs):
             )
         with self._s.sessions.writer() as writer:
             change = alter(self.reader, writer, self.layout(head), changes, seq=head.generation + 1)
-            if branch == MAIN or contract is not None:
-                self._check_contract(repository, change.layout, contract)
+
+            def judge(now: Repository) -> bool:
+                if branch == MAIN or contract is not None:
+                    self._check_contract(now, change.layout, contract)
+                return branch == MAIN and contract is None
 
             def also(landed: Change, _: Commit) -> None:
                 if contract is not None:
@@ -124,6 +127,7 @@ class AlterVerbs(OneRowVerbs):
                 once=once,
                 run_id=run_id,
                 also=also,
+                judge=judge,
             )
 
     def compact(

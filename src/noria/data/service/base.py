@@ -72,11 +72,16 @@ class Services:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landing:
-    """A commit that is ready to land: its objects are durable, its rows are not written yet."""
+    """A commit that is ready to land: its objects are durable, its rows are not written yet.
+
+    Attributes:
+        contract: that it was checked against; the repository's, or None where it was not checked.
+    """
 
     repository: Repository
     branch: str
     head: CommitId | None
+    contract: int | None
     id: CommitId
     digest: Digest
     content: Content
@@ -282,13 +287,16 @@ class DataBase:
         event_ms: int,
         change: RowsChange | None = None,
         ancestry: Ancestry | None = None,
+        checked: bool = True,
     ) -> Landing:
         """Writes the commit object. The caller flushes the writer, then lands.
 
         Args:
             head: where the branch has to be when the commit lands.
             ancestry: parents and generation where they are not the head's.
+            checked: whether it was checked against the contract of ``repository``.
         """
+        contract = repository.contract if checked else None
         line = ancestry or after(head)
         at = self._s.clock.now_ms()
         value = {
@@ -301,7 +309,7 @@ class DataBase:
             "message": message,
             "at": at,
             "event_ms": event_ms,
-            "contract": repository.contract,
+            "contract": contract,
             "meta": meta,
         }
         oid = writer.put(Kind.COMMIT, _COMMIT_MAGIC + canonical.encode(value))
@@ -309,6 +317,7 @@ class DataBase:
             repository=repository,
             branch=branch,
             head=None if head is None else head.id,
+            contract=contract,
             id=CommitId(oid.hex),
             digest=digest,
             content=content,
@@ -383,8 +392,37 @@ class DataBase:
             change.note(repository.name, **details)
         raise FilesBroken(repository.name, repository.contract, findings)
 
-    def _check_merged(self, repository: Repository, branch: str, made: Made, actor: Actor, source: str) -> None:
-        """Of a table, that rows which come from another branch keep the contract that is in force by now."""
+    def _judge(
+        self,
+        repository: Repository,
+        branch: str,
+        head: Commit | None,
+        made: Made,
+        actor: Actor,
+        source: str,
+        *,
+        again: bool = True,
+        batch: bool = True,
+    ) -> bool:
+        """Refuses a content that does not keep the contract of ``repository``; True where it was checked.
+
+        Args:
+            made: its objects are flushed.
+            source: where it comes from, for the report of refused rows.
+            again: of a table, check its new rows too; False where they were checked when they were written.
+            batch: the new rows have to keep what the contract says of a batch.
+        """
+        self._keep_files(repository, head, made.layout, actor)
+        return True
+
+    def _same_contract(self, change: Change, repository: Repository) -> None:
+        """Inside a transaction that moves a branch: another contract may have been set since the content was checked.
+
+        Raises:
+            LostRaceError: it was.
+        """
+        if queries.contract_in_force(change.tx.conn, repository.id) != repository.contract:
+            raise LostRaceError
 
     def _commit_made(
         self,
@@ -403,19 +441,24 @@ class DataBase:
         ancestry: Ancestry | None = None,
         also: Callable[[Change, Commit], None] | None = None,
         flushed: Sequence[PackInfo] = (),
+        judge: Callable[[Repository], bool] | None = None,
     ) -> Commit:
         """Commits a content: makes it durable, then lands it in one transaction.
 
         Args:
             flushed: packs that the writer gave before, with objects that the commit needs.
             also: runs inside the transaction, for what must land with the commit.
+            judge: checks the content against the contract of the repository as it is by now, instead of ``_judge``.
 
         Raises:
-            LostRaceError: the head moved in between; nothing was committed.
+            LostRaceError: the head moved in between, or another contract was set; nothing was committed.
         """
         written = writer.flush()  # nodes must be readable for the facts below
         repository = self._fresh(repository)
-        self._keep_files(repository, head, made.layout, actor)
+        if judge is None:
+            checked = self._judge(repository, branch, head, made, actor, message)
+        else:
+            checked = judge(repository)
         facts = self._facts(writer, repository, head, made)
         told = {"actor": actor, "message": message, "meta": meta or {}, "stats": facts.stats}
         self._s.hooks.before(repository, branch, head, made.layout, made.change, merge=verb == "data.merge", **told)
@@ -436,6 +479,7 @@ class DataBase:
             event_ms=self._s.event_clock.event_ms(repository.project_id),
             change=made.change,
             ancestry=ancestry,
+            checked=checked,
         )
         packs = [*flushed, *written, *writer.flush()]
         with self._naming(packs), self._s.changes.begin(verb, repository.project_id, actor, once=once) as change:
@@ -471,6 +515,7 @@ class DataBase:
         self._s.faults.at("data.head")
         if not queries.move_branch(tx.conn, repository.id, landing.branch, landing.head, landing.id, tx.now_ms):
             return None
+        self._same_contract(change, repository)
         if landing.branch == MAIN:  # the graph follows main; other branches are work in progress
             self._s.assets.set_current(tx, repository.asset_id, commit.version_id)
         self._announce(change, landing, commit)
@@ -503,7 +548,7 @@ class DataBase:
             at=landing.at,
             event_ms=landing.event_ms,
             run_id=run,
-            contract=repository.contract,
+            contract=landing.contract,
             stats=landing.stats,
             meta=landing.meta,
         )

@@ -158,7 +158,7 @@ class ContractVerbs(RefVerbs):
         contract = self._parsed(repository.id, repository.contract)
         if contract.whole == WholeContract():
             return
-        findings = contracts.check_whole(contract, layout.rows, _newest_ms(layout), event_ms)
+        findings = contracts.check_whole(contract, layout.rows, newest_ms(layout), event_ms)
         if contract.whole.unique and mode != "delete":
             findings += contracts.check_unique(contract, frame, self._stays(contract, frame, head, mode))
         if findings:
@@ -265,7 +265,7 @@ class ContractVerbs(RefVerbs):
             return {name: (total, part) for name, total, part in queries.contract_verdicts(conn, project_id)}
 
 
-def _newest_ms(layout: Layout) -> int | None:
+def newest_ms(layout: Layout) -> int | None:
     """The newest event time among the fragments of a table."""
     times = [f.last_time for f in layout.fragments if f.last_time is not None and f.live]
     return max(times) // 1000 if times else None

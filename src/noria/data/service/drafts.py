@@ -231,6 +231,7 @@ class DraftVerbs(RewriteVerbs):
                     meta=draft.meta,
                     once=once,
                     also=lambda change, commit: _closed(change.tx.conn, draft, "finished", commit),
+                    judge=lambda now: self._judge(now, draft.branch, head, made, actor, "open commit", batch=False),
                 )
 
         return self._once(repository, draft_id, "data.finish", actor, once, attempt)

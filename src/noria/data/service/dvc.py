@@ -323,6 +323,7 @@ class DvcImport(RefVerbs):
             meta={"git": about, "source": {"kind": "dvc", "path": str(self._dvc.folder)}},
             event_ms=commit.time * 1000,
             ancestry=where,
+            checked=False,
         )
 
     def _paths(self, state: State, single: bool, commit: GitCommit) -> dict[str, Blob]:
@@ -420,7 +421,7 @@ class DvcImport(RefVerbs):
                     at=landing.at,
                     event_ms=landing.event_ms,
                     run_id=run.id,
-                    contract=repository.contract,
+                    contract=landing.contract,
                     stats=landing.stats,
                     meta=landing.meta,
                 )

@@ -161,6 +161,7 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
             stats=facts.stats,
             meta=meta or {},
             event_ms=self._s.event_clock.event_ms(repository.project_id),
+            checked=False,
         )
         return self._commit_made(
             writer,

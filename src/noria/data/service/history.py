@@ -14,7 +14,7 @@ from noria.base.once import Once
 from noria.data import ancestry, queries
 from noria.data.errors import BranchNotFound, HeadMoved, MergeConflict
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
-from noria.data.service.base import TRIES, Ancestry, LostRaceError, after
+from noria.data.service.base import TRIES, Ancestry, LostRaceError, Made, after
 from noria.data.service.refs import RefVerbs
 
 STRATEGIES: Final = ("conflict", "ours", "theirs")
@@ -60,17 +60,15 @@ class HistoryVerbs(RefVerbs):
             if head is not None and base is not None and base.id == theirs.id:
                 return head
             if head is None or (fast_forward and base is not None and base.id == head.id):
-                rows = self._difference(repository, head, theirs)
-                told = {"actor": actor, "message": message, "meta": {"merged": theirs.id}, "stats": theirs.stats}
-                self._s.hooks.before(repository, into, head, theirs.layout, rows, merge=True, **told)
-                return self._move(repository, into, head, theirs, "data.merge", actor, once)
+                told = {"message": message, "meta": {"merged": theirs.id}}
+                return self._bring(repository, into, head, theirs, "data.merge", actor, once, source, **told)
             return self._apply(
                 repository,
                 into,
                 head,
                 None if base is None else base.layout,
                 theirs.layout,
-                recheck=repository.contract not in (None, theirs.contract),
+                brought=theirs,
                 verb="data.merge",
                 what=f"{repository.name}@{source}",
                 actor=actor,
@@ -163,11 +161,14 @@ class HistoryVerbs(RefVerbs):
     ) -> Commit:
         """Moves a branch to another commit. What it held before is found by its id until it is pruned.
 
+        Hooks are asked and told as of a merge. What the branch has not held before has to keep the contract.
+
         Args:
             expected: where the branch has to stand, as a commit id.
 
         Raises:
             HeadMoved: it stands elsewhere.
+            HookRefused: a hook refused it.
         """
 
         def attempt() -> Commit:
@@ -175,9 +176,10 @@ class HistoryVerbs(RefVerbs):
             found = None if head is None else head.id
             if expected is not None and expected != found:
                 raise HeadMoved(repository.name, branch, expected, found)
-            return target if found == target.id else self._move(
-                repository, branch, head, target, "data.reset", actor, once
-            )  # fmt: skip
+            if found == target.id:
+                return target
+            told = {"message": f"reset to {target.id[:12]}", "meta": {"reset": target.id}}
+            return self._bring(repository, branch, head, target, "data.reset", actor, once, to, **told)
 
         return self._once(repository, branch, "data.reset", actor, once, attempt)
 
@@ -269,12 +271,13 @@ class HistoryVerbs(RefVerbs):
         meta: dict[str, Any],
         once: Once | None,
         ancestry: Ancestry | None = None,
-        recheck: bool = True,
+        brought: Commit | None = None,
     ) -> Commit:
         """Does to a branch what happened from ``base`` to ``theirs``.
 
         Args:
-            recheck: the rows were not all checked against the contract in force when they landed where they come from.
+            brought: the commit whose rows these are. They are checked again only where one of the commits that come
+                with it was not checked against the contract in force.
         """
         with self._s.sessions.writer() as writer:
             made = self._combine(writer, repository, base, head, theirs, strategy)
@@ -282,8 +285,11 @@ class HistoryVerbs(RefVerbs):
                 raise MergeConflict(f"{repository.name}@{branch}", what, made.conflicts)
             if head is not None and made.layout == head.layout and ancestry is None:
                 return head
-            if recheck:
-                self._check_merged(repository, branch, made, actor, what)
+
+            def judge(now: Repository) -> bool:
+                again = brought is None or not self._all_checked(now, head, brought)
+                return self._judge(now, branch, head, made, actor, what, again=again)
+
             return self._commit_made(
                 writer,
                 repository,
@@ -296,7 +302,42 @@ class HistoryVerbs(RefVerbs):
                 meta=meta,
                 once=once,
                 ancestry=ancestry,
+                judge=judge,
             )
+
+    def _all_checked(self, repository: Repository, head: Commit | None, theirs: Commit) -> bool:
+        """Whether all commits that a branch would get with ``theirs`` were checked against the contract in force."""
+        if repository.contract is None:
+            return True
+        with self._db.read() as conn:
+            graph = queries.graph(conn, repository.id)
+            unchecked = queries.unchecked(conn, repository.id, repository.contract)
+        come = ancestry.ancestors(graph, [theirs.id]) - ancestry.ancestors(graph, [] if head is None else [head.id])
+        return come.isdisjoint(unchecked)
+
+    def _bring(
+        self,
+        repository: Repository,
+        branch: str,
+        head: Commit | None,
+        target: Commit,
+        verb: str,
+        actor: Actor,
+        once: Once | None,
+        source: str,
+        *,
+        message: str,
+        meta: dict[str, Any],
+    ) -> Commit:
+        """Moves a branch to a commit that was made elsewhere, once the contract and the hooks allow it."""
+        repository = self._fresh(repository)
+        rows = self._difference(repository, head, target)
+        if not self._all_checked(repository, head, target):
+            made = Made(layout=target.layout, change=rows)
+            self._judge(repository, branch, head, made, actor, f"{repository.name}@{source}")
+        told = {"actor": actor, "message": message, "meta": meta, "stats": target.stats}
+        self._s.hooks.before(repository, branch, head, target.layout, rows, merge=True, **told)
+        return self._move(repository, branch, head, target, verb, actor, once, brought=True)
 
     def _move(
         self,
@@ -308,8 +349,14 @@ class HistoryVerbs(RefVerbs):
         actor: Actor,
         once: Once | None,
         also: Callable[[Change], None] | None = None,
+        *,
+        brought: bool = False,
     ) -> Commit:
-        """Points a branch at a commit that is there already; who follows rows hears of the difference."""
+        """Points a branch at a commit that is there already; who follows rows hears of the difference.
+
+        Args:
+            brought: it was checked against the contract of ``repository``, and hooks are told of it.
+        """
         rows = self._difference(repository, head, target) if branch == MAIN else None
         stood = None if head is None else head.id
         with self._s.changes.begin(verb, repository.project_id, actor, once=once) as change:
@@ -320,10 +367,12 @@ class HistoryVerbs(RefVerbs):
             now = change.tx.now_ms
             if not queries.move_branch(change.tx.conn, repository.id, branch, stood, target.id, now):
                 raise LostRaceError
+            if brought:
+                self._same_contract(change, repository)
             if branch == MAIN:
                 self._s.assets.set_current(change.tx, repository.asset_id, target.version_id)
                 self._tell(change, repository, rows, target)
-            if verb == "data.merge":
+            if brought:
                 self._s.hooks.after(change, repository, branch, target, merge=True)
             if also is not None:
                 also(change)

@@ -74,6 +74,7 @@ class _Request:
     digest: str
     future: Future[Produced] = field(default_factory=Future[Produced])
     frame: pl.DataFrame | None = None
+    contract: int | None = None
 
 
 class _Queue:
@@ -243,12 +244,12 @@ class ProduceVerbs(RowVerbs, LogVerbs):
             try:
                 if self._answered_before(request, known, expected):
                     continue
-                if request.frame is None or base is None:
+                if request.frame is None or base is None or request.contract != repository.contract:
                     frame = self._frame(repository, request.rows, "append", base)
                     if base is not None:
                         check_keys(base.schema, frame)
                     self._keep_contract(repository, branch, frame, request.actor, _source(request), event_ms)
-                    request.frame = frame
+                    request.frame, request.contract = frame, repository.contract
             except NoriaError as error:
                 request.future.set_exception(error)
                 continue

@@ -99,6 +99,7 @@ def land_commits(change: Change, side: Side, repository: Repository, parcel: Par
     there = queries.commits_present(tx.conn, [c.id for c in parcel.commits])
     if any(number != repository.id for number in there.values()):
         raise TransferRefused(f"The commits of {repository.name} lie in another repository here already.")
+    known = _known_contract(change, repository, parcel)
     for commit in parcel.commits:
         if commit.id in there:
             continue
@@ -115,10 +116,21 @@ def land_commits(change: Change, side: Side, repository: Repository, parcel: Par
             name=repository.name,
         )
         assets.link(tx, run_id, version.id, Direction.OUT, repository.name)
-        here = replace(commit, repository_id=repository.id, version_id=version.id, run_id=run_id)
+        contract = commit.contract if commit.contract == known else None
+        place = {"repository_id": repository.id, "version_id": version.id, "run_id": run_id}
+        here = replace(commit, contract=contract, **place)
         tx.insert(t.commits, queries.commit_row(here))
     assets.end_run(tx, run_id, RunState.DONE)
     return run_id
+
+
+def _known_contract(change: Change, repository: Repository, parcel: Parcel) -> int | None:
+    """The number that means the same contract on both sides; the numbers of the sender mean nothing else here."""
+    given = parcel.contract
+    if given is None:
+        return None
+    here = queries.contract(change.tx.conn, repository.id, given["number"])
+    return given["number"] if here is not None and here.digest == given["digest"] else None
 
 
 def land_tags(change: Change, repository: Repository, tags: Mapping[str, CommitId]) -> None:

@@ -102,7 +102,11 @@ class RefVerbs(DataBase):
         return None
 
     def _as_of(self, conn: Connection, repository: Repository, branch: str, moment: int) -> Commit | None:
-        """What a branch held at a moment; where a clock was set back, the last that was committed by then."""
+        """The newest commit of the branch's line that was made by a moment.
+
+        That is what the branch held then, unless it was moved since: by a fast-forward, a reset or a pull it gets
+        commits that were made before it had them.
+        """
         _, head = queries.head(conn, repository.id, branch)
         if head is None or head.at <= moment:
             return head

@@ -38,7 +38,10 @@ class RewriteVerbs(HistoryVerbs):
             Invalid: ``since`` is not in the history of the branch, or there is nothing after it.
         """
 
+        named = repository
+
         def attempt() -> Commit:
+            repository = self._fresh(named)
             start, head = self.resolve(repository, since), self._standing(repository, branch)
             with self._db.read() as conn:
                 graph = queries.graph(conn, repository.id)
@@ -160,6 +163,7 @@ class RewriteVerbs(HistoryVerbs):
                 event_ms=head.event_ms,
                 change=self._difference(repository, head, head),
                 ancestry=place,
+                checked=self._all_checked(repository, since, head),
             )
             packs = writer.flush()
             squash = self._s.changes.begin("data.squash", repository.project_id, actor, once=once)

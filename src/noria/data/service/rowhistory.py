@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from noria.assets.records import Content
 from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import Invalid
+from noria.data import contract as contracts
+from noria.data.errors import ContractBroken
 from noria.data.records import Commit, Repository, RepositoryKind
-from noria.data.rows import RowsChange, load_layout
+from noria.data.rows import Layout, RowsChange, load_layout
 from noria.data.rows.diff import change_between
 from noria.data.rows.merge import Strategy, merge_layouts
 from noria.data.service.base import Facts, Made
-from noria.data.service.contracts import ContractVerbs
+from noria.data.service.contracts import ContractVerbs, newest_ms
 from noria.data.values import plain
 from noria.store import Writer
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 class RowHistory(ContractVerbs):
@@ -63,12 +70,53 @@ class RowHistory(ContractVerbs):
         old = None if before is None else self.layout(before)
         return change_between(self.reader, old, self.layout(after), after.layout)
 
-    def _check_merged(self, repository: Repository, branch: str, made: Made, actor: Actor, source: str) -> None:
-        if repository.kind != RepositoryKind.TABLE or made.change is None or not len(made.change.new_rows):
-            return
-        rows = made.change.new_rows.select(made.change.layout.schema.names)
+    def _judge(
+        self,
+        repository: Repository,
+        branch: str,
+        head: Commit | None,
+        made: Made,
+        actor: Actor,
+        source: str,
+        *,
+        again: bool = True,
+        batch: bool = True,
+    ) -> bool:
+        if repository.kind != RepositoryKind.TABLE:
+            return super()._judge(repository, branch, head, made, actor, source, again=again, batch=batch)
+        if repository.contract is None:
+            return True
+        assert made.change is not None
+        contract = self._parsed(repository.id, repository.contract)
+        layout = load_layout(self._s.sessions.store, made.layout)
+        rows = made.change.new_rows.select(layout.schema.names)
         event_ms = self._s.event_clock.event_ms(repository.project_id)
-        self._keep_contract(repository, branch, rows, actor, source, event_ms)
+        findings: list[contracts.Finding] = []
+        if again and len(rows):
+            findings = contracts.check(contract, rows, time=repository.time, event_ms=event_ms, batch=batch)
+        elif again:
+            findings = contracts.check_columns(contract, rows)
+        if not findings:
+            findings = self._whole_findings(contract, layout, rows, event_ms)
+        if findings and len(rows):
+            self._refuse(repository, branch, rows, findings, actor, source, "append")
+        if findings:
+            plain = [msgspec.to_builtins(finding) for finding in findings]
+            raise ContractBroken(repository.name, repository.contract, plain, None)
+        return True
+
+    def _whole_findings(
+        self, contract: contracts.Contract, layout: Layout, rows: pl.DataFrame, event_ms: int
+    ) -> list[contracts.Finding]:
+        """What the table breaks as it would be, with ``rows`` new in it."""
+        findings = contracts.check_whole(contract, layout.rows, newest_ms(layout), event_ms)
+        if not contract.whole.unique or not len(rows) or findings:
+            return findings
+        columns = sorted({column for some in contract.whole.unique for column in some})
+        there = self.reader.read(layout, columns=sorted({*columns, *layout.key}))
+        if not layout.key:  # which of them are new cannot be told
+            return contracts.check_unique(contract, there, there.clear())
+        return contracts.check_unique(contract, rows, there.join(rows.select(layout.key), on=layout.key, how="anti"))
 
 
 def stats_of(change: RowsChange) -> dict[str, int]:

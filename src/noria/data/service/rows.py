@@ -148,7 +148,9 @@ class RowVerbs(Incoming):
             try:
                 with self._alone(work):
                     return self._try(work)
-            except LostRaceError:
+            except LostRaceError:  # another contract may have been set, too
+                fresh = {name: (self._fresh(repository), rows) for name, (repository, rows) in work.batches.items()}
+                work = replace(work, batches=fresh)
                 self._s.clock.sleep(random.uniform(0.001, 0.01) * (attempt + 1))  # noqa: S311 - jitter, not a secret
         raise HeadMoved(next(iter(batches)), branch, expected, None)
 
