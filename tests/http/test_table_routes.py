@@ -68,6 +68,8 @@ def test_the_life_of_a_table(http: Client) -> None:
         ({"widen": {"v": "nothing"}}, "not the name of a column type"),
         ({"add": [{"name": "x", "type": "int8", "default": "big"}]}, "no value of 'x'"),
         ({}, "nothing to change"),
+        ({"add": [{"name": "x", "type": "decimal[40, 3]"}]}, "at most 38 digits"),
+        ({"key": ["k", "k"]}, "names 'k' twice"),
     ],
 )
 def test_mistakes_are_answered(http: Client, body: object, message: str) -> None:
@@ -75,3 +77,10 @@ def test_mistakes_are_answered(http: Client, body: object, message: str) -> None
     found = http.send("POST", "/v1/data/t/columns", body)
     assert found.status == 400
     assert message in found.json["error"]["message"]
+
+
+def test_columns_asked_for_twice_and_keys_that_are_lists_are_answered(http: Client) -> None:
+    for bad in ([1], {"a": 1}):
+        assert http.send("POST", "/v1/data/t/records", {"records": [{"k": bad}]}).status == 400
+    assert http.send("POST", "/v1/data/t/records", {"records": [{"k": 1}]}).status == 200
+    assert http.get("/v1/data/t/rows", "columns=k,k").status == 400

@@ -333,7 +333,7 @@ def _check_table(contract: Contract, frame: pl.DataFrame, time: str | None, even
         if len(repeated):
             message = f"{len(repeated)} rows share their {', '.join(columns)} with another row"
             findings.append(Finding("table.unique", columns[0], len(repeated), message, examples(repeated)))
-    if table.fresh is not None and time is not None and event_ms is not None and len(frame):
+    if table.fresh is not None and time in frame.columns and event_ms is not None and len(frame):
         newest = frame[time].dt.epoch("ms").max()
         if isinstance(newest, int) and event_ms - newest > parse_duration(table.fresh):
             message = f"the newest {time!r} is more than {table.fresh} old"

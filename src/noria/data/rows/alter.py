@@ -11,7 +11,7 @@ from noria.base.errors import Invalid
 from noria.base.names import nearest
 from noria.data.rows.layout import Layout, column_id, encode_layout, make_layout
 from noria.data.rows.read import TableReader, default_value, empty_rows
-from noria.data.rows.schema import Column, TableSchema, polars_type, type_name
+from noria.data.rows.schema import Column, TableSchema, check_key_columns, polars_type, type_name
 from noria.data.rows.write import RowsChange, check_keys, total_of
 from noria.store import Kind, Writer
 
@@ -109,6 +109,8 @@ def altered(base: Layout, changes: Alterations, *, seq: int) -> Layout:
         time=None if base.time is None else changes.rename.get(base.time, base.time),
         known=None if base.known is None else changes.rename.get(base.known, base.known),
     )
+    if changes.key is not None:
+        check_key_columns(schema.key, {c.name: c.type for c in columns})
     for name in schema.key:
         if name not in schema.names:
             raise CannotAlter(f"The key column {name!r} is not in the table.", hint=nearest(name, schema.names))

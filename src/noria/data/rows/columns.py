@@ -49,8 +49,15 @@ class Columns:
         """Whether both name their rows by the same columns."""
         return bool(self.after.key) and [self.source.get(name) for name in self.after.key] == self.before.key
 
-    def fit(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Rows of ``before`` as ``after`` would hold them: renamed, cast, with the default where they lack a column."""
+    def fit(self, frame: pl.DataFrame, *, exact: bool = False) -> pl.DataFrame:
+        """Rows of ``before`` as ``after`` would hold them: renamed, cast, with the default where they lack a column.
+
+        Args:
+            exact: for rows that are written; else a value that does not fit is null, or cut.
+
+        Raises:
+            PolarsError: ``exact``, and a value does not fit.
+        """
         types = self.after.schema.polars()
         kinds, columns = dict(self.after.columns), list[pl.Series]()
         ids = zip(kinds, self.after.column_ids, strict=True)
@@ -60,7 +67,8 @@ class Columns:
             if source is None:
                 columns.append(default_value(defaults.get(name), kinds[name]).alias(name).new_from_index(0, len(frame)))
             else:
-                columns.append(_cast(frame.get_column(source), dtype).alias(name))
+                column = frame.get_column(source)
+                columns.append((_exact(column, dtype) if exact else _cast(column, dtype)).alias(name))
         if self.after.schema.hides_known:
             unknown = pl.Series(KNOWN, [None], dtype=pl.Datetime("us", "UTC")).new_from_index(0, len(frame))
             columns.append(frame.get_column(KNOWN) if KNOWN in frame.columns else unknown)
@@ -90,6 +98,21 @@ def match_columns(before: Layout, after: Layout) -> Columns:
     if not source:
         source = {name: name for name, _ in before.columns if name in ids}
     return Columns(before=before, after=after, source=source)
+
+
+def _exact(column: pl.Series, wanted: pl.DataType) -> pl.Series:
+    """As the other type.
+
+    Raises:
+        PolarsError: a value does not fit.
+    """
+    if column.dtype == wanted:
+        return column
+    made = widened(column, str(type_name(wanted, column.name)))
+    unfit = column.filter(~column.eq_missing(made.cast(column.dtype, strict=False)))
+    if len(unfit):
+        raise pl.exceptions.InvalidOperationError(f"{unfit[0]} of {column.name!r} is not exact as {wanted}")
+    return made
 
 
 def _cast(column: pl.Series, wanted: pl.DataType) -> pl.Series:

@@ -11,9 +11,9 @@ from noria.base.digest import Digest
 from noria.data.rows.columns import Columns, match_columns
 from noria.data.rows.diff import RowsDiff, diff_layouts, pairs, pairs_of_bags, rest
 from noria.data.rows.layout import Layout, encode_layout, make_layout
-from noria.data.rows.merge_columns import merge_columns
-from noria.data.rows.read import empty_rows
-from noria.data.rows.write import RowsChange, TableWriter, equal_rows
+from noria.data.rows.merge_columns import SchemasContradict, merge_columns
+from noria.data.rows.read import TableReader, empty_rows
+from noria.data.rows.write import RowsChange, TableWriter, check_keys, equal_rows
 from noria.data.values import plain
 from noria.store import Kind, Writer
 
@@ -63,6 +63,7 @@ def merge_layouts(
 
     Raises:
         SchemasContradict: both changed a column, and not alike; whatever the strategy.
+        KeyRepeated, KeyMissing: ``ours`` has another key, which does not name each row that ``theirs`` brings.
     """
     reader = table_writer.reader
     start = base if base is not None else make_layout(ours.schema, 0, 0, [], like=ours)
@@ -73,6 +74,8 @@ def merge_layouts(
     count = 0
     if merged.key:
         left, right = _side(mine, match_columns(ours, merged)), _side(other, from_theirs)
+        if not from_theirs.same_key:
+            _check_new_key(reader, theirs, from_theirs, right)
         at_left, at_right = pairs(left, right, merged.key)
         same = equal_rows(left[at_left].select(*names, _GONE), right[at_right].select(*names, _GONE)).to_numpy()
         clash_left, clash_right = at_left[~same], at_right[~same]
@@ -82,7 +85,7 @@ def merge_layouts(
         todo = right[rest(len(right), settled)]
         rows, gone = todo.filter(~pl.col(_GONE)), todo.filter(pl.col(_GONE))
     else:
-        rows = from_theirs.fit(other.added)
+        rows = _fitted(from_theirs, other.added)
         theirs_gone, ours_gone = from_theirs.fit(_back(other)), match_columns(ours, merged).fit(_back(mine))
         gone = _less(theirs_gone.select(names), ours_gone.select(names))
     if count and strategy == "conflict":
@@ -108,10 +111,27 @@ def _back(diff: RowsDiff) -> pl.DataFrame:
     return diff.columns.fit(diff.removed)
 
 
+def _fitted(columns: Columns, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows that the merged table may get: each value stays what it is."""
+    try:
+        return columns.fit(rows, exact=True)
+    except pl.exceptions.PolarsError as error:
+        raise SchemasContradict(f"a value does not fit, {str(error).splitlines()[0]:.200}") from None
+
+
+def _check_new_key(reader: TableReader, theirs: Layout, columns: Columns, touched: pl.DataFrame) -> None:
+    """Under a key that ``theirs`` does not have, a row that it brings must not take the place of another one."""
+    key = columns.after.key
+    rows = touched.filter(~pl.col(_GONE))
+    check_keys(columns.after.schema, rows)
+    whole = _fitted(columns, reader.read(theirs, hidden=True)).select(columns.after.schema.names)
+    check_keys(columns.after.schema, whole.join(rows.select(key), on=key, how="semi"))
+
+
 def _side(diff: RowsDiff, columns: Columns) -> pl.DataFrame:
     """The rows that one side touched, with the merged columns; those that it removed only with their key."""
     key, names = columns.after.key, columns.after.schema.names
-    here = columns.fit(pl.concat([diff.added, diff.after])).select(*names, pl.lit(value=False).alias(_GONE))
+    here = _fitted(columns, pl.concat([diff.added, diff.after])).select(*names, pl.lit(value=False).alias(_GONE))
     gone = columns.fit(_back(diff)).select(*key, pl.lit(value=True).alias(_GONE))
     return pl.concat([here, gone.join(here, on=key, how="anti")], how="diagonal")
 

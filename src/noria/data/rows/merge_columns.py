@@ -58,6 +58,8 @@ def merge_columns(
     for number in t:
         if number not in b:
             _added(plan, number, b, o, t[number], theirs)
+    if base is not None and base.rows:
+        _same_defaults(plan, ours, theirs)
     changes = Alterations(
         add=tuple(plan.add),
         drop=tuple(plan.drop),
@@ -84,7 +86,7 @@ def _both(plan: _Plan, b: tuple[str, str], o: tuple[str, str], t: tuple[str, str
         if o[0] != b[0]:
             raise SchemasContradict(f"{b[0]!r} was renamed to {o[0]!r} and to {t[0]!r}")
         plan.rename[o[0]] = t[0]
-    if t[1] not in (b[1], o[1]):
+    if t[1] != o[1]:  # whoever changed it: rows of theirs have to fit
         _widest(plan, o, t[1])
 
 
@@ -113,6 +115,17 @@ def _added(
     plan.same[number] = twin
     if o[twin][1] != t[1]:
         _widest(plan, o[twin], t[1])
+
+
+def _same_defaults(plan: _Plan, ours: Layout, theirs: Layout) -> None:
+    """Rows that were there before a column hold its default: of one that both sides made it must be the same."""
+    names = dict(zip(ours.column_ids, (name for name, _ in ours.columns), strict=True))
+    for there, here in plan.same.items():
+        mine, other = ours.defaults.get(here), theirs.defaults.get(there)
+        if mine != other:
+            raise SchemasContradict(
+                f"{names[here]!r} was added on both sides, and rows without it hold {mine} here and {other} there"
+            )
 
 
 def _key(base: Layout | None, ours: Layout, theirs: Layout, plan: _Plan) -> tuple[str, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ _PLAIN: Final[dict[str, Any]] = {
     "date": pl.Date(),
     "time": pl.Time(),
 }
+_DIGITS: Final = 38
 _NAMES: Final = {dtype: name for name, dtype in _PLAIN.items()}
 _PARAMETRIC: Final = re.compile(r"(datetime|duration|decimal)\[([^\]]*)\]")
 
@@ -84,8 +85,15 @@ def polars_type(name: str) -> pl.DataType:
         if kind == "duration" and arguments[0] in ("ms", "us", "ns"):
             unit = arguments[0]
             return pl.Duration(unit)
-        if kind == "decimal" and all(a.isdigit() for a in arguments) and len(arguments) == 2:
-            return pl.Decimal(int(arguments[0]), int(arguments[1]))
+        if kind == "decimal" and all(a.isdecimal() and len(a) < 3 for a in arguments) and len(arguments) == 2:
+            precision, scale = int(arguments[0]), int(arguments[1])
+            if not (1 <= precision <= _DIGITS and scale <= precision):
+                raise ColumnTypeUnknown(
+                    f"{name!r} is not the name of a column type: a decimal has at most {_DIGITS} digits, and no more "
+                    "of them behind the point.",
+                    hint=f"decimal[{_DIGITS}, 3]",
+                )
+            return pl.Decimal(precision, scale)
     raise ColumnTypeUnknown(
         f"{name!r} is not the name of a column type.", hint=nearest(name, [*_PLAIN, "datetime[us, UTC]"])
     )
@@ -140,7 +148,7 @@ class TableSchema:
 
 
 def infer(
-    frame: pl.DataFrame, *, key: Iterable[str] = (), time: str | None = None, known: str | None = None
+    frame: pl.DataFrame, *, key: Sequence[str] = (), time: str | None = None, known: str | None = None
 ) -> TableSchema:
     """The schema of a frame. Categories become text: levels belong to models, not to data."""
     columns = tuple(Column(name=n, type=type_name(dtype, n)) for n, dtype in frame.schema.items())
@@ -153,6 +161,7 @@ def infer(
                     hint=nearest(name, names) or f"Columns: {', '.join(names)}.",
                     details={"column": name, "columns": names},
                 )
+    check_key_columns(key, {column.name: column.type for column in columns})
     for role, name in (("time", time), ("known", known)):
         if name is not None and not isinstance(frame.schema[name], pl.Datetime):
             raise Invalid(
@@ -164,6 +173,18 @@ def infer(
         if name.startswith("__"):
             raise Invalid(f"The column name {name!r} is reserved.", hint="Rename it: names with __ are noria's own.")
     return TableSchema(columns=columns, key=tuple(key), time=time, known=known)
+
+
+def check_key_columns(key: Iterable[str], types: Mapping[str, str]) -> None:
+    """Refuses a key that names a column twice, or a list."""
+    names = tuple(key)
+    for name in names:
+        if names.count(name) > 1:
+            raise Invalid(f"The key names {name!r} twice.", hint="Name each column once.", details={"column": name})
+        if types.get(name, "").startswith("list<"):
+            raise Invalid(
+                f"The key column {name!r} holds lists; a key is made of single values.", details={"column": name}
+            )
 
 
 def conform(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:

@@ -357,8 +357,13 @@ class DataBase:
         ours: Commit | None,
         theirs: Digest | None,
         strategy: str,
+        seq: int | None = None,
     ) -> Made:
-        """Three-way merge of contents: what happened from ``base`` to ``theirs``, done to ``ours``."""
+        """Three-way merge of contents: what happened from ``base`` to ``theirs``, done to ``ours``.
+
+        Args:
+            seq: the generation of the commit that will hold it; None: the one after ``ours``.
+        """
         store = self._s.sessions.store
         if ours is None:
             return Made(layout=tree.empty(writer) if theirs is None else theirs)

@@ -280,7 +280,8 @@ class HistoryVerbs(RefVerbs):
                 with it was not checked against the contract in force.
         """
         with self._s.sessions.writer() as writer:
-            made = self._combine(writer, repository, base, head, theirs, strategy)
+            seq = None if ancestry is None else ancestry.generation
+            made = self._combine(writer, repository, base, head, theirs, strategy, seq)
             if made.conflicts:
                 raise MergeConflict(f"{repository.name}@{branch}", what, made.conflicts)
             if head is not None and made.layout == head.layout and ancestry is None:

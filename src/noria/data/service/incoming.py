@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import polars as pl
 
@@ -31,7 +31,7 @@ class Incoming(RowReading):
             if evolve and base is not None:
                 return self._of_other_columns(repository, rows, base)
             return self._from_dicts(repository, rows, mode, base)
-        return self._with_zones(repository, to_frame(rows))
+        return self._with_zones(repository if base is None else base, to_frame(rows))
 
     def _of_other_columns(self, repository: Repository, rows: Sequence[Any], base: Layout) -> pl.DataFrame:
         """Rows of JSON that may lack columns of the table, or bring new ones."""
@@ -48,10 +48,10 @@ class Incoming(RowReading):
         return frame.hstack(to_frame([{name: row.get(name) for name in news} for row in rows]))
 
     @staticmethod
-    def _with_zones(repository: Repository, frame: pl.DataFrame) -> pl.DataFrame:
+    def _with_zones(roles: Repository | Layout, frame: pl.DataFrame) -> pl.DataFrame:
         """Event and known-since times are UTC microseconds; times without a zone are taken as UTC."""
         casts: list[pl.Expr] = []
-        for name in (repository.time, repository.known):
+        for name in (roles.time, roles.known):
             dtype = frame.schema.get(name or "")
             if name is not None and isinstance(dtype, pl.Datetime) and dtype != pl.Datetime("us", "UTC"):
                 column = pl.col(name) if dtype.time_zone else pl.col(name).dt.replace_time_zone("UTC")
@@ -69,7 +69,7 @@ class Incoming(RowReading):
         else:
             types = schema.polars()
         if mode == "delete":
-            types = {name: types[name] for name in repository.key}
+            types = {name: types[name] for name in (repository if base is None else base).key}
         names = types.keys()
         for number, row in enumerate(rows):
             if not isinstance(row, Mapping):
@@ -118,20 +118,64 @@ def to_frame(rows: Any) -> pl.DataFrame:
 
 
 def _check_exact(rows: Sequence[Mapping[str, Any]], types: Mapping[str, pl.DataType]) -> None:
-    """Refuses 1.5 for a whole number and 7 for a truth value: Polars would make 1 and true of them, silently."""
+    """Refuses what Polars would bend silently: 1.5, "6" or true for a whole number, 7 for a truth value or a text."""
     for name, dtype in types.items():
-        if not (dtype.is_integer() or dtype == pl.Boolean):
+        plain = _plain(dtype)
+        if plain is None or (plain is not list and {type(row[name]) for row in rows} <= {plain, type(None)}):
             continue
         for number, row in enumerate(rows):
-            value = row[name]
-            whole = not isinstance(value, float) or value.is_integer()
-            if value is not None and not (isinstance(value, bool) if dtype == pl.Boolean else whole):
+            if not _fits(row[name], dtype):
                 raise Invalid(
-                    f"A value does not fit its column's type: {name} of row {number} is {value!r}, and {name} holds "
-                    f"{'true or false' if dtype == pl.Boolean else 'whole numbers'}.",
+                    f"A value does not fit its column's type: {name} of row {number} is {row[name]!r:.100}, and {name} "
+                    f"holds {_HELD[plain]}.",
                     hint=f"noria data show NAME   tells the types. Send {name} as such, or null.",
                     details={"row": number, "column": name},
                 )
+
+
+_HELD: Final = {
+    bool: "true or false",
+    int: "whole numbers",
+    float: "numbers that are exact with a point",
+    str: "text",
+    list: "lists of one type",
+}
+
+
+def _plain(dtype: pl.DataType) -> type | None:
+    """The Python type whose values a column takes as they are; None: Polars judges them."""
+    if dtype == pl.Boolean:
+        return bool
+    if dtype.is_integer():
+        return int
+    if dtype.is_float():
+        return float
+    if isinstance(dtype, pl.List):
+        return None if _plain(_inner(dtype)) is None else list
+    return str if dtype == pl.String else None
+
+
+def _inner(dtype: pl.List) -> pl.DataType:
+    inner: Any = dtype.inner
+    return inner() if isinstance(inner, type) else inner
+
+
+def _fits(value: object, dtype: pl.DataType) -> bool:
+    if isinstance(dtype, pl.List):
+        return not isinstance(value, list) or all(_fits(part, _inner(dtype)) for part in cast("list[object]", value))
+    plain = _plain(dtype)
+    if value is None or plain is None:
+        return True
+    if plain is str or plain is bool:
+        return isinstance(value, plain)
+    if isinstance(value, str | bytes | bool):
+        return False
+    if plain is int:
+        return not isinstance(value, float) or value.is_integer()
+    try:
+        return not isinstance(value, int) or int(pl.Series([float(value)], dtype=dtype)[0]) == value
+    except OverflowError:
+        return False
 
 
 def _wrong_columns(number: int, row: Mapping[str, Any], names: list[str]) -> Invalid:

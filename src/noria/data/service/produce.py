@@ -234,7 +234,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
         together: list[_Request] = []
         rest: list[_Request] = []
         expected = {name: producer.sequence + 1 for name, producer in known.items()}
-        seen = _Keys(repository.key)
+        seen = _Keys(repository.key if base is None else base.key)
         held: set[str] = set()
         for request in requests:
             if request.producer in held or (together and base is None):
@@ -246,8 +246,8 @@ class ProduceVerbs(RowVerbs, LogVerbs):
                     continue
                 if request.frame is None or base is None or request.contract != repository.contract:
                     frame = self._frame(repository, request.rows, "append", base)
-                    if base is not None:
-                        check_keys(base.schema, frame)
+                    schema = self._schema(repository, frame) if base is None else base.schema
+                    check_keys(schema, frame)
                     self._keep_contract(repository, branch, frame, request.actor, _source(request), event_ms)
                     request.frame, request.contract = frame, repository.contract
             except NoriaError as error:
@@ -328,7 +328,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
                     opened, landings, {} if head is None or not same else {repository.name: head}, None
                 )
                 commit = done[repository.name]
-                places = _places(repository.key, requests, None if same else change.new_rows)
+                places = _places(change.layout.key, requests, None if same else change.new_rows)
                 answers = [
                     self._answer(commit, request, place) for request, place in zip(requests, places, strict=True)
                 ]
@@ -376,7 +376,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
 class _Keys:
     """The keys of the rows of one commit: no two may be the same."""
 
-    def __init__(self, key: tuple[str, ...]) -> None:
+    def __init__(self, key: Sequence[str]) -> None:
         self._key = list(key)
         self._seen: set[Any] = set()
 
@@ -385,16 +385,17 @@ class _Keys:
         if not self._key or frame is None:
             return True
         columns = frame.select(self._key)
-        keys = set(columns.to_series().to_list() if len(self._key) == 1 else columns.rows())
+        if any(dtype.is_nested() for dtype in columns.dtypes):
+            keys = {repr(row) for row in columns.rows()}
+        else:
+            keys = set(columns.to_series().to_list() if len(self._key) == 1 else columns.rows())
         if self._seen & keys:
             return False
         self._seen |= keys
         return True
 
 
-def _places(
-    key: tuple[str, ...], requests: list[_Request], written: pl.DataFrame | None
-) -> list[tuple[int, int] | None]:
+def _places(key: Sequence[str], requests: list[_Request], written: pl.DataFrame | None) -> list[tuple[int, int] | None]:
     """Of each request the first of its rows among those written, and how many they are."""
     if written is None:
         return [None] * len(requests)

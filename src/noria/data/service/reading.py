@@ -51,6 +51,8 @@ class RowReading(RowHistory):
             if name not in layout.schema.names:
                 hint = nearest(name, layout.schema.names) or f"Columns: {', '.join(layout.schema.names)}."
                 raise Invalid(f"{repository.name} has no column {name!r}.", hint=hint)
+        if columns is not None and len(set(columns)) < len(columns):
+            raise Invalid("A column is asked for twice.", hint="Name each column once.")
         if known_by is None:
             return self.reader.read(layout, columns=columns, hidden=hidden, after_seq=after_seq, times=times)
         known = layout.schema.known_column

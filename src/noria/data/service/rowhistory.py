@@ -42,9 +42,10 @@ class RowHistory(ContractVerbs):
         ours: Commit | None,
         theirs: Digest | None,
         strategy: str,
+        seq: int | None = None,
     ) -> Made:
         if repository.kind != RepositoryKind.TABLE:
-            return super()._combine(writer, repository, base, ours, theirs, strategy)
+            return super()._combine(writer, repository, base, ours, theirs, strategy, seq)
         if theirs is None:
             raise Invalid(f"{repository.name} would be left without columns.", hint="Overwrite it with rows.")
         store = self._s.sessions.store
@@ -58,7 +59,7 @@ class RowHistory(ContractVerbs):
             self.layout(ours),
             new,
             strategy=cast("Strategy", strategy),
-            seq=ours.generation + 1,
+            seq=ours.generation + 1 if seq is None else seq,
             known_us=self._s.event_clock.event_ms(repository.project_id) * 1000,
         )
         shown = tuple(_key(conflict["key"]) for conflict in found.conflicts) if strategy == "conflict" else ()
