@@ -45,8 +45,8 @@ def test_postgres(tmp_path: Path) -> None:
 
 
 def test_s3(tmp_path: Path) -> None:
-    assert without("obstore", tmp_path, "init", "--store", "s3://bucket/prefix")[0] == 0  # nothing is stored yet
-    code, error, text = without("obstore", tmp_path, "data", "create", "orders", "--key", "id")
+    # init asks the endpoint whether it is fit
+    code, error, text = without("obstore", tmp_path, "init", "--store", "s3://bucket/prefix")
     assert (code, error["code"], error["hint"]) == (6, "missing_extra", 'pip install "noria[s3]"')
     assert "Traceback" not in text
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from noria.data.collectors import csv
@@ -32,6 +32,7 @@ def long_way(data: bytes) -> Any:
     picks=st.lists(st.integers(0, 2), min_size=1, max_size=12),
     sample=st.integers(1, 4),
 )
+@example(columns=[["2024-01-01", "1", "01/02/2024"]], picks=[0, 0, 0, 2, 1], sample=4)
 def test_both_ways_give_the_same(columns: list[list[str]], picks: list[int], sample: int) -> None:
     lines = [",".join(values[pick % len(values)] for values in columns) for pick in picks]
     data = "\n".join([",".join(f"c{n}" for n in range(len(columns))), *lines, ""]).encode()

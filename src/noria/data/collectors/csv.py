@@ -40,7 +40,10 @@ def _quick(data: bytes, separator: str, types: dict[str, pl.DataType]) -> pl.Dat
         return None
     lines = io.BytesIO()
     first.write_csv(lines)
-    seen = pl.read_csv(lines.getvalue(), try_parse_dates=True, infer_schema_length=None).schema
+    try:
+        seen = pl.read_csv(lines.getvalue(), try_parse_dates=True, infer_schema_length=None).schema
+    except pl.exceptions.PolarsError:
+        return None  # times of two forms
     times = {name: dtype for name, dtype in seen.items() if dtype.is_temporal()}
     if not times:
         return plain
