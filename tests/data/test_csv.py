@@ -32,6 +32,7 @@ def long_way(data: bytes) -> Any:
     picks=st.lists(st.integers(0, 2), min_size=1, max_size=12),
     sample=st.integers(1, 4),
 )
+@example(columns=[["2024-01-02 10:00:00", "2024-01-01"]], picks=[0, 1], sample=1)
 @example(columns=[["2024-01-01", "1", "01/02/2024"]], picks=[0, 0, 0, 2, 1], sample=4)
 def test_both_ways_give_the_same(columns: list[list[str]], picks: list[int], sample: int) -> None:
     lines = [",".join(values[pick % len(values)] for values in columns) for pick in picks]

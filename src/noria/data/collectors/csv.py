@@ -14,6 +14,7 @@ import polars as pl
 
 SMALL: Final = 1 << 20
 """Bytes up to which the long way is short enough."""
+_DATE: Final = len("2024-01-01")
 SAMPLE: Final = 10_000
 """Lines that are looked at for times."""
 
@@ -49,6 +50,9 @@ def _quick(data: bytes, separator: str, types: dict[str, pl.DataType]) -> pl.Dat
         return plain
     if any(isinstance(dtype, pl.Time) for dtype in times.values()):
         return None
+    moments = [name for name, dtype in times.items() if isinstance(dtype, pl.Datetime)]
+    if any(plain[name].str.len_bytes().min() in range(_DATE + 1) for name in moments):
+        return None  # dates among the moments: the long way takes such a column for text
     known = {**plain.schema, **times}
     try:
         return pl.read_csv(io.BytesIO(data), separator=separator, schema_overrides=known)
