@@ -704,3 +704,17 @@ def test_a_pack_that_cannot_be_made_durable_is_told_and_leaves_nothing(
     monkeypatch.undo()
     assert store.index.packs() == set()
     assert list(store.temporary.iterdir()) == []
+
+
+def test_looking_stores_nothing(tmp_path: Path) -> None:
+    import os
+
+    store = ObjectStore(LocalBytes(tmp_path / "store"), tmp_path / "cache")
+    with store.hasher() as hasher:
+        for _ in range(70):  # more than a pack, of noise
+            files.put_bytes(hasher, os.urandom(1 << 20))
+        oid = hasher.put(Kind.CHUNK, b"small")
+        assert hasher.flush() == []
+    assert list(store.source.list("packs/")) == []
+    with store.writer() as writer:
+        assert writer.put(Kind.CHUNK, b"small") == oid

@@ -136,7 +136,7 @@ class Worktree:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         base = self._base(store)
-        with store.writer() as scratch:  # hashed, never flushed
+        with store.hasher() as scratch:
             rows, gone = self._look(scratch, None)
         if base is not None and not any(found.names for found in (self._fresh or {}).values()):
             base, rows, gone, self._fresh = None, [], set(), {}  # nothing is left of it: there is nothing to lose

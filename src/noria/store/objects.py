@@ -17,7 +17,7 @@ from noria.store.index import PackIndex
 from noria.store.packs import Located, pack_name
 from noria.store.readahead import ReadAhead
 from noria.store.records import FileContent, Kind
-from noria.store.writer import PACK_TARGET, Writer
+from noria.store.writer import PACK_TARGET, Hasher, Writer
 
 _MAPS = 64
 
@@ -248,6 +248,10 @@ class ObjectStore:
     def writer(self, *, ignoring: frozenset[str] = frozenset()) -> Writer:
         """A writer for one transaction. ``ignoring`` names condemned packs: what they hold is stored again."""
         return Writer(self, ignoring)
+
+    def hasher(self) -> Writer:
+        """A writer that stores nothing: it only says which id a content has."""
+        return Hasher(self, frozenset())
 
     def close(self) -> None:
         self._ahead.close()

@@ -269,6 +269,24 @@ class Writer:
                 self._own = None
 
 
+class Hasher(Writer):
+    """Names objects as a writer would, and keeps nothing of them: for looking at a folder without storing it."""
+
+    def _add(self, oid: bytes, kind: Kind, raw: Bytes) -> None:
+        self._pending[oid] = b""
+        self.written += len(raw)
+
+    def _store_one(self, oid: bytes, kind: Kind, raw_size: int, flags: int, stored: Bytes, crc: int) -> None:
+        self._pending[oid] = b""
+        self.written += raw_size
+
+    def _squeeze(self, raw: Bytes) -> tuple[int, Bytes, int]:
+        return 0, raw, 0
+
+    def flush(self) -> list[PackInfo]:
+        return []
+
+
 class _Closing:
     """A pack that is written to its end and made durable in a thread of its own."""
 

@@ -36,9 +36,10 @@ def merge(shell: Shell, name: str, source: str, into: str, message: str, no_fast
     """Bring what happened on a branch, tag or commit into a branch."""
     repository = get(shell, name)
     how = {"into": into, "message": message, "strategy": strategy, "fast_forward": not no_fast_forward}
+    before = shell.ws.files.head(repository, into)
     with shell.progress(f"Merging {source}"):
         done = _verbs(shell, repository).merge(repository, source, actor=shell.ws.actor, **how)
-    say_commit(shell, repository, done)
+    say_commit(shell, repository, done, before)
 
 
 @command("revert")
@@ -52,7 +53,9 @@ def revert(shell: Shell, name: str, ref: str, branch: str, message: str, strateg
     """Take back what a commit did, in a new commit; later changes stay."""
     repository = get(shell, name)
     how = {"branch": branch, "message": message, "strategy": strategy}
-    say_commit(shell, repository, _verbs(shell, repository).revert(repository, ref, actor=shell.ws.actor, **how))
+    before = shell.ws.files.head(repository, branch)
+    done = _verbs(shell, repository).revert(repository, ref, actor=shell.ws.actor, **how)
+    say_commit(shell, repository, done, before)
 
 
 @command("cherry-pick")
@@ -66,7 +69,9 @@ def cherry_pick(shell: Shell, name: str, ref: str, branch: str, message: str, st
     """Do on a branch what a commit did elsewhere."""
     repository = get(shell, name)
     how = {"branch": branch, "message": message, "strategy": strategy}
-    say_commit(shell, repository, _verbs(shell, repository).cherry_pick(repository, ref, actor=shell.ws.actor, **how))
+    before = shell.ws.files.head(repository, branch)
+    done = _verbs(shell, repository).cherry_pick(repository, ref, actor=shell.ws.actor, **how)
+    say_commit(shell, repository, done, before)
 
 
 @command("reset")
@@ -104,7 +109,9 @@ def squash(shell: Shell, name: str, since: str, branch: str, message: str) -> No
 @command("drop")
 @click.argument("name")
 @click.option("--branch", default=MAIN, show_default=True)
-@click.option("--count", default=1, show_default=True, help="How many commits, from the newest.")
+@click.option(
+    "--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many commits, from the newest."
+)
 @click.pass_obj
 def drop(shell: Shell, name: str, branch: str, count: int) -> None:
     """Take the newest commits of a branch away for good."""

@@ -32,8 +32,9 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 def _do(shell: Shell, name: str, edits: Sequence[e.Edit], message: str, branch: str, draft: str | None) -> None:
     repository, ws = get(shell, name, RepositoryKind.FILES), shell.ws
     if draft is None:
+        before = ws.files.head(repository, branch)
         done = ws.files.change(repository, edits, actor=ws.actor, branch=branch, message=message)
-        say_commit(shell, repository, done)
+        say_commit(shell, repository, done, before)
         return
     found = ws.files.edit(repository, draft, edits, actor=ws.actor)
     shell.emit(plain(draft_out(found)), f"{name}: written to the open commit {found.id[:12]} ({found.number} changes).")

@@ -9,7 +9,7 @@ import click
 from noria.base.errors import Conflict, NotFound
 from noria.base.times import to_text
 from noria.data import contract_text
-from noria.data.cli.shared import get, plain, say_commit
+from noria.data.cli.shared import get, plain, say_commit, write_rows
 from noria.data.collectors.files import read_rows
 from noria.data.records import MAIN, QuarantineState, RepositoryKind
 from noria.data.wire import quarantined_out
@@ -132,13 +132,13 @@ def quarantine_list(shell: Shell, all_: bool) -> None:
 
 @quarantine.command("show")
 @click.argument("number", type=int)
-@click.option("--out", type=click.Path(dir_okay=False), help="Write the rows to a .parquet file.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the rows to a new .parquet or .csv file.")
 @click.pass_obj
 def quarantine_show(shell: Shell, number: int, out: str | None) -> None:
     """Show the findings of a refused batch."""
     found, frame = shell.ws.data.quarantined(number)
     if out is not None:
-        frame.write_parquet(out)
+        write_rows(frame, out, force=False)
 
     def human() -> None:
         where = found.repository if found.branch == MAIN else f"{found.repository}@{found.branch}"

@@ -38,6 +38,7 @@ def commit(
     repository = ws.files.find(ws.project.id, name)
     if repository is None:
         repository = ws.files.create(ws.project.id, name, kind, actor=ws.actor)
+    before = ws.files.head(repository, branch)
     common = {"actor": ws.actor, "branch": branch, "message": message, "key": idempotency_key}
     with shell.progress(f"Committing {name}") as advance:
         if kind == RepositoryKind.FILES:
@@ -54,7 +55,7 @@ def commit(
             from noria.data.collectors.files import read_rows  # Polars: only where a table is read
 
             done = ws.data.append(repository, read_rows(place), source=str(place), **common)
-    say_commit(shell, repository, done)
+    say_commit(shell, repository, done, before)
 
 
 @command("status")

@@ -31,20 +31,23 @@ def log(shell: Shell, name: str, ref: str, path: str | None, limit: int, after: 
     else:
         page = files.log_page(repository, ref, limit=limit, after=after)
         value = [plain(commit_out(c)) for c in page.items]
-        seen = [[c.id[:12], to_text(c.at), c.author, c.stats.get("rows", c.stats.get("files")), _added(c), c.message]
+        seen = [[c.id[:12], to_text(c.at), c.author, c.stats.get("rows", c.stats.get("files")), _changed(c), c.message]
                 for c in page.items]  # fmt: skip
-        columns = ["commit", "at", "author", "total", "added", "message"]
+        columns = ["commit", "at", "author", "total", "changed", "message"]
 
     def human() -> None:
-        shell.table(columns, seen, right=["total", "added"])
+        shell.table(columns, seen, right=["total"])
         if page.next is not None:
             shell.say(f"More: --after {page.next}")
 
     shell.emit(value, human)
 
 
-def _added(commit: Commit) -> str:
-    return f"{commit.stats.get('added', 0)}" + (" (merge)" if len(commit.parents) > 1 else "")
+def _changed(commit: Commit) -> str:
+    """Numbers of rows or files: added, updated, deleted."""
+    marks = (("+", "added"), ("~", "updated"), ("-", "deleted"))
+    parts = [f"{mark}{commit.stats[name]}" for mark, name in marks if commit.stats.get(name)]
+    return " ".join(parts) + (" merge" if len(commit.parents) > 1 else "")
 
 
 def _paths(changes: list[PathChange]) -> str:

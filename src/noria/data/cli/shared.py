@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from noria.base.errors import Invalid
 from noria.data.records import Repository, RepositoryKind
 from noria.data.wire import commit_out
 from noria.data.wire.tables import RowsDiffOut
@@ -18,7 +20,28 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
-def say_commit(shell: Shell, repository: Repository, done: Any) -> None:
+def write_rows(frame: Any, out: str, *, force: bool = True) -> None:
+    """Writes a Polars frame to a file, in the form that its name says.
+
+    Raises:
+        Invalid: the name has another ending, its folder is not there, or the file is and ``force`` is off.
+    """
+    place = Path(out)
+    if place.suffix not in (".csv", ".parquet"):
+        raise Invalid(f"{out} ends neither with .parquet nor with .csv.", hint="--out rows.parquet")
+    if not place.parent.is_dir():
+        raise Invalid(f"The folder of {out} is not there.", hint=f"mkdir -p {place.parent}")
+    if place.exists() and not force:
+        raise Invalid(f"{out} is there already.", hint="Give another name, or delete it.")
+    frame.write_csv(place) if place.suffix == ".csv" else frame.write_parquet(place)
+
+
+def say_commit(shell: Shell, repository: Repository, done: Any, before: Any = None) -> None:
+    """Says what a commit did; ``before`` is the head as it was, by which a verb that did nothing is told from one that
+    did."""
+    if before is not None and before.id == done.id:
+        shell.emit(plain(commit_out(done)), f"Nothing changed; {repository.name} stays at {done.id[:12]}.")
+        return
     parts = [f"{count} {what}" for what, count in done.stats.items() if count and what not in ("stored", "folded")]
     shell.emit(plain(commit_out(done)), f"{repository.name} {done.id[:12]}: {', '.join(parts) or 'nothing new'}.")
 

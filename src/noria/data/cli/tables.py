@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from noria.base.errors import Invalid
-from noria.data.cli.shared import get, plain, say_commit
+from noria.data.cli.shared import get, plain, say_commit, write_rows
 from noria.data.collectors.files import read_rows
 from noria.data.records import MAIN, RepositoryKind
 from noria.data.values import key_of
@@ -34,6 +33,7 @@ def append(
         found = ws.data.edit_rows(repository, draft, read_rows(Path(path)), mode=mode, source=path, actor=ws.actor)
         shell.emit(plain(draft_out(found)), f"{name}: written to the open commit {found.id[:12]}.")
         return
+    before = ws.files.head(repository, branch)
     with shell.progress(f"Writing to {name}"):
         done = ws.data.append(
             repository,
@@ -45,23 +45,21 @@ def append(
             source=path,
             evolve=evolve,
         )
-    say_commit(shell, repository, done)
+    say_commit(shell, repository, done, before)
 
 
 @command("read")
 @click.argument("name")
 @click.option("--ref", default=MAIN, show_default=True)
-@click.option("--limit", default=10, show_default=True)
+@click.option("--limit", type=click.IntRange(0, 100_000), default=10, show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False), help="Write all rows to a .parquet or .csv file.")
 @click.pass_obj
 def read(shell: Shell, name: str, ref: str, limit: int, out: str | None) -> None:
     """Show rows of a table, or write them to a file."""
-    if out is not None and not out.endswith((".csv", ".parquet")):
-        raise Invalid(f"{out} ends neither with .parquet nor with .csv.", hint="--out rows.parquet")
     with shell.progress(f"Reading {name}"):
         frame = shell.ws.data.read(get(shell, name, RepositoryKind.TABLE), ref)
         if out is not None:
-            frame.write_csv(out) if out.endswith(".csv") else frame.write_parquet(out)
+            write_rows(frame, out)
     if out is not None:
         shell.emit({"rows": len(frame), "file": out}, f"{len(frame)} rows written to {out}.")
         return

@@ -252,7 +252,7 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         except FolderAdrift:  # a commit would refuse; against the head it can still be compared
             base = None
         against = None if head is None else (base or head).layout
-        with store.writer() as scratch:  # hashed, never flushed
+        with store.hasher() as scratch:
             changes = work.compare(store, scratch, against, paths=paths)
         behind = 0 if head is None or against is None else len(tree.diff(store, against, head.layout))
         commit = None if head is None else head.id
