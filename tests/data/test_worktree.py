@@ -20,6 +20,7 @@ from noria.base.errors import DiskFull, Invalid
 from noria.data import statcache
 from noria.data.worktree import Worktree
 from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, reading, tree, writing
+from noria.store.errors import FileChanged
 from noria.store.local import LocalBytes
 
 
@@ -432,6 +433,66 @@ def test_changes_never_committed_are_kept_unless_forced(switching: Switching) ->
         assert switching.differs(two) == {"mine": "new", "lonely": "new", "turns/mine": "new"}
     (switching.out / "mine").unlink()
     assert switching.differs(two) == {"lonely": "new", "turns/mine": "new"}
+
+
+class At:
+    """Does something once, when a point is reached."""
+
+    def __init__(self, point: str, do: Callable[[], object]) -> None:
+        self._point, self._do = point, do
+
+    def at(self, point: str) -> None:
+        if point == self._point:
+            self._point = ""
+            self._do()
+
+
+@pytest.mark.parametrize(
+    "edited", ["a", "d/b", "gone", "new", "old"]
+)  # overwritten twice, removed, made where there was nothing, and overwritten, from before 1970
+def test_an_edit_while_a_checkout_stages_is_not_overwritten(switching: Switching, edited: str) -> None:
+    first: dict[str, bytes | None] = {"a": b"1", "d/b": b"1" * 100, "gone": b"1", "old": b"1"}
+    second: dict[str, bytes | None] = {"a": b"2", "d/b": b"2" * 100, "new": b"2", "old": b"2"}
+    one, two = switching.tree(first), switching.tree(second)
+    switching.switch(one)
+    os.utime(switching.out / "old", ns=(-1, -1))
+    switching.store.faults = At("checkout.write", lambda: (switching.out / edited).write_bytes(b"precious"))
+    with pytest.raises(FileChanged, match=f"^{edited} changed while the folder was being changed"):
+        switching.switch(two)
+    assert (switching.out / edited).read_bytes() == b"precious"
+    with pytest.raises(Invalid, match=f"1 changes never committed, among them {edited}") as refused:
+        switching.switch(two)
+    assert "--force" in refused.value.hint
+    (switching.out / edited).unlink()
+    if edited in first:
+        (switching.out / edited).write_bytes(first[edited] or b"")
+    switching.switch(two)
+    assert switching.now() == second
+    assert switching.differs(two) == {}
+
+
+@pytest.mark.parametrize("holds", ["mine", "deep/er/mine", "deep/void/"])
+def test_a_folder_that_holds_something_does_not_become_a_file_half_way(switching: Switching, holds: str) -> None:
+    one = switching.tree({"a": b"1", "turns/b": b"1"})
+    two = switching.tree({"a": b"2", "turns": b"2"})
+    switching.switch(one)
+    place = switching.out / "turns" / holds
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.mkdir() if holds.endswith("/") else place.write_bytes(b"mine")
+    before = switching.now()
+    with pytest.raises(Invalid, match=f"turns/? has to become a file, and holds turns/{holds},"):
+        switching.switch(two, force=True)
+    assert switching.now() == before
+    shutil.rmtree(switching.out / "turns" / holds.split("/")[0]) if "/" in holds else place.unlink()
+    switching.switch(two, force=True)
+    assert switching.now() == {"a": b"2", "turns": b"2"}
+
+
+def test_a_folder_below_a_file_is_refused(switching: Switching, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    switching.out = tmp_path / "file" / "out"
+    with pytest.raises(Invalid, match="file/out cannot be made: Not a directory"):
+        switching.switch(switching.tree(ONE))
 
 
 def test_a_folder_with_files_is_taken_over_where_nothing_is_lost(switching: Switching) -> None:

@@ -46,10 +46,11 @@ class Place(NamedTuple):
 
 def place(names: Iterable[str], stats: Iterable[int], *, empty: bool) -> Place:
     """From the names of a folder and four numbers for each."""
+    numbers = list(stats)
     try:
-        columns = array("Q", stats)
+        columns = array("Q", numbers)
     except OverflowError:  # a time before 1970
-        columns = array("Q", [number & _MASK for number in stats])
+        columns = array("Q", [number & _MASK for number in numbers])
     return Place("\0".join(names).encode("utf-8", "surrogateescape"), columns.tobytes(), empty)
 
 

@@ -8,11 +8,12 @@ may have changed once more without a new time (git's racy rule).
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import stat
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -132,9 +133,18 @@ class Worktree:
             force: overwrite what was never committed. Files that neither tree knows stay, as new ones.
 
         Raises:
-            Invalid: the folder holds changes that were never committed, and which the target does not have.
+            Invalid: the folder holds changes that were never committed, and which the target does not have; or, where
+                the target has a file, a folder with something in it that neither tree knows.
+            FileChanged: somebody changed a path meanwhile; it is left as it is, and a repeated call goes on from there.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Invalid(
+                f"{self.folder} cannot be made: {os.strerror(error.errno or 0)}.",
+                hint="Give a folder that is empty or new.",
+                details={"path": str(self.folder)},
+            ) from error
         base = self._base(store)
         with store.hasher() as scratch:
             rows, gone = self._look(scratch, None)
@@ -154,9 +164,12 @@ class Worktree:
         todo = {key: row for key, row in wanted.items() if key not in new and changes.get(key, ()) != row}
         put = [row for _, row in sorted(todo.items()) if row is not None]
         removed = [_text(key) for key, row in todo.items() if row is None]
+        self._refuse_full_folders(put, set(removed))
         store.expect(content for row in put if (content := tree.entry_of(row).content) is not None)
         everything = (_text(row[0]) for row in tree.walk_rows(store, target))
-        written = writing.write_rows(store, self.folder, put, removed, advance, everything=everything)
+        written = writing.write_rows(
+            store, self.folder, put, removed, advance, everything=everything, seen=self._seen()
+        )
         if base is None or base == target or pattern is None:
             self._settle(written, removed)
             self._look_again({key: row for key, row in changes.items() if key not in wanted or key in new}, before)
@@ -203,9 +216,44 @@ class Worktree:
             )
         raise Invalid(
             f"{self.folder} holds {len(paths)} changes never committed, among them {paths[0]}.",
-            hint="Commit them, or check out into another folder.",
+            hint="Commit them, check out into another folder, or overwrite them with --force.",
             details={"paths": paths[:20]},
         )
+
+    def _refuse_full_folders(self, put: list[Row], removed: set[str]) -> None:
+        """A file cannot take the place of a folder in which something stays."""
+        fresh = self._fresh or {}
+        tops = {_text(row[0]) + "/" for row in put if row[1] != EntryKind.FOLDER}.intersection(fresh)
+        if not tops:
+            return
+        for prefix, found in fresh.items():
+            top = next((f"{above}/" for above in _folders_of(prefix) if f"{above}/" in tops), None)
+            if top is None:
+                continue
+            stays = [name for name in found.files() if prefix + name not in removed]
+            if found.empty and prefix != top and prefix[:-1] not in removed:
+                stays.append("")
+            if stays:
+                raise Invalid(
+                    f"{self.folder / top} has to become a file, and holds {prefix}{stays[0]}, which was never committed.",
+                    hint="Move it away, then repeat the command.",
+                    details={"path": top[:-1], "paths": [prefix + name for name in stays[:20]]},
+                )
+
+    def _seen(self) -> writing.Seen:
+        """What the look saw of a path."""
+        fresh = self._fresh or {}
+        last: tuple[str, dict[str, tuple[int, ...]]] = ("/", {})
+
+        def seen(path: str) -> tuple[int, ...] | None:
+            nonlocal last
+            prefix, slash, name = path.rpartition("/")
+            if last[0] != prefix + slash:
+                found = fresh.get(prefix + slash)
+                last = (prefix + slash, {} if found is None else found.files())
+            return last[1].get(name)
+
+        return seen
 
     def _settle(self, written: writing.Written, removed: list[str]) -> None:
         """Brings what is remembered of the folder up to what was written."""
@@ -414,6 +462,14 @@ class Worktree:
         self._fresh[prefix] = statcache.place(
             seen, (number for stats in seen.values() for number in stats), empty=False
         )
+
+
+def _folders_of(prefix: str) -> Iterator[str]:
+    """A folder (with a slash at its end) and those above it, without slashes, the highest first."""
+    at = prefix.find("/")
+    while at >= 0:
+        yield prefix[:at]
+        at = prefix.find("/", at + 1)
 
 
 def _is_whole(store: ObjectStore, writer: Writer, root: Digest) -> bool:

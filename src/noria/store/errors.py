@@ -63,16 +63,17 @@ class PathUnsafe(Invalid):
 
 
 class FileChanged(Unavailable):
-    """A file changed while it was read."""
+    """A file changed while it was read, or while it was about to be overwritten."""
 
     code = "file_changed"
 
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            f"{path} changed while it was read, three times in a row.",
-            hint="Commit it when nothing writes to it any more.",
-            details={"path": path},
-        )
+    def __init__(
+        self,
+        path: str,
+        when: str = "it was read, three times in a row",
+        hint: str = "Commit it when nothing writes to it any more.",
+    ) -> None:
+        super().__init__(f"{path} changed while {when}.", hint=hint, details={"path": path})
 
 
 class StoreUrlUnknown(Invalid):

@@ -29,7 +29,7 @@ from noria.base.digest import Digest
 from noria.base.errors import DiskFull, Invalid
 from noria.base.names import check_path
 from noria.store import files
-from noria.store.errors import PathUnsafe
+from noria.store.errors import FileChanged, PathUnsafe
 from noria.store.objects import ObjectStore
 from noria.store.records import EntryKind, FileContent, Kind
 from noria.store.tree import EXECUTABLE, Row
@@ -46,7 +46,12 @@ _BATCH: Final = 256
 _BATCH_BYTES: Final = 4 << 20
 _BLOCK: Final = 4096
 _HOLE: Final = 64 << 10
+_UNSIGNED: Final = (1 << 64) - 1
 _ZEROS: Final = bytes(_BLOCK)
+
+
+Seen = Callable[[str], "tuple[int, ...] | None"]
+"""(size, mtime and ctime in ns, inode) of a path; None where there was no file and no link."""
 
 
 @dataclass(slots=True)
@@ -70,16 +75,19 @@ def write_rows(
     advance: Callable[..., None] | None = None,
     *,
     everything: Iterable[str] = (),
+    seen: Seen | None = None,
 ) -> Written:
     """Puts rows of a tree (in order) into a folder and removes paths from it.
 
     Args:
         everything: all paths of the tree; asked for only where the file system cannot hold some names beside others.
+        seen: the stats that a path had when it was decided that it may go; default: whatever is there may go.
 
     Raises:
         DiskFull, PathUnsafe, Invalid: nothing of the folder was changed, unless somebody else changed it meanwhile.
+        FileChanged: somebody did, and that path was left alone.
     """
-    with _Target(store, target, advance) as at:
+    with _Target(store, target, advance, seen) as at:
         plan = at.plan(rows, set(removed), everything)
         at.stage(plan)
         return at.apply(plan, removed)
@@ -93,8 +101,11 @@ class _Plan:
 
 
 class _Target:
-    def __init__(self, store: ObjectStore, target: Path, advance: Callable[..., None] | None) -> None:
+    def __init__(
+        self, store: ObjectStore, target: Path, advance: Callable[..., None] | None, seen: Seen | None
+    ) -> None:
         self._store = store
+        self._seen = seen
         self._target = target
         self._advance = advance
         self._faults = store.faults
@@ -323,11 +334,31 @@ class _Target:
         prefix, _, name = path.rpartition("/")
         with _translated(str(self._target / path)):
             parent = self._open(prefix)
+            self._check_unchanged(parent, name, path)
             try:
                 os.rename(staged, name, src_dir_fd=self._staging, dst_dir_fd=parent)
             except (IsADirectoryError, FileExistsError):
                 os.rmdir(name, dir_fd=parent)  # an empty folder that the tree does not know
                 os.rename(staged, name, src_dir_fd=self._staging, dst_dir_fd=parent)
+
+    def _check_unchanged(self, parent: int, name: str, path: str) -> None:
+        """A file that was edited while the others were being staged holds what nobody has stored."""
+        if self._seen is None:
+            return
+        try:
+            now = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(now.st_mode):
+            return  # only an empty one gives way
+        # As the cache keeps them: without a sign, also where a time is before 1970.
+        stats = tuple([n & _UNSIGNED for n in (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)])
+        if stats != self._seen(path):
+            raise FileChanged(
+                path,
+                "the folder was being changed, and is left as it is",
+                "Commit it or remove it, then repeat the command: it goes on from there.",
+            )
 
     def _renamed(self, plan: _Plan) -> None:
         """A rename gives a file a new ctime. One that was changed since it was written is looked at again."""
@@ -351,6 +382,7 @@ class _Target:
             prefix, _, name = path.rpartition("/")
             with _translated(str(self._target / path)), contextlib.suppress(FileNotFoundError):
                 parent = self._open(prefix)
+                self._check_unchanged(parent, name, path)
                 try:
                     os.unlink(name, dir_fd=parent)
                 except (IsADirectoryError, PermissionError):
