@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,7 @@ from noria.base.digest import Digest
 from noria.base.errors import DiskFull, Invalid
 from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, packs, reading, tree
 from noria.store import writer as packs_writer
-from noria.store.errors import FormatTooNew, ObjectCorrupt, ObjectMissing, PackCorrupt, PathUnsafe
+from noria.store.errors import FormatTooNew, IndexBusy, ObjectCorrupt, ObjectMissing, PackCorrupt, PathUnsafe
 from noria.store.index import PackIndex
 from noria.store.local import LocalBytes
 from noria.store.objects import pack_name
@@ -93,6 +95,45 @@ def test_a_lost_index_is_rebuilt_from_the_packs(store: ObjectStore) -> None:
 def test_a_damaged_index_file_is_thrown_away(tmp_path: Path) -> None:
     (tmp_path / "index.db").write_bytes(b"garbage" * 1000)
     assert PackIndex(tmp_path / "index.db").count() == 0
+
+
+def test_an_index_that_is_damaged_while_it_is_used_is_made_again(tmp_path: Path) -> None:
+    store, other = (ObjectStore(LocalBytes(tmp_path / "store"), tmp_path / "cache") for _ in range(2))
+    with store.writer() as writer:
+        oids = writer.put_many(Kind.BLOB, [b"%d" % number for number in range(2000)])
+        writer.flush()
+    path = tmp_path / "cache" / "index.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        for page in range(2, path.stat().st_size // 4096):
+            file.seek(page * 4096)
+            file.write(b"\xff" * 100)
+    for one in (store, other):
+        assert one.index.missing(oids) == set()
+        assert one.get(Digest(oids[7]), Kind.BLOB) == b"7"
+    inode = path.stat().st_ino
+    assert store.index.count() == other.index.count() == 2000
+    with store.writer() as writer:
+        assert writer.missing([*oids, b"x" * 32]) == {b"x" * 32}
+    assert path.stat().st_ino == inode, "it is thrown away once"
+    path.write_bytes(b"garbage" * 1000)
+    again = ObjectStore(LocalBytes(tmp_path / "store"), tmp_path / "cache")
+    assert again.index.missing(oids) == set(), "on opening, too, the packs tell what they hold"
+
+
+def test_an_index_that_is_locked_is_not_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "index.db"
+    PackIndex(path).close()
+    inode = path.stat().st_ino
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **{**options, "timeout": 0}))
+    with contextlib.closing(connect(path, isolation_level=None)) as holder:
+        holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(IndexBusy, match="locked"):
+            PackIndex(path)
+        assert path.stat().st_ino == inode
 
 
 def test_every_flipped_bit_of_an_object_is_an_error_that_names_it(store: ObjectStore) -> None:

@@ -235,7 +235,7 @@ class Worktree:
                 stays.append("")
             if stays:
                 raise Invalid(
-                    f"{self.folder / top} has to become a file, and holds {prefix}{stays[0]}, which was never committed.",
+                    f"{self.folder / top} has to become a file, and holds {prefix}{stays[0]}, which stays.",
                     hint="Move it away, then repeat the command.",
                     details={"path": top[:-1], "paths": [prefix + name for name in stays[:20]]},
                 )

@@ -43,6 +43,19 @@ class PackCorrupt(Unavailable):
         )
 
 
+class IndexBusy(Unavailable):
+    """The index of the packs cannot be opened now."""
+
+    code = "index_busy"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"The index {path} cannot be opened: {reason}.",
+            hint="See who may write there and what holds it locked, then repeat the command.",
+            details={"path": path, "reason": reason},
+        )
+
+
 class FormatTooNew(Unavailable):
     """Written by a newer noria."""
 
@@ -124,6 +137,7 @@ __all__ = [
     "EndpointUnfit",
     "FileChanged",
     "FormatTooNew",
+    "IndexBusy",
     "MissingExtra",
     "ObjectChanged",
     "ObjectCorrupt",

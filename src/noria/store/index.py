@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from noria.base.errors import DiskFull
+from noria.store.errors import IndexBusy
 from noria.store.packs import INDEX, Located
 from noria.store.records import Kind
 
@@ -40,36 +42,88 @@ _WHOLE = f"SELECT o.id, name {_FROM}"
 _PLACES = f"SELECT o.id, name, offset, stored, raw, kind, flags {_FROM}"
 
 
+_Found = TypeVar("_Found")
+
+
 class PackIndex:
-    """Thread-safe; shared between processes through the file."""
+    """Thread-safe; shared between processes through the file.
+
+    Attributes:
+        renewed: called when a file that was damaged had to be thrown away, so that the packs tell again what they hold.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self.renewed: Callable[[], object] | None = None
+        self._lock = threading.RLock()
+        self._inode = 0
+        self._fresh = self._renewing = False
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return self._connect()
-        except sqlite3.DatabaseError:
-            # Damaged: throw it away, the packs know everything that it knew.
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):  # others may be using it
+                raise IndexBusy(str(self.path), str(error)) from error
+            self._discard()
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=10.0, check_same_thread=False, isolation_level=None)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=OFF")  # a cache needs no durability
-        db.executescript(_SCHEMA)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=OFF")  # a cache needs no durability
+            db.executescript(_SCHEMA)
+            self._inode = self.path.stat().st_ino
+        except BaseException:
+            db.close()
+            raise
         return db
+
+    def _discard(self) -> None:
+        """Throws the file away: the packs know everything that it knew."""
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self._fresh = True
+
+    def _ask(self, work: Callable[[sqlite3.Connection], _Found]) -> _Found:
+        """Runs queries. Where the file turns out to be damaged, they run once more on a new one."""
+        with self._lock:
+            if self._fresh and self.renewed is not None:  # it was thrown away on opening
+                self._fresh = False
+                self.renewed()
+            try:
+                return work(self._db)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error) or self._renewing:  # a disk that spoils a new file, too
+                    raise
+            self._renewing = True
+            try:
+                self._renew()
+            finally:
+                self._renewing = False
+            return work(self._db)
+
+    def _renew(self) -> None:
+        self._db.close()
+        try:
+            others = self.path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            others = False
+        if not others:  # otherwise somebody else did it already
+            self._discard()
+        self._fresh = False
+        self._db = self._open()
+        self._fresh = False
+        if self.renewed is not None:
+            self.renewed()
 
     def find(self, oid: bytes) -> list[tuple[str, Located]]:
         """Every place where the object lies: (pack, where)."""
         query = "SELECT name, offset, stored, raw, kind, flags FROM objects JOIN packs ON num = pack WHERE id = ?"
-        with self._lock:
-            rows = self._db.execute(query, (oid,)).fetchall()
+        rows = self._ask(lambda db: db.execute(query, (oid,)).fetchall())
         return [
             (pack, Located(oid, offset, stored, raw, Kind(kind), flags))
             for pack, offset, stored, raw, kind, flags in rows
@@ -81,8 +135,7 @@ class PackIndex:
         for start in range(0, len(oids), _AT_ONCE):
             some = oids[start : start + _AT_ONCE]
             query = f"{_PLACES} AND o.id IN ({','.join('?' * len(some))})"
-            with self._lock:
-                rows = self._db.execute(query, some).fetchall()
+            rows = self._rows(query, some)
             for oid, pack, offset, stored, raw, kind, flags in rows:
                 places[oid] = (pack, Located(oid, offset, stored, raw, Kind(kind), flags))
         return places
@@ -97,41 +150,38 @@ class PackIndex:
             some = oids[start : start + _AT_ONCE]
             marks = ",".join("?" * len(some))
             query = f"{_WHOLE} AND o.id IN ({marks})"
-            with self._lock:
-                rows = self._db.execute(query, some).fetchall()
+            rows = self._rows(query, some)
             missing.difference_update(oid for oid, pack in rows if pack not in ignoring)
         return missing
 
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        return self._ask(lambda db: db.execute(query, values).fetchall())
+
     def damaged(self) -> set[tuple[bytes, int]]:
         """Copies that were found damaged: (object, number of the pack). Hardly ever any."""
-        with self._lock:
-            return set(self._db.execute("SELECT id, pack FROM damaged").fetchall())
+        return set(self._rows("SELECT id, pack FROM damaged"))
 
     def mark(self, oid: bytes, pack: str, *, damaged: bool) -> None:
         """Notes that the copy of an object in a pack was found damaged, or whole again."""
         where = "WHERE id = ? AND pack IN (SELECT num FROM packs WHERE name = ?)"
-        with self._lock:
-            if damaged:
-                self._db.execute(f"INSERT OR IGNORE INTO damaged SELECT id, pack FROM objects {where}", (oid, pack))  # noqa: S608 - a fixed text
-            else:
-                self._db.execute(f"DELETE FROM damaged {where}", (oid, pack))  # noqa: S608 - a fixed text
+        if damaged:
+            self._rows(f"INSERT OR IGNORE INTO damaged SELECT id, pack FROM objects {where}", (oid, pack))  # noqa: S608 - a fixed text
+        else:
+            self._rows(f"DELETE FROM damaged {where}", (oid, pack))  # noqa: S608 - a fixed text
 
     @property
     def empty(self) -> bool:
         """Whether no pack is known."""
-        with self._lock:
-            return self._db.execute("SELECT 1 FROM packs LIMIT 1").fetchone() is None
+        return not self._rows("SELECT 1 FROM packs LIMIT 1")
 
     @property
     def losses(self) -> str:
         """Changes whenever a pack went away or a copy was found damaged, and with a new index."""
-        with self._lock:
-            name, number = self._db.execute("SELECT name, number FROM losses").fetchone()
+        ((name, number),) = self._rows("SELECT name, number FROM losses")
         return f"{name}-{number}"
 
     def packs(self) -> set[str]:
-        with self._lock:
-            return {name for (name,) in self._db.execute("SELECT name FROM packs")}
+        return {name for (name,) in self._rows("SELECT name FROM packs")}
 
     def add(self, pack: str, located: Iterable[Located]) -> None:
         """Learns what a pack holds."""
@@ -142,35 +192,52 @@ class PackIndex:
         self._add(pack, INDEX.iter_unpack(index))
 
     def _add(self, pack: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+        found = list(rows)
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR IGNORE INTO packs (name) VALUES (?)", (pack,))
+            (num,) = db.execute("SELECT num FROM packs WHERE name = ?", (pack,)).fetchone()
+            db.execute("DELETE FROM damaged WHERE pack = ?", (num,))  # written anew, from the same bytes
+            values = f"(?1, {int(num)}, ?2, ?3, ?4, ?5, ?6 | ?7)"
+            db.executemany(f"INSERT OR IGNORE INTO objects VALUES {values}", found)  # noqa: S608 - a number
+
+        self._change(work)
+
+    def remove(self, pack: str) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            for table in ("objects", "damaged"):
+                query = f"DELETE FROM {table} WHERE pack IN (SELECT num FROM packs WHERE name = ?)"  # noqa: S608 - fixed
+                db.execute(query, (pack,))
+            db.execute("DELETE FROM packs WHERE name = ?", (pack,))
+
+        self._change(work)
+
+    def _change(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """All of it or nothing."""
+
+        def whole(db: sqlite3.Connection) -> None:
+            db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.execute("INSERT OR IGNORE INTO packs (name) VALUES (?)", (pack,))
-                (num,) = self._db.execute("SELECT num FROM packs WHERE name = ?", (pack,)).fetchone()
-                self._db.execute("DELETE FROM damaged WHERE pack = ?", (num,))  # written anew, from the same bytes
-                values = f"(?1, {int(num)}, ?2, ?3, ?4, ?5, ?6 | ?7)"
-                self._db.executemany(f"INSERT OR IGNORE INTO objects VALUES {values}", rows)  # noqa: S608 - a number
-                self._db.execute("COMMIT")
+                work(db)
+                db.execute("COMMIT")
             except BaseException as error:
-                if self._db.in_transaction:  # a full disk ends it by itself
-                    self._db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk ends it by itself
+                    with contextlib.suppress(sqlite3.DatabaseError):  # a damaged file cannot even do that
+                        db.execute("ROLLBACK")
                 if isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error):
                     raise DiskFull(str(self.path)) from error
                 raise
 
-    def remove(self, pack: str) -> None:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            for table in ("objects", "damaged"):
-                query = f"DELETE FROM {table} WHERE pack IN (SELECT num FROM packs WHERE name = ?)"  # noqa: S608 - fixed
-                self._db.execute(query, (pack,))
-            self._db.execute("DELETE FROM packs WHERE name = ?", (pack,))
-            self._db.execute("COMMIT")
+        self._ask(whole)
 
     def count(self) -> int:
-        with self._lock:
-            return int(self._db.execute("SELECT count(*) FROM objects").fetchone()[0])
+        return int(self._rows("SELECT count(*) FROM objects")[0][0])
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file is not what SQLite wrote; not when it is locked, full or out of reach."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

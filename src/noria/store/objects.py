@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,6 +52,7 @@ class ObjectStore:
         self._lock = threading.Lock()
         self.remote: Callable[[], Elsewhere] | None = None
         """Gives whom to ask for what is in no pack here."""
+        self.index.renewed = self._learn_again
 
     # ---- reading
 
@@ -208,6 +210,10 @@ class ObjectStore:
         if damaged is not None and not news:
             raise damaged
         return news
+
+    def _learn_again(self) -> None:
+        with contextlib.suppress(PackCorrupt):  # it hides only what lies in it
+            self.refresh()
 
     def pack_entries(self, pack: str) -> Iterator[Located]:
         """The index of a pack, read from the pack itself and verified."""
