@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from noria.base.digest import Digest
@@ -20,7 +21,7 @@ from noria.base.errors import DiskFull, Invalid
 from noria.data import statcache
 from noria.data.worktree import Worktree
 from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, reading, tree, writing
-from noria.store.errors import FileChanged
+from noria.store.errors import FileChanged, ObjectCorrupt
 from noria.store.local import LocalBytes
 
 
@@ -486,6 +487,48 @@ def test_a_folder_that_holds_something_does_not_become_a_file_half_way(switching
     shutil.rmtree(switching.out / "turns" / holds.split("/")[0]) if "/" in holds else place.unlink()
     switching.switch(two, force=True)
     assert switching.now() == {"a": b"2", "turns": b"2"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [b"x", 9, 0, 1, 0, b"a", {}],
+        [b"x", 1, 0, 1, 7, b"a" * 32, {}],
+        [b"x", 1, 0, 100, 1, b"a" * 31, {}],
+        [b"x", 1, 0, -1, 1, b"a" * 32, {}],
+        [b"x", 2, 0, 0, 0, b"a\0b", {}],
+        [b"x", 2, 0, 0, 0, b"", {}],
+        [b"x", 1, 0, 1, 0, None, {}],
+        [b"x", 1, 0, 5, 0, b"ab", {}],
+        [b"x", 3, 0, 1, 1, b"a" * 32, {}],
+        [b"x", 1, 0],
+        ["x", 1, 0, 1, 0, b"a", {}],
+        [b"x", [1], 0, 1, 0, b"a", {}],
+        [b"x", 1, 0, 1, 0, b"a", []],
+        "x",
+    ],
+)
+def test_entries_that_no_noria_writes_are_refused(switching: Switching, row: object) -> None:
+    with switching.store.writer() as writer:
+        made = writer.put(Kind.RANGE, b"NRNG\x01" + msgspec.msgpack.encode([row])).raw
+        root = writer.put(Kind.NODE, b"NNOD\x01\x01" + msgspec.msgpack.encode([[b"x", b"x", made, 1, 1]]))
+        writer.flush()
+    switching.switch(switching.tree({"a": b"1"}))
+    with pytest.raises(ObjectCorrupt):
+        switching.switch(root)
+    assert switching.now() == {"a": b"1"}
+    with pytest.raises(ObjectCorrupt), switching.store.writer() as writer:
+        for entry in tree.walk(switching.store, root):
+            tree.check_row(tree.row_of(entry))
+
+
+def test_a_node_that_no_noria_writes_is_refused(switching: Switching) -> None:
+    with switching.store.writer() as writer:
+        roots = [writer.put(Kind.NODE, b"NNOD\x01" + end) for end in (b"\x00\x90", b"\x01\x91\x01")]
+        writer.flush()
+    for root in roots:
+        with pytest.raises(ObjectCorrupt):
+            switching.switch(root)
 
 
 def test_a_folder_below_a_file_is_refused(switching: Switching, tmp_path: Path) -> None:

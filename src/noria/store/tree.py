@@ -36,6 +36,19 @@ _FANOUT, _BRANCHES = 128, 32
 EXECUTABLE: Final = 1
 _CONTENTS: Final = {int(kind): kind for kind in (Kind.CHUNK, Kind.RECIPE)}
 
+_ID: Final = 32  # bytes
+_SHAPES: Final = frozenset(
+    (7, bytes, int(kind), int, int, content_kind, content, content_kind and _ID, dict)
+    for kind, content_kind, content in (
+        (EntryKind.FILE, 0, bytes),
+        (EntryKind.FILE, int(Kind.CHUNK), bytes),
+        (EntryKind.FILE, int(Kind.RECIPE), bytes),
+        (EntryKind.SYMLINK, 0, bytes),
+        (EntryKind.FOLDER, 0, type(None)),
+    )
+)
+"""What rows look like: their length and the types of what they hold, and kinds that there are."""
+
 Row = list[Any]
 """[path, kind, flags, size, content kind, content, meta]: an entry as it lies in its range."""
 
@@ -222,13 +235,47 @@ _rows_decoder = msgspec.msgpack.Decoder(list[list[Any]])
 def _open_node(store: ObjectStore, oid: Digest) -> tuple[int, list[Ref]]:
     raw = store.get(oid, Kind.NODE)
     _check(raw, _NODE, oid)
-    return raw[5], _refs_decoder.decode(memoryview(raw)[6:])
+    try:
+        refs = _refs_decoder.decode(memoryview(raw)[6:])
+    except msgspec.MsgspecError as error:
+        raise ObjectCorrupt(oid.short, "-", 0, "it holds what is no entry") from error
+    if not raw[5]:
+        raise ObjectCorrupt(oid.short, "-", 0, "no node has level 0")
+    return raw[5], refs
 
 
 def _rows(store: ObjectStore, oid: bytes) -> list[Row]:
     raw = store.get(Digest(oid), Kind.RANGE)
     _check(raw, _RANGE, Digest(oid))
-    return _rows_decoder.decode(memoryview(raw)[5:])
+    try:
+        rows = _rows_decoder.decode(memoryview(raw)[5:])
+        shapes: set[tuple[Any, ...]] = {
+            (len(r), type(r[0]), r[1], type(r[2]), type(r[3]), r[4], type(r[5]), r[4] and len(r[5]), type(r[6]))
+            for r in rows
+        }
+    except (msgspec.MsgspecError, IndexError, TypeError) as error:
+        raise ObjectCorrupt(Digest(oid).short, "-", 0, "it holds what is no entry") from error
+    if not shapes <= _SHAPES:
+        raise ObjectCorrupt(Digest(oid).short, "-", 0, "it holds entries of a kind that there is not")
+    return rows
+
+
+def check_row(row: Row) -> None:
+    """Refuses what no noria has written, though it looks like an entry: rows of a tree from a hostile workspace.
+
+    Raises:
+        ObjectCorrupt: sizes that do not fit the bytes beside them, a link with a NUL in it.
+    """
+    _, kind, _, size, content_kind, content, _ = row
+    if content_kind:
+        wrong = size < 0
+    elif kind == EntryKind.FILE:
+        wrong = len(content) != size
+    else:
+        wrong = kind == EntryKind.SYMLINK and (not content or b"\0" in content)
+    if wrong:
+        path = row[0].decode("utf-8", "replace")
+        raise ObjectCorrupt(f"that holds {path!r}", "-", 0, "this entry does not fit its bytes")
 
 
 def _check(raw: bytes, magic: bytes, oid: Digest) -> None:

@@ -32,7 +32,7 @@ from noria.store import files
 from noria.store.errors import FileChanged, PathUnsafe
 from noria.store.objects import ObjectStore
 from noria.store.records import EntryKind, FileContent, Kind
-from noria.store.tree import EXECUTABLE, Row
+from noria.store.tree import EXECUTABLE, Row, check_row
 
 try:
     import fcntl
@@ -154,6 +154,7 @@ class _Target:
         for row in rows:
             path = row[0].decode("utf-8", "surrogateescape")
             check_path(path)  # a tree from a hostile store is checked here too
+            check_row(row)
             paths.append(path)
             prefix = path.rpartition("/")[0]
             folders.setdefault(prefix, []).append(row)

@@ -129,6 +129,7 @@ class Sending:
             entries = (c.after for c in tree.diff(self._source, base, root) if c.after is not None)
         for entry in entries:
             check_path(entry.path)  # nothing of a hostile workspace comes in under a path that leaves the tree
+            tree.check_row(tree.row_of(entry))
             self.entry(entry)
         for kind, oid in tree.skeleton(self._source, root, self._known):
             self._ask(kind, oid, 0)
