@@ -605,6 +605,19 @@ def test_the_collector_of_garbage_leaves_a_partial_clone_as_it_is(
     assert near.verify(data=True) == []
 
 
+def test_what_came_from_a_remote_and_was_collected_is_let_go(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    commit(far, write(tmp_path / "f", {"a": noise(1, 3000)}))
+    near.transfer.clone(url(far), "photos", actor=near.actor, partial=True)
+    before = set(near.store.source.list("packs/"))
+    assert contents(near) == {"a": noise(1, 3000)}
+    promised = near.promised
+    promised._pack()
+    (name,) = set(near.store.source.list("packs/")) - before
+    near.store.source.local_path(name).unlink()
+    promised.close()
+    assert near.care.check(full=True).damage == [], "no row names the pack that is gone"
+
+
 def test_what_is_damaged_here_is_healed_from_a_remote(near: Workspace, far: Workspace, tmp_path: Path) -> None:
     commit(far, write(tmp_path / "work", {"a": noise(1, 5000), "b": noise(2, 5000)}))
     near.transfer.clone(url(far), "photos", actor=near.actor)

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from noria.assets import StoreSessions
+from noria.assets.errors import SessionBroken
 from noria.base.digest import Digest
 from noria.base.errors import NoriaError, Unavailable
 from noria.base.faults import Faults
@@ -25,6 +26,7 @@ from noria.data.values import shown_place
 from noria.db import Database
 from noria.store import FileContent, Kind, ObjectStore, PackInfo
 from noria.store.errors import ObjectCorrupt, ObjectMissing
+from noria.store.objects import pack_name
 
 _KEPT: Final = 8 << 20
 _ASKING: ContextVar[frozenset[str]] = ContextVar("noria_asking", default=frozenset())
@@ -199,16 +201,33 @@ class Promised:
 
     def close(self) -> None:
         """Keeps and names what came; then lets go of the remotes."""
-        with self._lock:
-            self._pack()
-            packs, self._unnamed = self._unnamed, []
-        if packs:
-            sessions = self._sessions()
-            with sessions.writer(), self._db.write() as tx:
-                sessions.seal(tx, packs)
-        with self._lock:
-            self._stack.close()
-            self._opened = {}
+        try:
+            with suppress(SessionBroken):  # the collector was there: the remote still has all of it
+                self._name()
+        finally:
+            with self._lock:
+                self._stack.close()
+                self._opened = {}
+
+    def _name(self) -> None:
+        if not self._kept and not self._unnamed:
+            return
+        sessions = self._sessions()
+        with sessions.writer():  # from now on the collector takes no pack that is there
+            with self._lock:
+                self._pack()
+                packs, self._unnamed = self._unnamed, []
+            packs = [pack for pack in packs if _lies_in(self._store, pack)]
+            if packs:
+                with self._db.write() as tx:
+                    sessions.seal(tx, packs)
+
+
+def _lies_in(store: ObjectStore, pack: PackInfo) -> bool:
+    try:
+        return store.source.size(pack_name(pack.id)) == pack.size
+    except ObjectMissing:
+        return False
 
 
 def _those_of(store: ObjectStore, wanted: Mapping[bytes, Kind]) -> Iterator[tuple[Kind, bytes, bytes]]:
