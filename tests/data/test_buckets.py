@@ -20,6 +20,7 @@ from noria.base.errors import Invalid, NotFound, Unavailable
 from noria.data.collectors import downloads
 from noria.data.collectors.buckets import Listing
 from noria.data.collectors.downloads import Downloads
+from noria.data.edits import Describe
 from noria.data.errors import SourceFailed
 from noria.data.records import Repository, RepositoryKind
 from noria.data.service.collect import SourceSpec
@@ -228,6 +229,31 @@ def test_a_mirror_that_was_killed_goes_on_with_the_objects_that_are_missing(
     assert len(fetched) <= 7
     left = [p for p in (ws.home / "cache" / "downloads" / "objects").iterdir() if not p.name.endswith(".lock")]
     assert left == []
+
+
+@pytest.mark.s3
+def test_a_commit_that_lands_while_a_prefix_is_fetched_stays(
+    ws: Workspace, actor: Actor, images: Repository, remote: Remote, fetched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote.put("img/a", b"a" * 900)
+    remote.put("img/b", b"b" * 900)
+    first = ws.collector.collect_folder(images, remote.url + "/img/", actor=actor).commits[0]
+    remote.put("img/b", b"new" * 300)
+    fetched.clear()
+    fetch_all, meanwhile = Downloads.fetch_all, list[Any]()
+
+    def slow(self: Downloads, *arguments: Any) -> Any:
+        yield from fetch_all(self, *arguments)
+        if not meanwhile:
+            meanwhile.append(ws.data.change(images, [Describe("a", {"label": "cat"})], actor=actor))
+
+    monkeypatch.setattr(Downloads, "fetch_all", slow)
+    (commit,) = ws.collector.collect_folder(images, remote.url + "/img/", actor=actor).commits
+    assert commit.parents == (meanwhile[0].id,)
+    assert meanwhile[0].parents == (first.id,)
+    assert {e.path: e.meta.get("label") for e in ws.data.files(images)} == {"a": "cat", "b": None}
+    assert ws.data.read_file(images, "b") == b"new" * 300
+    assert fetched == ["b"]  # once
 
 
 @pytest.mark.s3

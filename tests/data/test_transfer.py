@@ -233,6 +233,30 @@ def test_branches_that_went_apart_are_refused_and_nothing_moves(
     assert far.data.resolve(repository(far), theirs).id == theirs  # still there
 
 
+def test_a_push_does_not_count_as_a_look_at_what_others_sent(near: Workspace, far: Workspace, tmp_path: Path) -> None:
+    """A lease holds only for heads that were here: a push of one branch learns nothing of the others."""
+    folder = write(tmp_path / "work", {"a": noise(1, 500)})
+    base = commit(near, folder)
+    repo = repository(near)
+    near.data.create_branch(repo, "dev", actor=near.actor)
+    near.transfer.add_remote(repo, "origin", str(far.url), actor=near.actor)
+    near.transfer.push(repo, actor=near.actor)
+    there = repository(far)
+    theirs = far.data.change(there, [Put("theirs", b"x")], actor=far.actor, branch="dev").id
+    near.data.change(repo, [Put("mine", b"y")], actor=near.actor)
+    near.data.change(repo, [Put("mine", b"z")], actor=near.actor, branch="dev")
+    near.transfer.push(repo, actor=near.actor, branches=["main"])
+    assert near.transfer.remote(repo, "origin").heads == {"main": near.data.head(repo).id, "dev": base}
+    with pytest.raises(HeadMoved):
+        near.transfer.push(repo, actor=near.actor, branches=["dev"], force_with_lease=True)
+    assert far.data.head(there, "dev").id == theirs
+    # A branch that was never seen has no lease either.
+    far.data.create_branch(there, "new", actor=far.actor)
+    far.data.change(there, [Put("new", b"n")], actor=far.actor, branch="new")
+    near.transfer.push(repo, actor=near.actor, branches=["main"])
+    assert sorted(near.transfer.remote(repo, "origin").heads) == ["dev", "main"]
+
+
 def test_one_branch_alone(near: Workspace, far: Workspace, tmp_path: Path) -> None:
     folder = write(tmp_path / "work", {"a": noise(1, 500)})
     commit(near, folder)

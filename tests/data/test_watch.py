@@ -15,11 +15,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from noria.assets.records import RunState
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError
+from noria.data.edits import Put
 from noria.data.errors import SourceFailed
 from noria.data.records import Repository, RepositoryKind
+from noria.data.service.base import LostRaceError
 from noria.data.service.collect import Collected
+from noria.store import Entry, Writer
 from noria.workspace import Workspace
 
 EVERY = 0.05
@@ -224,3 +228,35 @@ def test_the_command_ends_cleanly(workspace: Workspace, table: Repository, numbe
     assert (process.returncode, errors) == (0, "")
     runs = workspace.assets.list_runs(workspace.project.id, kinds=["collection"]).items
     assert [r.state.value for r in runs] == ["done"]
+
+
+def test_a_commit_that_lands_while_files_are_read_stays(workspace: Workspace, actor: Actor, files: Repository) -> None:
+    data = workspace.data
+    data.change(files, [Put("a", b"0")], actor=actor)
+    reads: list[int] = []
+
+    def changes(writer: Writer) -> dict[str, Entry | None]:
+        reads.append(len(reads))
+        if len(reads) < 3:
+            data.change(files, [Put(f"mine{len(reads)}", b"landed meanwhile")], actor=actor)
+        return {"b": Entry(path="b", size=1, inline=b"1")}
+
+    how = {"actor": actor, "branch": "main", "meta": {"kind": "folder"}, "message": "m"}
+    done = workspace.collector.commit_entries(files, changes, **how)
+    assert [e.path for e in data.files(files)] == ["a", "b", "mine1", "mine2"]
+    assert len(reads) == 3
+    assert (done.commits[0].stats["added"], done.commits[0].stats["deleted"]) == (1, 0)
+    runs = workspace.assets.list_runs(workspace.project.id, kinds=["collection"]).items
+    assert [run.state for run in runs] == [RunState.DONE]
+
+
+def test_a_tree_is_not_committed_on_a_head_that_it_was_not_built_on(
+    workspace: Workspace, actor: Actor, files: Repository
+) -> None:
+    first = workspace.data.change(files, [Put("a", b"0")], actor=actor)
+    second = workspace.data.change(files, [Put("b", b"0")], actor=actor)
+    with workspace.sessions.writer() as writer:
+        for expected in (first, None):
+            with pytest.raises(LostRaceError):
+                workspace.data.commit_tree(writer, files, first.layout, actor=actor, expected=expected)
+    assert workspace.data.head(files) == second

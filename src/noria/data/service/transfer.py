@@ -297,7 +297,11 @@ class Transfer:
             done = exchange(way)
             seen = heads_of(there, there.verbs.get(there.project_id, known.repository))
         with self._s.changes.begin("data.push", repository.project_id, actor) as change:
-            queries.set_remote(change.tx.conn, repository.id, remote, heads=seen)
+            here = queries.commits_present(change.tx.conn, list(seen.values()))
+            # A head that others moved to what was never brought here is not seen: no lease may overwrite it.
+            heads = {b: h if here.get(h) == repository.id else known.heads.get(b) for b, h in seen.items()}
+            kept = {branch: str(head) for branch, head in heads.items() if head is not None}
+            queries.set_remote(change.tx.conn, repository.id, remote, heads=kept)
             change.note(repository.name, remote=remote, commits=done.commits, written=done.written)
         return done
 
