@@ -17,6 +17,7 @@ import pytest
 from noria.base.errors import Invalid, MissingExtra
 from noria.base.faults import CountPoints, CrashAt
 from noria.cli.main import run as cli
+from noria.data.edits import Put
 from noria.data.errors import ContentLost, SourceFailed
 from noria.data.records import Repository
 from noria.data.service import sending
@@ -240,6 +241,79 @@ def test_what_is_missing_is_said_with_path_and_commit(workspace: Workspace, dvc:
     assert {(one.path, one.commit) for one in done.lost} == {("b", first), ("c", second)}
     assert contents(workspace, "images") == {"a": b"a" * 99}
     assert len(workspace.data.log(found(workspace, "images"))) == 2
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_what_was_missing_is_added_when_it_is_there(workspace: Workspace, dvc: Dvc, single: bool) -> None:
+    at = "images/" if single else ""
+    dvc.add_folder("images", {"a": b"a" * 99, "b": b"b" * 99}, store=False)
+    dvc.commit("one")
+    dvc.blob(b"a" * 99)
+    how: dict[str, Any] = {"actor": workspace.actor, "single": single}
+    workspace.transfer.import_dvc(dvc.folder, "images", skip_missing=True, **how)
+    assert contents(workspace, "images") == {f"{at}a": b"a" * 99}
+    first = workspace.data.head(found(workspace, "images"))
+    still = workspace.transfer.import_dvc(dvc.folder, "images", skip_missing=True, **how)
+    assert (still.repositories[0].commits, workspace.data.head(found(workspace, "images"))) == (0, first)
+    dvc.blob(b"b" * 99)
+    done = workspace.transfer.import_dvc(dvc.folder, "images", **how)
+    assert (done.repositories[0].commits, done.lost) == (1, ())
+    whole = {f"{at}a": b"a" * 99, f"{at}b": b"b" * 99}
+    assert contents(workspace, "images") == whole
+    head = workspace.data.head(found(workspace, "images"))
+    assert head.parents == (first.id,)
+    assert workspace.transfer.import_dvc(dvc.folder, "images", **how).repositories[0].commits == 0
+    dvc.add_folder("images", {"a": b"a" * 99, "b": b"b" * 99, "c": b"c" * 99})
+    dvc.commit("two")
+    workspace.transfer.import_dvc(dvc.folder, "images", **how)
+    assert contents(workspace, "images") == {**whole, f"{at}c": b"c" * 99}
+    assert workspace.data.head(found(workspace, "images")).parents == (head.id,)
+
+
+def test_a_list_of_files_that_was_missing_is_added_when_it_is_there(workspace: Workspace, dvc: Dvc) -> None:
+    listing = dvc.add_folder("images", {"a": b"a" * 99})
+    dvc.commit("one")
+    path = dvc.cache / listing[:2] / listing[2:]
+    data = path.read_bytes()
+    path.unlink()
+    workspace.transfer.import_dvc(dvc.folder, actor=workspace.actor, skip_missing=True)
+    assert contents(workspace, "images") == {}
+    path.write_bytes(data)
+    dvc.add_file("images2", b"other")
+    dvc.commit("two, of something else")
+    workspace.transfer.import_dvc(dvc.folder, actor=workspace.actor)
+    assert contents(workspace, "images") == {"a": b"a" * 99}
+
+
+def test_other_outputs_than_the_first_time_are_refused(workspace: Workspace, dvc: Dvc) -> None:
+    dvc.add_folder("images", {"a": b"a" * 99})
+    dvc.add_file("table.csv", b"id\n1\n")
+    dvc.commit("both")
+    how: dict[str, Any] = {"actor": workspace.actor}
+    workspace.transfer.import_dvc(dvc.folder, "shop", single=True, targets=["images"], **how)
+    head = workspace.data.head(found(workspace, "shop"))
+    for other in ({"single": True}, {"targets": ["images"]}, {"targets": ["table.csv"]}):
+        with pytest.raises(Invalid, match="other outputs") as refused:
+            workspace.transfer.import_dvc(dvc.folder, "shop", **other, **how)
+        assert "another NAME" in refused.value.hint
+    assert workspace.data.head(found(workspace, "shop")) == head
+    workspace.transfer.import_dvc(dvc.folder, "all", single=True, **how)
+    assert sorted(contents(workspace, "all")) == ["images/a", "table.csv"]
+    # A new output of DVC is no other choice.
+    dvc.add_file("new", b"new")
+    dvc.commit("one more")
+    workspace.transfer.import_dvc(dvc.folder, "all", single=True, **how)
+    assert sorted(contents(workspace, "all")) == ["images/a", "new", "table.csv"]
+
+
+def test_a_commit_with_metadata_of_the_same_name_is_none_of_git_s(workspace: Workspace, dvc: Dvc) -> None:
+    dvc.add_folder("images", {"a": b"a" * 99})
+    dvc.commit("one")
+    workspace.transfer.import_dvc(dvc.folder, actor=workspace.actor)
+    for number, git in enumerate(["abc", {"commit": 1}, None]):
+        meta = {"git": git}
+        workspace.data.change(found(workspace, "images"), [Put("x", str(number))], actor=workspace.actor, meta=meta)
+    assert workspace.transfer.import_dvc(dvc.folder, actor=workspace.actor).repositories[0].commits == 0
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,26 @@ def test_a_producer_s_batch_is_taken_exactly_once(both: Workspace, actor: Actor)
     assert [(p.name, p.sequence) for p in both.data.producers(t)] == [("p1", 2), ("p2", 1)]
 
 
+def test_a_producer_numbers_its_batches_for_each_branch(both: Workspace, actor: Actor) -> None:
+    t = table(both, actor)
+    both.data.produce(t, rows(0), actor=actor)
+    both.data.create_branch(t, "trial", actor=actor)
+    how: dict[str, Any] = {"actor": actor, "producer": "s"}
+    tried = both.data.produce(t, rows(1), sequence=1, branch="trial", **how)
+    done = both.data.produce(t, rows(1), sequence=1, **how)
+    assert (tried.repeated, done.repeated) == (False, False)
+    assert sorted(both.data.read(t)["id"]) == [0, 1]
+    both.data.produce(t, rows(2), sequence=2, **how)
+    assert both.data.produce(t, rows(1), sequence=1, branch="trial", **how).commit == tried.commit  # still the first
+    assert [(p.branch, p.sequence) for p in both.data.producers(t)] == [("main", 2), ("trial", 1)]
+    assert [p.sequence for p in both.data.producers(t, "trial")] == [1]
+    # A branch that is made anew under the same name begins anew.
+    both.data.delete_branch(t, "trial", actor=actor)
+    both.data.create_branch(t, "trial", at=both.data.log(t)[-1].id, actor=actor)
+    assert both.data.produce(t, rows(1), sequence=1, branch="trial", **how).repeated is False
+    assert sorted(both.data.read(t, "trial")["id"]) == [0, 1]
+
+
 def test_many_producers_land_in_few_commits_each_in_its_order(both: Workspace, actor: Actor) -> None:
     t = table(both, actor)
     both.data.produce(t, rows(0), actor=actor)

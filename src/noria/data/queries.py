@@ -189,10 +189,13 @@ def delete_commits(conn: Connection, ids: list[CommitId]) -> None:
 
 
 def delete_branch(conn: Connection, repository_id: int, name: str, head: CommitId | None) -> bool:
-    """Removes a branch that still stands where it was seen."""
-    c = t.branches.c
+    """Removes a branch that still stands where it was seen, and what producers sent to it."""
+    c, p = t.branches.c, t.producers.c
     same = c.head.is_(None) if head is None else c.head == head
-    return conn.execute(delete(t.branches).where(c.repository_id == repository_id, c.name == name, same)).rowcount == 1
+    done = conn.execute(delete(t.branches).where(c.repository_id == repository_id, c.name == name, same)).rowcount == 1
+    if done:  # another branch of the same name begins anew
+        conn.execute(delete(t.producers).where(p.repository_id == repository_id, p.branch == name))
+    return done
 
 
 def delete_tag(conn: Connection, repository_id: int, name: str) -> bool:
@@ -481,13 +484,17 @@ def appended(conn: Connection, repository_id: int) -> bool:
     return conn.execute(found.where(*where).limit(1)).first() is not None
 
 
-def producers(conn: Connection, repository_id: int, names: Sequence[str] | None = None) -> list[Producer]:
-    """All producers of a repository, or those of these names."""
+def producers(
+    conn: Connection, repository_id: int, branch: str | None = None, names: Sequence[str] | None = None
+) -> list[Producer]:
+    """The producers of a repository: all, those of a branch, or those of these names."""
     c = t.producers.c
-    found = select(t.producers).where(c.repository_id == repository_id).order_by(c.name)
+    found = select(t.producers).where(c.repository_id == repository_id).order_by(c.branch, c.name)
+    if branch is not None:
+        found = found.where(c.branch == branch)
     parts = [None] if names is None else [names[start : start + 500] for start in range(0, len(names), 500)]
     rows = [row for part in parts for row in conn.execute(found if part is None else found.where(c.name.in_(part)))]
-    return [Producer(name=r.name, sequence=r.sequence, answer=r.answer, at=r.at) for r in rows]
+    return [Producer(branch=r.branch, name=r.name, sequence=r.sequence, answer=r.answer, at=r.at) for r in rows]
 
 
 def lineage(conn: Connection, repository_id: int, above: int) -> dict[str, Any]:

@@ -271,13 +271,14 @@ class Touched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Producer:
-    """Who appends in numbered batches.
+    """Who appends in numbered batches to a branch.
 
     Attributes:
         sequence: of the batch that was taken last.
         answer: what was answered to it.
     """
 
+    branch: str
     name: str
     sequence: int
     answer: dict[str, Any]

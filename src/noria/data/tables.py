@@ -141,12 +141,13 @@ producers = Table(
     "producers",
     metadata,
     Column("repository_id", BigId, ForeignKey("repositories.id"), primary_key=True),
+    Column("branch", Str, primary_key=True),
     Column("name", Str, primary_key=True),
     Column("sequence", Ms, nullable=False),
     Column("answer", Json, nullable=False),
     Column("at", Ms, nullable=False),
 )
-"""Who appends in numbered batches: the last number taken, and what was answered to it."""
+"""Who appends in numbered batches to a branch: the last number taken, and what was answered to it."""
 
 erasures = Table(
     "erasures",

@@ -81,7 +81,10 @@ def cherry_pick(shell: Shell, name: str, ref: str, branch: str, message: str, st
 @click.option("--expected", help="Only if the branch stands at this commit.")
 @click.pass_obj
 def reset(shell: Shell, name: str, to: str, branch: str, expected: str | None) -> None:
-    """Move a branch to another commit; what it held is found by its id until it is pruned."""
+    """Move a branch to another commit; what it held is found by its id until it is pruned.
+
+    What a collection has read is remembered all the same: `noria data collect` does not read it again.
+    """
     repository = get(shell, name)
     verbs = _verbs(shell, repository)
     before = verbs.head(repository, branch)
@@ -114,7 +117,11 @@ def squash(shell: Shell, name: str, since: str, branch: str, message: str) -> No
 )
 @click.pass_obj
 def drop(shell: Shell, name: str, branch: str, count: int) -> None:
-    """Take the newest commits of a branch away for good."""
+    """Take the newest commits of a branch away for good.
+
+    What a collection has read is remembered all the same: `noria data collect` does not read it again. Append those
+    files with `noria data append`, or undo with `noria data revert` instead.
+    """
     repository = get(shell, name)
     done = _verbs(shell, repository).drop(repository, branch=branch, count=count, actor=shell.ws.actor)
     shell.emit({"commit": done.id}, f"{name}@{branch} stands at {done.id[:12]}.")

@@ -32,7 +32,7 @@ def produce(shell: Shell, name: str, path: str, producer: str, batch: int, branc
     repository = get(shell, name, RepositoryKind.TABLE)
     rows = _rows(Path(path))
     batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
-    done = {p.name: p.sequence for p in ws.data.producers(repository)}.get(producer, 0)
+    done = {p.name: p.sequence for p in ws.data.producers(repository, branch)}.get(producer, 0)
     if done > len(batches):
         raise Invalid(
             f"{producer} has sent {done} batches already, and {path} holds {len(batches)}.",

@@ -2,7 +2,8 @@
 
 Each commit of git that changed a tracked output becomes one of ours, with its author, message and place in the
 history; ``meta["git"]`` says which it was. By that a second import, or one that was killed, finds what is there
-already. Contents are read once, by their MD5, and checked against it.
+already, and by what it says of the outputs whether the same is asked for again. Contents are read once, by their MD5,
+and checked against it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from noria.assets.records import Content, Direction, RunState
+from noria.base import canonical
 from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import Invalid
@@ -46,6 +48,8 @@ class _Node:
     generation: int
     parents: tuple[CommitId, ...]
     state: State
+    partial: bool = False
+    """Some contents were missing, so the tree does not hold all that ``state`` names."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,6 +99,7 @@ class DvcImport(RefVerbs):
         self._report = _Report()
         self._contents: dict[str, FileContent | bytes | None] = {}
         self._listings: dict[Out, dict[str, Blob]] = {}
+        self._unlisted: set[Out] = set()
 
     def run(
         self,
@@ -118,6 +123,8 @@ class DvcImport(RefVerbs):
         with Git(self._dvc.folder) as git:
             history = self._read(git, targets, refs, everything)
         groups = self._groups(history, name, single)
+        for repository_name, paths in groups.items():
+            self._refuse_other_outputs(history, repository_name, paths, single)
         if not self._skip_missing:
             self._look_for_all(history, groups)
         done = list[ImportedRepository]()
@@ -230,6 +237,7 @@ class DvcImport(RefVerbs):
         if out not in self._listings:
             found = self._dvc.listing(out)
             if found is None:
+                self._unlisted.add(out)
                 self._report.lose(out.path, commit, f"is missing: its list of files ({out.md5})")
                 return {}
             while len(self._listings) >= 8:
@@ -244,8 +252,7 @@ class DvcImport(RefVerbs):
     ) -> ImportedRepository:
         project = self._side.project_id
         repository = self.ensure(project, name, RepositoryKind.FILES, actor=self._actor)
-        with self._db.read() as conn:
-            known = {c.meta["git"]["commit"]: c for c in queries.all_commits(conn, repository.id) if "git" in c.meta}
+        known = self._known(repository)
         line = _Line(paths)
         waiting = list[Landing]()
         count = 0
@@ -261,14 +268,68 @@ class DvcImport(RefVerbs):
                 line.put(commit.id, parents[0])
                 continue
             landing = self._commit(writer, naming, repository, commit, parents, state, single)
-            node = _Node(landing.id, landing.layout, landing.generation, landing.parents, state)
-            line.put(commit.id, node)
+            line.put(commit.id, _landed(landing, state))
             waiting.append(landing)
             count += 1
             if len(waiting) >= _LANDED_AT_ONCE:
                 self._land_waiting(naming, repository, waiting)
+        old, completed = {c.id for c in known.values()}, dict[CommitId, _Node]()
+        for commit in (c for c in history.commits if c.id in history.branches.values()):
+            node = line.of(commit.id)
+            if node is None or node.id not in old or not self._more_by_now(node, single, commit):
+                continue
+            if node.id not in completed:
+                landing = self._commit(writer, naming, repository, commit, [node], node.state, single)
+                completed[node.id] = _landed(landing, node.state)
+                waiting.append(landing)
+                count += 1
+            line.put(commit.id, completed[node.id])
         self._land_waiting(naming, repository, waiting)
         return self._finish(repository, history, line, paths[0] if len(paths) == 1 else ".", count)
+
+    def _known(self, repository: Repository) -> dict[str, Commit]:
+        """Commit of git -> ours; where contents that were missing came later, the one that has them."""
+        found: dict[str, Commit] = {}
+        with self._db.read() as conn:
+            for commit in queries.all_commits(conn, repository.id):
+                about = commit.meta.get("git")
+                git = about.get("commit") if isinstance(about, dict) else None  # "git" may be the user's own
+                if isinstance(git, str) and (git not in found or found[git].generation < commit.generation):
+                    found[git] = commit
+        return found
+
+    def _refuse_other_outputs(self, history: _History, name: str, paths: Sequence[str], single: bool) -> None:
+        """Refuses to go on with other outputs than before: its commits would lack their files."""
+        repository = self.find(self._side.project_id, name)
+        known = {} if repository is None else self._known(repository)
+        for commit in history.commits:
+            about = {} if commit.id not in known else known[commit.id].meta["git"]
+            state = [path for path in history.states[commit.id] if path in paths]
+            if about.get("outputs", outputs := _outputs(state, single)) != outputs:
+                raise Invalid(
+                    f"{name} was imported with other outputs of this DVC repository than those that are asked for now: "
+                    f"its commit {known[commit.id].id[:12]} holds others. Nothing was imported.",
+                    hint="Import with the same --target and --single as the first time, or under another NAME.",
+                    details={"repository": name, "commit": known[commit.id].id, "git": commit.id},
+                )
+
+    def _more_by_now(self, node: _Node, single: bool, commit: GitCommit) -> bool:
+        """Whether contents that were missing when a commit was imported are there by now."""
+        if not node.partial:
+            return False
+        held = self._held(node, single, commit)
+        return any(
+            path not in held and self._dvc.paths(blob.md5)
+            for path, blob in self._paths(node.state, single, commit).items()
+        )
+
+    def _held(self, node: _Node, single: bool, commit: GitCommit) -> dict[str, Blob]:
+        """Path -> content of what the tree of a commit holds."""
+        named = self._paths(node.state, single, commit)
+        if not node.partial:
+            return named
+        there = {entry.path for entry in tree.walk(self._s.sessions.store, node.layout)}
+        return {path: blob for path, blob in named.items() if path in there}
 
     def _commit(
         self,
@@ -282,8 +343,9 @@ class DvcImport(RefVerbs):
     ) -> Landing:
         """Stores the tree and the commit object of one commit of git."""
         base = parents[0] if parents else None
-        before = {} if base is None else self._paths(base.state, single, commit)
+        before = {} if base is None else self._held(base, single, commit)
         after = self._paths(state, single, commit)
+        unlisted = sum(out in self._unlisted for out in state.values())
         changed = {path: blob for path, blob in after.items() if before.get(path) != blob}
         self._store_all(writer, naming, changed, commit)
         changes: dict[str, Entry | None] = dict.fromkeys(before.keys() - after.keys())
@@ -306,7 +368,9 @@ class DvcImport(RefVerbs):
             parents=tuple(node.id for node in parents),
             generation=1 + max((node.generation for node in parents), default=0),
         )
+        missing = unlisted + sum(self._contents[blob.md5] is None for blob in changed.values())
         about = {"commit": commit.id, "author": commit.author, "date": commit.date}
+        about |= {"outputs": _outputs(state, single), "missing": missing}
         return self._prepare(
             writer,
             repository,
@@ -499,7 +563,18 @@ class _Line:
 
 
 def _node(commit: Commit, state: State) -> _Node:
-    return _Node(commit.id, commit.layout, commit.generation, commit.parents, state)
+    partial = bool(commit.meta["git"].get("missing"))
+    return _Node(commit.id, commit.layout, commit.generation, commit.parents, state, partial)
+
+
+def _landed(landing: Landing, state: State) -> _Node:
+    partial = bool(landing.meta["git"]["missing"])
+    return _Node(landing.id, landing.layout, landing.generation, landing.parents, state, partial)
+
+
+def _outputs(paths: Iterable[str], single: bool) -> str:
+    """Which outputs a commit was made of, and how, in few bytes."""
+    return canonical.digest({"outputs": sorted(paths), "single": single}).hex[:16]
 
 
 def _entry(path: str, blob: Blob, content: FileContent | bytes | None) -> Entry | None:

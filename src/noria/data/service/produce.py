@@ -105,8 +105,8 @@ class ProduceVerbs(RowVerbs, LogVerbs):
         """Appends records; requests that come at the same time land in one commit.
 
         Args:
-            producer, sequence: who sends, and the number of this batch: 1, 2, 3 and so on. A batch that is sent again
-                is answered as it was the first time and taken once.
+            producer, sequence: who sends, and the number of this batch: 1, 2, 3 and so on, of each branch. A batch that
+                is sent again is answered as it was the first time and taken once.
 
         Raises:
             SequenceWrong: the batch before is missing, or it was taken with other records.
@@ -159,10 +159,10 @@ class ProduceVerbs(RowVerbs, LogVerbs):
         first, last = self.offsets_of(commit, 0, written) or (None, None)
         return Produced(commit=commit.id, rows=len(records), first=first, last=last, repeated=repeated)
 
-    def producers(self, repository: Repository) -> list[Producer]:
-        """Who appends in numbered batches, and the last number taken of each."""
+    def producers(self, repository: Repository, branch: str | None = None) -> list[Producer]:
+        """Who appends in numbered batches, to which branch, and the last number taken of each."""
         with self._db.read() as conn:
-            return queries.producers(conn, repository.id)
+            return queries.producers(conn, repository.id, branch)
 
     # ---- one thread for each branch that is written to, as long as something waits
 
@@ -204,7 +204,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
         head = self.head(current, branch)
         with self._db.read() as conn:
             named = sorted({r.producer for r in requests if r.producer is not None})
-            known = {p.name: p for p in queries.producers(conn, current.id, named)}
+            known = {p.name: p for p in queries.producers(conn, current.id, branch, named)}
         together, rest = self._choose(current, branch, head, known, requests)
         if not together:
             return rest
@@ -332,7 +332,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
                 answers = [
                     self._answer(commit, request, place) for request, place in zip(requests, places, strict=True)
                 ]
-                self._remember(opened, repository, requests, answers)
+                self._remember(opened, repository, branch, requests, answers)
                 opened.note(
                     f"{repository.name}@{branch}", commit=commit.id, requests=len(requests), producers=named[:100]
                 )
@@ -350,7 +350,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
     ) -> None:
         """What was decided on must still be so: another process may have taken a batch of the same producer."""
         change.tx.lock(f"produce:{repository.id}")
-        now = {p.name: p.sequence for p in queries.producers(change.tx.conn, repository.id, named)}
+        now = {p.name: p.sequence for p in queries.producers(change.tx.conn, repository.id, branch, named)}
         _, found = queries.head(change.tx.conn, repository.id, branch)
         same = (None if found is None else found.id) == (None if head is None else head.id)
         if not same or now != {name: known[name].sequence for name in named if name in known}:
@@ -362,15 +362,16 @@ class ProduceVerbs(RowVerbs, LogVerbs):
         return Produced(commit=commit.id, rows=len(request.rows), first=first, last=last)
 
     def _remember(
-        self, change: Change, repository: Repository, requests: list[_Request], answers: list[Produced]
+        self, change: Change, repository: Repository, branch: str, requests: list[_Request], answers: list[Produced]
     ) -> None:
         last: dict[str, tuple[_Request, Produced]] = {}
         for request, answer in zip(requests, answers, strict=True):
             if request.producer is not None:
                 last[request.producer] = request, answer
         for name, (request, answer) in last.items():
-            row = {"repository_id": repository.id, "name": name, "sequence": request.sequence, "at": change.tx.now_ms}
-            change.tx.upsert(t.producers, {**row, "answer": _to_answer(request, answer)}, key=["repository_id", "name"])
+            row = {"repository_id": repository.id, "branch": branch, "name": name, "sequence": request.sequence}
+            row |= {"answer": _to_answer(request, answer), "at": change.tx.now_ms}
+            change.tx.upsert(t.producers, row, key=["repository_id", "branch", "name"])
 
 
 class _Keys:

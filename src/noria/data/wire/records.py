@@ -62,6 +62,7 @@ class RecordsPage(msgspec.Struct):
 
 
 class ProducerOut(msgspec.Struct):
+    branch: str
     name: str
     sequence: int
     at: int
@@ -82,4 +83,4 @@ def records_out(page: LogPage) -> RecordsPage:
 
 
 def producer_out(found: Producer) -> ProducerOut:
-    return ProducerOut(found.name, found.sequence, found.at)
+    return ProducerOut(found.branch, found.name, found.sequence, found.at)

@@ -71,6 +71,7 @@ def upgrade() -> None:
     op.create_table(
         "producers",
         sa.Column("repository_id", BigId, nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("answer", Json(), nullable=False),
@@ -78,7 +79,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["repository_id"], ["repositories.id"], name=op.f("fk_producers_repository_id_repositories")
         ),
-        sa.PrimaryKeyConstraint("repository_id", "name", name=op.f("pk_producers")),
+        sa.PrimaryKeyConstraint("repository_id", "branch", "name", name=op.f("pk_producers")),
     )
     op.create_table(
         "erasures",
