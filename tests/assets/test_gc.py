@@ -64,6 +64,7 @@ class Process:
 
     def __init__(self, ws: Workspace, cache: Path, hook: Hook | None = None) -> None:
         self.hook = hook or Hook()
+        self.cache = str(cache)
         self.ws = ws
         self.store = ObjectStore(LocalBytes(ws.home / "store", self.hook), cache, self.hook)
         self.sessions = StoreSessions(ws.db, self.store, ws.clock, str(cache))
