@@ -325,6 +325,29 @@ def test_a_writer_of_before_is_waited_for_and_what_it_lands_is_erased_too(
     assert ws.care.check(full=True).damage == []
 
 
+def test_a_commit_that_was_prepared_before_is_built_anew(workspace: Workspace, actor: Actor) -> None:
+    """It read the head, then the rows were erased, then it lands: not on what it had read."""
+    ws, table = workspace, orders(workspace, actor)
+    with connect(ws.home, environment={}) as other:
+        mine, erase = other.data.get(other.project.id, "orders"), [True]
+        landing = other.data._prepare
+
+        def prepared(*args: Any, **more: Any) -> Any:
+            made = landing(*args, **more)
+            if erase:
+                erase.clear()
+                assert not purge(ws, table, actor, rows="who = 'person-3'", wait=0.1).done
+            return made
+
+        other.data._prepare = prepared  # pyright: ignore[reportAttributeAccessIssue]
+        other.data.append(mine, [{"id": 500, "who": "x", "n": 1}], actor=actor)
+    assert purge(ws, table, actor, rows="who = 'person-3'").done
+    assert holding(ws, "person-3") == []
+    rows = ws.data.read(table)
+    assert 500 in rows["id"].to_list()
+    assert "person-3" not in rows["who"].to_list()
+
+
 POINTS = ["purge.layouts", "purge.replaced", "purge.collect", "gc.condemn", "gc.delete", "db.commit"]
 
 

@@ -15,6 +15,7 @@ import pytest
 from noria.base.actor import Actor
 from noria.base.errors import Unavailable
 from noria.data.records import RepositoryKind
+from noria.data.service.purge import Erase
 from noria.store.errors import ObjectCorrupt, ObjectMissing
 from noria.store.s3 import S3Bytes
 from noria.testing import ByteStoreContract
@@ -125,3 +126,33 @@ def test_a_changed_and_a_lost_object_are_found_and_never_returned(
         assert ws.verify()
         with pytest.raises(ObjectMissing):
             ws.data.read(ws.data.get(ws.project.id, "t"))
+
+
+def test_garbage_goes_and_a_purge_leaves_nothing_in_the_bucket(
+    s3_server: Any, prefix: str, tmp_path: Path, actor: Actor
+) -> None:
+    secret = os.urandom(3000)
+    with made(s3_server, prefix, tmp_path / "one", actor) as ws:
+        source = tmp_path / "one" / "source"
+        (source / "people").mkdir()
+        (source / "people" / "alice").write_bytes(secret)
+        files = ws.data.get(ws.project.id, "f")
+        ws.data.commit(files, source, actor=actor)
+        (source / "people" / "alice").unlink()
+        ws.data.commit(files, source, actor=actor)
+
+        def held() -> bool:
+            packs = (ws.store.source.read(n, 0, ws.store.source.size(n)) for n in ws.store.source.list("packs/"))
+            return any(secret in raw for raw in packs)
+
+        assert held()
+        done = ws.care.purge(files, Erase(path="people/*"), reason="r", actor=actor, wait=5)
+        assert (done.paths, done.done) == (1, True)
+        assert not held()
+        before = len(list(ws.store.source.list("packs/")))
+        ws.data.delete(ws.data.get(ws.project.id, "t"), actor=actor)
+        collected = ws.care.collect(dry_run=False, actor=actor)
+        assert (collected.dead, collected.removed) == (1, 1)
+        assert len(list(ws.store.source.list("packs/"))) == before - 1
+        assert ws.data.read_file(files, "a.txt") == b"hello"
+        assert ws.care.check(full=True).damage == []

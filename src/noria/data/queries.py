@@ -29,6 +29,7 @@ _REPOSITORIES = select(t.repositories, at.assets.c.name).join(at.assets, at.asse
 _COMMITS = select(t.commits, at.versions.c.digest).join(at.versions, at.versions.c.id == t.commits.c.version_id)
 _NAMED = _REPOSITORIES.where(at.assets.c.project_id == bindparam("project_id"), at.assets.c.name == bindparam("name"))
 _COMMIT = _COMMITS.where(t.commits.c.id == bindparam("id"))
+_LAYOUT = select(t.commits.c.layout).where(t.commits.c.id == bindparam("id"))
 _BRANCH = select(t.branches).where(
     t.branches.c.repository_id == bindparam("repository_id"), t.branches.c.name == bindparam("name")
 )
@@ -110,6 +111,12 @@ def move_branch(
     same = c.head.is_(None) if before is None else c.head == before
     where = (c.repository_id == repository_id, c.name == name, same)
     return conn.execute(update(t.branches).where(*where).values(head=after, updated_at=now)).rowcount == 1
+
+
+def layout_of(conn: Connection, commit_id: CommitId) -> Digest | None:
+    """How a commit lies in the store now; it may be another than it was, with the same rows or without erased ones."""
+    found = conn.execute(_LAYOUT, {"id": commit_id}).scalar_one_or_none()
+    return None if found is None else Digest.parse(found)
 
 
 def commit(conn: Connection, commit_id: CommitId) -> Commit | None:

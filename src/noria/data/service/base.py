@@ -82,6 +82,7 @@ class Landing:
     branch: str
     head: CommitId | None
     contract: int | None
+    base: Digest | None
     id: CommitId
     digest: Digest
     content: Content
@@ -318,6 +319,7 @@ class DataBase:
             branch=branch,
             head=None if head is None else head.id,
             contract=contract,
+            base=None if head is None else head.layout,
             id=CommitId(oid.hex),
             digest=digest,
             content=content,
@@ -518,6 +520,8 @@ class DataBase:
         repository, tx = landing.repository, change.tx
         commit = self._record(change, landing, run_id)
         self._s.faults.at("data.head")
+        if landing.head is not None and queries.layout_of(tx.conn, landing.head) != landing.base:
+            return None  # something was erased from it, or it was compacted, since it was read
         if not queries.move_branch(tx.conn, repository.id, landing.branch, landing.head, landing.id, tx.now_ms):
             return None
         self._same_contract(change, repository)
