@@ -87,12 +87,13 @@ class StoreSessions:
             session.open += 1
             self._open[session.id] = session
             self._keep()
-        self._mine.open.append(session)
+        mine = self._mine.open  # of this thread, whichever one ends it
+        mine.append(session)
         try:
             with self.store.writer(ignoring=session.ignoring.union(ignoring)) as writer:
                 yield writer
         finally:
-            self._mine.open.remove(session)
+            mine.remove(session)
             with self._lock:
                 session.open -= 1
                 if session.open == 0:
