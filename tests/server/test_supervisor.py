@@ -347,8 +347,8 @@ def test_another_version_takes_over_without_a_failed_request(endpoints: Endpoint
         endpoints.route("swapped", arm(one, 0.5), arm(two, 0.5, "canary"))
         crowd.more(64)
         endpoints.route("swapped", arm(two, 1.0))
+        crowd.more(128)  # each worker hears of it in its own time
         mark = len(crowd.answers) + 32  # requests that were under way
-        crowd.more(128)
         with endpoints.ws.changes.begin("serving.retire", endpoints.ws.project.id, ME) as change:
             endpoints.ws.serving.retire(change, endpoints.ws.serving.get("swapped"), {two.id})
         endpoints.call("sync")
