@@ -102,11 +102,7 @@ class _Judged:
 
 
 class GarbageCollector:
-    """One per workspace.
-
-    Args:
-        tolerates: says whether objects may be missing by design (a partial clone).
-    """
+    """One per workspace."""
 
     def __init__(
         self,
@@ -115,7 +111,6 @@ class GarbageCollector:
         reach: Reach,
         clock: Clock,
         faults: Faults,
-        tolerates: Callable[[], bool] = lambda: False,
     ) -> None:
         self._db = db
         self._sessions = sessions
@@ -123,7 +118,6 @@ class GarbageCollector:
         self._reach = reach
         self._clock = clock
         self._faults = faults
-        self._tolerates = tolerates
 
     def run(
         self,
@@ -197,7 +191,7 @@ class GarbageCollector:
 
     def _mark(self, step: Callable[..., None]) -> Marked:
         marked = self._reach.mark(step, lately=True)
-        if marked.faults and not self._tolerates():
+        if marked.faults:
             raise StoreDamaged(marked.faults)
         return marked
 

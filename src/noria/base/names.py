@@ -33,6 +33,11 @@ def check_branch(name: str) -> str:
     return name
 
 
+def is_pattern(text: str) -> bool:
+    """Whether a path is meant as a pattern of ``fnmatch`` or ``glob``."""
+    return any(sign in text for sign in "*?[")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``" Did you mean 'weather'?"`` or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -1,7 +1,6 @@
 """A change set: what to do to single paths of a repository of files, in order.
 
-``put``, ``append``, ``delete``, ``copy``, ``move`` and ``describe`` make the values; ``noria.data`` exports them.
-Sources of bytes may be read once only.
+``Files.change`` commits one, ``Files.edit`` writes one to an open commit. Sources of bytes are read once.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import msgspec
 
 from noria.base.digest import Digest
 from noria.base.errors import Invalid
+from noria.base.names import is_pattern
 from noria.store import Entry, EntryKind, ObjectStore, tree
 
 EVALUATOR: Final = "noria.data.files_contract:1"
@@ -114,8 +115,8 @@ def check(contract: FilesContract, store: ObjectStore, before: Digest | None, af
 def _whole(rules: FilesRules, store: ObjectStore, root: Digest) -> list[dict[str, Any]]:
     findings: list[dict[str, Any]] = []
     for pattern in rules.required:
-        wild = any(sign in pattern for sign in "*?[")
-        there = tree.find(store, root, pattern) is not None if not wild else _any_fits(store, root, pattern)
+        one = not is_pattern(pattern)
+        there = tree.find(store, root, pattern) is not None if one else _any_fits(store, root, pattern)
         if not there:
             text = f"no file fits {pattern!r}, which is required"
             findings.append({"rule": "files.required", "column": pattern, "count": 1, "message": text, "rows": []})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from noria.base.digest import Digest
 from noria.base.errors import Invalid, NotFound
-from noria.base.names import check_path
+from noria.base.names import check_path, is_pattern
 from noria.data.edits import Append, Copy, Delete, Describe, Edit, Link, Move, Put, Source, check
 from noria.store import Entry, EntryKind, ObjectStore, Writer, entries, folders, merging, tree
 
@@ -139,7 +139,7 @@ class TreeEdit:
         """What a deletion means: a path, all below a folder, or all that fits a pattern."""
         if self._find(pattern) is not None:  # a file may be called img[1].jpg
             return [pattern]
-        if any(mark in pattern for mark in "*?["):
+        if is_pattern(pattern):
             found = [entry.path for entry in self._below("") if fnmatchcase(entry.path, pattern)]
         else:
             found = [entry.path for entry in self._below(pattern.rstrip("/") + "/")]

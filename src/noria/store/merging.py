@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,10 +44,10 @@ def merge(
     """
     if theirs is not None and ours in (base, theirs):
         return TreeMerge(root=theirs, conflicts=[], taken=0)
-    mine = {change.path: change for change in _since(store, base, ours)}
+    mine = {change.path: change for change in tree.diff(store, base, ours)}
     taken: dict[str, Entry | None] = {}
     conflicts: list[str] = []
-    for change in _since(store, base, theirs):
+    for change in tree.diff(store, base, theirs):
         other = mine.get(change.path)
         if other is None:
             taken[change.path] = change.after
@@ -61,14 +60,6 @@ def merge(
     if conflicts:
         return TreeMerge(root=ours, conflicts=sorted(set(conflicts)), taken=0)
     return TreeMerge(root=tree.apply(store, writer, ours, taken), conflicts=[], taken=len(taken))
-
-
-def _since(store: ObjectStore, base: Digest | None, root: Digest | None) -> Iterable[tree.Change]:
-    if base is not None and root is not None:
-        return tree.diff(store, base, root)
-    if root is not None:
-        return (tree.Change(entry.path, None, entry) for entry in tree.walk(store, root))
-    return () if base is None else (tree.Change(entry.path, entry, None) for entry in tree.walk(store, base))
 
 
 def fit(store: ObjectStore, root: Digest, changes: dict[str, Entry | None]) -> list[str]:

@@ -90,8 +90,14 @@ def empty(writer: Writer) -> Digest:
     return build(writer, [])
 
 
-def apply(store: ObjectStore, writer: Writer, root: Digest, changes: dict[str, Entry | None]) -> Digest:
-    """The tree with some paths put (an entry) or removed (None). Only touched ranges are read and written."""
+def apply(store: ObjectStore, writer: Writer, root: Digest | None, changes: dict[str, Entry | None]) -> Digest:
+    """The tree with some paths put (an entry) or removed (None). Only touched ranges are read and written.
+
+    A ``root`` of None stands for an empty tree.
+    """
+    if root is None:
+        there = [entry for entry in changes.values() if entry is not None]
+        return build(writer, sorted(there, key=lambda entry: key_of(entry.path)))
     rows = {key_of(path): None if entry is None else row_of(entry) for path, entry in changes.items()}
     return apply_rows(store, writer, root, rows)
 
@@ -372,8 +378,15 @@ def _find(store: ObjectStore, node: Digest, wanted: list[bytes], found: dict[byt
             found.update((row[0], row) for row in rows if row[0] in keys)
 
 
-def diff(store: ObjectStore, before: Digest, after: Digest) -> list[Change]:
-    """The paths that differ, in order. Nodes and ranges that both trees share are never read."""
+def diff(store: ObjectStore, before: Digest | None, after: Digest | None) -> list[Change]:
+    """The paths that differ, in order. Nodes and ranges that both trees share are never read.
+
+    None stands for an empty tree.
+    """
+    if before is None:
+        return [] if after is None else [Change(entry.path, None, entry) for entry in walk(store, after)]
+    if after is None:
+        return [Change(entry.path, entry, None) for entry in walk(store, before)]
     old, new = diff_rows(store, before, after)
     changes: list[Change] = []
     for key in sorted(old.keys() | new.keys()):

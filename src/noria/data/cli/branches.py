@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -42,36 +43,39 @@ def merge(shell: Shell, name: str, source: str, into: str, message: str, no_fast
     say_commit(shell, repository, done, before)
 
 
-@command("revert")
-@click.argument("name")
-@click.argument("ref")
-@click.option("--branch", default=MAIN, show_default=True)
-@click.option("-m", "--message", default="")
-@_STRATEGY
-@click.pass_obj
-def revert(shell: Shell, name: str, ref: str, branch: str, message: str, strategy: str) -> None:
-    """Take back what a commit did, in a new commit; later changes stay."""
+def _replayed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The arguments of a command that does a commit again, or takes it back."""
+    for option in (
+        click.pass_obj,
+        _STRATEGY,
+        click.option("-m", "--message", default=""),
+        click.option("--branch", default=MAIN, show_default=True),
+        click.argument("ref"),
+        click.argument("name"),
+    ):
+        function = option(function)
+    return function
+
+
+def _replay(shell: Shell, verb: str, name: str, ref: str, **how: Any) -> None:
     repository = get(shell, name)
-    how = {"branch": branch, "message": message, "strategy": strategy}
-    before = shell.ws.files.head(repository, branch)
-    done = _verbs(shell, repository).revert(repository, ref, actor=shell.ws.actor, **how)
+    before = shell.ws.files.head(repository, how["branch"])
+    done = getattr(_verbs(shell, repository), verb)(repository, ref, actor=shell.ws.actor, **how)
     say_commit(shell, repository, done, before)
+
+
+@command("revert")
+@_replayed
+def revert(shell: Shell, name: str, ref: str, **how: Any) -> None:
+    """Take back what a commit did, in a new commit; later changes stay."""
+    _replay(shell, "revert", name, ref, **how)
 
 
 @command("cherry-pick")
-@click.argument("name")
-@click.argument("ref")
-@click.option("--branch", default=MAIN, show_default=True)
-@click.option("-m", "--message", default="")
-@_STRATEGY
-@click.pass_obj
-def cherry_pick(shell: Shell, name: str, ref: str, branch: str, message: str, strategy: str) -> None:
+@_replayed
+def cherry_pick(shell: Shell, name: str, ref: str, **how: Any) -> None:
     """Do on a branch what a commit did elsewhere."""
-    repository = get(shell, name)
-    how = {"branch": branch, "message": message, "strategy": strategy}
-    before = shell.ws.files.head(repository, branch)
-    done = _verbs(shell, repository).cherry_pick(repository, ref, actor=shell.ws.actor, **how)
-    say_commit(shell, repository, done, before)
+    _replay(shell, "cherry_pick", name, ref, **how)
 
 
 @command("reset")

@@ -12,6 +12,7 @@ from typing import Any
 import blake3
 import polars as pl
 
+from noria.base.names import is_pattern
 from noria.data.collectors import lines
 from noria.data.collectors.csv import read_csv
 from noria.data.collectors.parts import Opened, Part, PartsSource
@@ -154,7 +155,7 @@ def find(root: Path, pattern: str) -> list[Path]:
                     f"{pattern!r} is not a pattern: {error}.", hint='For instance "in/**/*.csv".'
                 ) from None
     files = sorted(p for p in found if p.is_file() and not _leads_out(p, base))
-    if not files and not any(c in pattern for c in "*?[") and not whole.is_dir():
+    if not files and not is_pattern(pattern) and not whole.is_dir():
         raise SourceFailed(f"There is no file {whole}.", hint="Check files= of the source.")
     return files
 
@@ -163,7 +164,7 @@ def _base(whole: Path) -> tuple[Path, list[str]]:
     """(the folder before the first part with a sign of patterns, the parts from there on)."""
     parts = list(whole.parts)
     for place, part in enumerate(parts):
-        if any(c in part for c in "*?["):
+        if is_pattern(part):
             return Path(*parts[:place]), parts[place:]
     return whole.parent, []
 

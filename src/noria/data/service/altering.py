@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.rows import Layout, RowsChange
 from noria.data.rows.alter import Alterations, alter
 from noria.data.rows.schema import polars_type
-from noria.data.service.base import TRIES, LostRaceError, Made
+from noria.data.service.base import Made
 from noria.data.service.onerow import OneRowVerbs
 
 
@@ -72,13 +71,12 @@ class AlterVerbs(OneRowVerbs):
         if changes.nothing:
             raise Invalid("There is nothing to change.", hint="--add, --drop, --rename, --widen or --key")
         made = None if contract is None else contracts.parse(contract)
-        for attempt in range(TRIES):
-            try:
-                with self._locks[repository.id]:
-                    return self._alter(repository, changes, actor, branch, message, expected, made, once, run_id)
-            except LostRaceError:
-                self._s.clock.sleep(random.uniform(0.001, 0.01) * (attempt + 1))  # noqa: S311 - jitter, not a secret
-        raise HeadMoved(repository.name, branch, expected, None)
+        return self._again(
+            repository,
+            branch,
+            lambda: self._alter(repository, changes, actor, branch, message, expected, made, once, run_id),
+            expected,
+        )
 
     def _alter(
         self,

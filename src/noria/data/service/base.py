@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from noria.assets import Assets, Change, Changes, EvidenceLog, ProjectClock, StoreSessions
 from noria.assets.records import AssetKind, Content, Direction, Version
@@ -23,7 +24,7 @@ from noria.base.names import nearest
 from noria.base.once import Once
 from noria.data import files_contract, queries
 from noria.data import tables as t
-from noria.data.errors import FilesBroken, RepositoryExists, RepositoryNotFound, WrongRepositoryKind
+from noria.data.errors import FilesBroken, HeadMoved, RepositoryExists, RepositoryNotFound, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service.hooks import Hooks
 from noria.db import Database, Tx
@@ -32,6 +33,7 @@ from noria.store import Kind, PackInfo, Writer, merging, tree
 if TYPE_CHECKING:
     from noria.data.rows import RowsChange
 
+T = TypeVar("T")
 TRIES: Final = 20
 """How often a commit is built anew after another writer was faster, before it gives up."""
 _COMMIT_MAGIC: Final = b"NCMT\x01"
@@ -75,26 +77,23 @@ class Landing:
     """A commit that is ready to land: its objects are durable, its rows are not written yet.
 
     Attributes:
+        head, base: where the branch has to stand, and the content that it has to have there.
         contract: that it was checked against; the repository's, or None where it was not checked.
     """
 
     repository: Repository
     branch: str
     head: CommitId | None
-    contract: int | None
     base: Digest | None
     id: CommitId
-    digest: Digest
-    content: Content
     layout: Digest
-    size: int
-    rows: int | None
-    generation: int
-    parents: tuple[CommitId, ...]
+    facts: Facts
+    ancestry: Ancestry
+    author: str
+    contract: int | None
     at: int
     event_ms: int
     message: str
-    stats: dict[str, int]
     meta: dict[str, Any]
     change: RowsChange | None = None
 
@@ -146,6 +145,20 @@ def after(*commits: Commit | None) -> Ancestry:
         parents=tuple(commit.id for commit in known),
         generation=1 + max((commit.generation for commit in known), default=0),
     )
+
+
+def again(clock: Clock, name: str, branch: str, attempt: Callable[[], T], expected: str | None = None) -> T:
+    """Repeats what lost a race, with jitter.
+
+    Raises:
+        HeadMoved: it was lost too often.
+    """
+    for number in range(TRIES):
+        try:
+            return attempt()
+        except LostRaceError:
+            clock.sleep(random.uniform(0.001, 0.01) * (number + 1))  # noqa: S311 - jitter, not a secret
+    raise HeadMoved(name, branch, expected, None)
 
 
 class LostRaceError(Exception):
@@ -269,21 +282,26 @@ class DataBase:
 
     # ---- landing
 
+    def _again(self, repository: Repository, branch: str, attempt: Callable[[], T], expected: str | None = None) -> T:
+        """``again``, one writer of this process at a time."""
+
+        def alone() -> T:
+            with self._locks[repository.id]:
+                return attempt()
+
+        return again(self._s.clock, repository.name, branch, alone, expected)
+
     def _prepare(
         self,
         writer: Writer,
         repository: Repository,
         branch: str,
         head: Commit | None,
-        *,
-        digest: Digest,
-        content: Content,
         layout: Digest,
-        size: int,
-        rows: int | None,
+        facts: Facts,
+        *,
         actor: Actor,
         message: str,
-        stats: dict[str, int],
         meta: dict[str, Any],
         event_ms: int,
         change: RowsChange | None = None,
@@ -302,7 +320,7 @@ class DataBase:
         at = self._s.clock.now_ms()
         value = {
             "repository": repository.name,
-            "version": str(digest),
+            "version": str(facts.digest),
             "layout": str(layout),
             "parents": list(line.parents),
             "generation": line.generation,
@@ -318,20 +336,16 @@ class DataBase:
             repository=repository,
             branch=branch,
             head=None if head is None else head.id,
-            contract=contract,
             base=None if head is None else head.layout,
             id=CommitId(oid.hex),
-            digest=digest,
-            content=content,
             layout=layout,
-            size=size,
-            rows=rows,
-            generation=line.generation,
-            parents=line.parents,
+            facts=facts,
+            ancestry=line,
+            author=actor.name,
+            contract=contract,
             at=at,
             event_ms=event_ms,
             message=message,
-            stats=stats,
             meta=meta,
             change=change,
         )
@@ -474,14 +488,10 @@ class DataBase:
             repository,
             branch,
             head,
-            digest=facts.digest,
-            content=facts.content,
-            layout=made.layout,
-            size=facts.size,
-            rows=facts.rows,
+            made.layout,
+            facts,
             actor=actor,
             message=message,
-            stats=facts.stats,
             meta=meta or {},
             event_ms=self._s.event_clock.event_ms(repository.project_id),
             change=made.change,
@@ -533,32 +543,32 @@ class DataBase:
     def _record(self, change: Change, landing: Landing, run_id: RunId | None) -> Commit:
         """Writes the rows of a commit; no branch stands at it yet."""
         repository, tx = landing.repository, change.tx
+        facts = landing.facts
         version = self._s.assets.add_version(
             tx,
             repository.asset_id,
-            digest=landing.digest,
-            content=landing.content,
+            digest=facts.digest,
+            content=facts.content,
             layout=landing.layout,
-            size=landing.size,
-            rows=landing.rows,
+            size=facts.size,
+            rows=facts.rows,
             name=repository.name,
         )
-        run = self._run(change, landing, version, run_id)
         commit = Commit(
             id=landing.id,
             repository_id=repository.id,
             version_id=version.id,
-            digest=landing.digest,
+            digest=facts.digest,
             layout=landing.layout,
-            generation=landing.generation,
-            parents=landing.parents,
-            author=change.actor.name,
+            generation=landing.ancestry.generation,
+            parents=landing.ancestry.parents,
+            author=landing.author,
             message=landing.message,
             at=landing.at,
             event_ms=landing.event_ms,
-            run_id=run,
+            run_id=self._run(change, landing, version, run_id),
             contract=landing.contract,
-            stats=landing.stats,
+            stats=facts.stats,
             meta=landing.meta,
         )
         if not tx.insert_new(t.commits, queries.commit_row(commit)):
@@ -589,7 +599,7 @@ class DataBase:
     def _announce(self, change: Change, landing: Landing, commit: Commit) -> None:
         if landing.branch == MAIN:
             self._tell(change, landing.repository, landing.change, commit)
-        payload = {"branch": landing.branch, "commit": commit.id, "generation": commit.generation, **landing.stats}
+        payload = {"branch": landing.branch, "commit": commit.id, "generation": commit.generation, **commit.stats}
         change.event("commit.created", landing.repository.name, payload)
         merge = len(commit.parents) > 1 and "merged" in commit.meta
         self._s.hooks.after(change, landing.repository, landing.branch, commit, merge=merge)

@@ -18,10 +18,10 @@ from noria.data import queries
 from noria.data import tables as t
 from noria.data.collectors import BucketSource, FileSource, SqlSource, UrlSource
 from noria.data.collectors.protocol import Marks, Piece, Source
-from noria.data.errors import ContractBroken, HeadMoved, SourceFailed
+from noria.data.errors import ContractBroken, SourceFailed
 from noria.data.records import MAIN, QuarantineState, Repository, RepositoryKind
 from noria.data.service import Data
-from noria.data.service.base import TRIES, LostRaceError
+from noria.data.service.base import again
 from noria.data.service.mirror import Mirror
 from noria.data.service.sources import Collected, SourceSpec, spec_from
 from noria.data.service.watch import Watch
@@ -279,11 +279,7 @@ class Collector:
             head = self._data.head(repository, branch)
             with self._sessions.writer() as writer:
                 made = changes(writer)
-                if head is None:
-                    entries = (entry for entry in made.values() if entry is not None)
-                    root = tree.build(writer, sorted(entries, key=lambda entry: tree.key_of(entry.path)))
-                else:
-                    root = tree.apply(self._sessions.store, writer, head.layout, made)
+                root = tree.apply(self._sessions.store, writer, head and head.layout, made)
                 if (head is not None and root == head.layout) or not made:
                     return
                 run_id = self._begin(repository, actor, done)
@@ -292,17 +288,8 @@ class Collector:
                 done.commits.append(commit)
 
         with self._ending(done):
-            self._again(repository, branch, attempt)
+            again(self._clock, repository.name, branch, attempt)
         return done
-
-    def _again(self, repository: Repository, branch: str, attempt: Callable[[], None]) -> None:
-        """Repeats what was built on a head that others moved meanwhile; bounded."""
-        for number in range(TRIES):
-            try:
-                return attempt()
-            except LostRaceError:
-                self._clock.sleep(0.005 * (number + 1))
-        raise HeadMoved(repository.name, branch, None, None)
 
     def pending_files(self, repository: Repository, pattern: str) -> list[str]:
         """Which files or objects a collection would read, and why, in words. Nothing is written."""
@@ -373,7 +360,7 @@ class Collector:
             done.commits.append(commit)
 
         with self._ending(done):
-            self._again(repository, branch, attempt)
+            again(self._clock, repository.name, branch, attempt)
         return done
 
     @property

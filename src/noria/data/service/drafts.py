@@ -89,7 +89,7 @@ class DraftVerbs(RewriteVerbs):
             lost = [p for p in sorted(work.blind) if before[p] != now[p] and now[p] != changes.get(p)]
             if lost:
                 raise MergeConflict(f"{repository.name}@{branch}", "The change", lost, "Look at it, and try again.")
-        return _tree_with(store, writer, None if head is None else head.layout, changes)
+        return tree.apply(store, writer, None if head is None else head.layout, changes)
 
     # ---- open commits
 
@@ -150,7 +150,7 @@ class DraftVerbs(RewriteVerbs):
         work = TreeEdit(store, edits, lambda ref: self.resolve(repository, ref).layout)
 
         def make(writer: Writer, draft: Draft) -> Digest:
-            return _tree_with(store, writer, draft.layout, work.apply(writer, draft.layout))
+            return tree.apply(store, writer, draft.layout, work.apply(writer, draft.layout))
 
         return self._edit(repository, draft_id, make, actor, once)
 
@@ -278,13 +278,6 @@ class DraftVerbs(RewriteVerbs):
         if repository.kind != RepositoryKind.FILES:
             self.get(repository.project_id, repository.name, RepositoryKind.FILES)
         return repository
-
-
-def _tree_with(store: Any, writer: Writer, root: Digest | None, changes: dict[str, Any]) -> Digest:
-    if root is not None:
-        return tree.apply(store, writer, root, changes)
-    there = sorted((e for e in changes.values() if e is not None), key=lambda e: tree.key_of(e.path))
-    return tree.build(writer, there)
 
 
 def _closed(conn: Any, draft: Draft, state: str, commit: Commit | None) -> None:

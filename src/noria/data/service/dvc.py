@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from noria.assets.records import Content, Direction, RunState
+from noria.assets.records import RunState
 from noria.base import canonical
 from noria.base.actor import Actor
 from noria.base.digest import Digest
@@ -22,7 +22,6 @@ from noria.base.errors import Invalid
 from noria.base.ids import CommitId
 from noria.base.names import check_branch, check_name
 from noria.data import queries
-from noria.data import tables as t
 from noria.data.collectors.dvc import PATTERNS, Blob, DvcRepository, Md5Reader, Out
 from noria.data.collectors.git import Git, GitCommit
 from noria.data.errors import ContentLost
@@ -351,11 +350,7 @@ class DvcImport(RefVerbs):
         changes: dict[str, Entry | None] = dict.fromkeys(before.keys() - after.keys())
         for path, blob in changed.items():
             changes[path] = _entry(path, blob, self._contents[blob.md5])
-        if base is None:
-            entries = [entry for entry in changes.values() if entry is not None]
-            layout = tree.build(writer, sorted(entries, key=lambda entry: tree.key_of(entry.path)))
-        else:
-            layout = tree.apply(self._s.sessions.store, writer, base.layout, changes)
+        layout = tree.apply(self._s.sessions.store, writer, base and base.layout, changes)
         naming.flush()  # nodes must be readable for the facts, and for the next commit
         facts = self._facts(writer, repository, None, Made(layout=layout))
         counts = {
@@ -376,14 +371,10 @@ class DvcImport(RefVerbs):
             repository,
             MAIN,
             None,
-            digest=facts.digest,
-            content=Content.TREE,
-            layout=layout,
-            size=facts.size,
-            rows=None,
+            layout,
+            replace(facts, stats={**facts.stats, **counts}),
             actor=Actor(name=commit.author),
             message=commit.message,
-            stats={**facts.stats, **counts},
             meta={"git": about, "source": {"kind": "dvc", "path": str(self._dvc.folder)}},
             event_ms=commit.time * 1000,
             ancestry=where,
@@ -462,34 +453,7 @@ class DvcImport(RefVerbs):
             trigger = f"dvc {self._dvc.folder}"
             run = assets.start_run(change.tx, repository.project_id, leased=False, trigger=trigger, **how)
             for landing in waiting:
-                version = assets.add_version(
-                    change.tx,
-                    repository.asset_id,
-                    digest=landing.digest,
-                    content=landing.content,
-                    layout=landing.layout,
-                    size=landing.size,
-                    name=repository.name,
-                )
-                assets.link(change.tx, run.id, version.id, Direction.OUT, repository.name)
-                commit = Commit(
-                    id=landing.id,
-                    repository_id=repository.id,
-                    version_id=version.id,
-                    digest=landing.digest,
-                    layout=landing.layout,
-                    generation=landing.generation,
-                    parents=landing.parents,
-                    author=landing.meta["git"]["author"],
-                    message=landing.message,
-                    at=landing.at,
-                    event_ms=landing.event_ms,
-                    run_id=run.id,
-                    contract=landing.contract,
-                    stats=landing.stats,
-                    meta=landing.meta,
-                )
-                change.tx.insert(t.commits, queries.commit_row(commit))
+                self._record(change, landing, run.id)
             assets.end_run(change.tx, run.id, RunState.DONE)
             change.note(repository.name, source=str(self._dvc.folder), commits=len(waiting))
         naming.named()
@@ -569,7 +533,7 @@ def _node(commit: Commit, state: State) -> _Node:
 
 def _landed(landing: Landing, state: State) -> _Node:
     partial = bool(landing.meta["git"]["missing"])
-    return _Node(landing.id, landing.layout, landing.generation, landing.parents, state, partial)
+    return _Node(landing.id, landing.layout, landing.ancestry.generation, landing.ancestry.parents, state, partial)
 
 
 def _outputs(paths: Iterable[str], single: bool) -> str:

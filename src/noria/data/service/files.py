@@ -17,11 +17,12 @@ from noria.base.ids import RunId
 from noria.base.once import Once
 from noria.data import ancestry, erased, queries
 from noria.data.errors import FolderAdrift, MergeConflict
+from noria.data.pathchange import path_change
 from noria.data.records import MAIN, Commit, PathChange, Repository
 from noria.data.service.access import AccessVerbs
 from noria.data.service.base import Ancestry, LostRaceError, Made
 from noria.data.service.drafts import DraftVerbs
-from noria.data.service.touched import TouchedVerbs, path_change
+from noria.data.service.touched import TouchedVerbs
 from noria.data.worktree import Worktree
 from noria.store import Entry, Writer, folders, tree
 
@@ -75,6 +76,7 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         self._only_files(repository)
         if not folder.is_dir():
             raise NotFound(f"{folder} is not a folder.", hint="Give the folder that holds the files.")
+        how: dict[str, Any] = {"actor": actor, "message": message, "meta": meta, "key": key, "run_id": run_id}
 
         def attempt() -> Commit:
             head = self.head(repository, branch)
@@ -89,13 +91,13 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
                         alike = " and ".join(names)
                         warn(f"{alike} differ only by case or Unicode form: not every file system holds both.")
                 if head is None or base is None or base.id == head.id:
-                    done = self._commit_tree(writer, repository, branch, head, root, actor, message, meta, key, run_id)
-                elif base.layout == root and self._is_part(repository, base, head):
-                    done = head  # nothing happened in the folder; what others did is there
+                    done = self._commit_tree(writer, repository, branch, head, root, **how)
                 else:
-                    done = self._commit_beside(
-                        writer, repository, branch, head, base, root, actor, message, meta, key, run_id
-                    )
+                    common = self.merge_base(repository, head, base)
+                    if base.layout == root and common == base:
+                        done = head  # nothing happened in the folder; what others did is there
+                    else:
+                        done = self._commit_beside(writer, repository, branch, head, base, common, root, **how)
                 if paths is None:  # else the folder was not looked at as a whole: what is known of it stays
                     work.save(root)
                 return done
@@ -120,10 +122,6 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
             mine = next((commit for commit in known if ancestry.is_ancestor(graph, commit, head.id)), known[0])
             return queries.commit(conn, mine)
 
-    def _is_part(self, repository: Repository, old: Commit, head: Commit) -> bool:
-        with self._db.read() as conn:
-            return ancestry.is_ancestor(queries.graph(conn, repository.id), old.id, head.id)
-
     def _commit_beside(
         self,
         writer: Writer,
@@ -131,16 +129,22 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         branch: str,
         head: Commit,
         base: Commit,
+        common: Commit | None,
         root: Digest,
+        *,
         actor: Actor,
         message: str,
         meta: dict[str, Any] | None,
         key: str | None,
         run_id: RunId | None,
     ) -> Commit:
-        """Commits a folder that came from an older commit, and merges it with what happened since, all at once."""
+        """Commits a folder that came from an older commit, and merges it with what happened since, all at once.
+
+        Args:
+            base: the commit that the folder came from.
+            common: the youngest commit that it and the head come from.
+        """
         flushed = writer.flush()  # both trees must be readable to be merged
-        common = self.merge_base(repository, head, base)
         made = self._combine(writer, repository, None if common is None else common.layout, head, root, "conflict")
         if made.conflicts:
             hint = f"noria data checkout {repository.name} OTHER_FOLDER   shows theirs beside yours."
@@ -151,14 +155,10 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
             repository,
             branch,
             base,
-            digest=facts.digest,
-            content=facts.content,
-            layout=root,
-            size=facts.size,
-            rows=None,
+            root,
+            facts,
             actor=actor,
             message=message,
-            stats=facts.stats,
             meta=meta or {},
             event_ms=self._s.event_clock.event_ms(repository.project_id),
             checked=False,
@@ -173,9 +173,11 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
             actor=actor,
             message=f"merged {mine.id[:12]}",
             meta=meta,
-            once=None if key is None else Once(key, {"tree": root.hex, "branch": branch}),
+            once=_once(key, root, branch),
             run_id=run_id,
-            ancestry=Ancestry(parents=(head.id, mine.id), generation=1 + max(head.generation, mine.generation)),
+            ancestry=Ancestry(
+                parents=(head.id, mine.id), generation=1 + max(head.generation, mine.ancestry.generation)
+            ),
             also=lambda change, _: self._record(change, mine, run_id) and None,
             flushed=flushed,
         )
@@ -205,7 +207,8 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         head = self.head(self._only_files(repository), branch)
         if expected is not msgspec.UNSET and _id(head) != _id(expected):
             raise LostRaceError
-        return self._commit_tree(writer, repository, branch, head, root, actor, message, meta, None, run_id)
+        how: dict[str, Any] = {"actor": actor, "message": message, "meta": meta, "key": None, "run_id": run_id}
+        return self._commit_tree(writer, repository, branch, head, root, **how)
 
     def _commit_tree(
         self,
@@ -214,6 +217,7 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         branch: str,
         head: Commit | None,
         root: Digest,
+        *,
         actor: Actor,
         message: str,
         meta: dict[str, Any] | None,
@@ -226,7 +230,6 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
                 with self._db.write() as tx:
                     self._s.sessions.seal(tx, packs)
             return head
-        once = None if key is None else Once(key, {"tree": root.hex, "branch": branch})
         return self._commit_made(
             writer,
             repository,
@@ -237,7 +240,7 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
             actor=actor,
             message=message,
             meta=meta,
-            once=once,
+            once=_once(key, root, branch),
             run_id=run_id,
         )
 
@@ -303,6 +306,10 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
         commit = self.resolve(repository, ref)
         work = Worktree(self._s.home, repository.mark, folder)
         return work.checkout(self._s.sessions.store, commit.layout, advance, pattern=pattern, force=force)
+
+
+def _once(key: str | None, root: Digest, branch: str) -> Once | None:
+    return None if key is None else Once(key, {"tree": root.hex, "branch": branch})
 
 
 def _id(commit: Commit | None) -> str | None:

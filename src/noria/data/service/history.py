@@ -1,10 +1,9 @@
-"""What moves a branch without new data: merge, revert, cherry-pick, reset, squash, drop; and who touched what."""
+"""What moves a branch without new data, and loses none: merge, revert, cherry-pick, reset."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from noria.assets import Change
 from noria.base.actor import Actor
@@ -14,11 +13,13 @@ from noria.base.once import Once
 from noria.data import ancestry, queries
 from noria.data.errors import BranchNotFound, HeadMoved, MergeConflict
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
-from noria.data.service.base import TRIES, Ancestry, LostRaceError, Made, after
+from noria.data.service.base import Ancestry, LostRaceError, Made, after
 from noria.data.service.refs import RefVerbs
 
+if TYPE_CHECKING:
+    from noria.data.rows import RowsChange
+
 STRATEGIES: Final = ("conflict", "ours", "theirs")
-T = TypeVar("T")
 
 
 class HistoryVerbs(RefVerbs):
@@ -208,16 +209,6 @@ class HistoryVerbs(RefVerbs):
                 change.answer({"commit": done.id})
         return done
 
-    def _again(self, repository: Repository, branch: str, attempt: Callable[[], T]) -> T:
-        """Repeats what lost a race, with jitter; bounded."""
-        for number in range(TRIES):
-            try:
-                with self._locks[repository.id]:
-                    return attempt()
-            except LostRaceError:
-                self._s.clock.sleep(random.uniform(0.001, 0.01) * (number + 1))  # noqa: S311 - jitter, not a secret
-        raise HeadMoved(repository.name, branch, None, None)
-
     def _standing(self, repository: Repository, branch: str) -> Commit:
         head = self.head(repository, branch)
         if head is None:
@@ -338,7 +329,7 @@ class HistoryVerbs(RefVerbs):
             self._judge(repository, branch, head, made, actor, f"{repository.name}@{source}")
         told = {"actor": actor, "message": message, "meta": meta, "stats": target.stats}
         self._s.hooks.before(repository, branch, head, target.layout, rows, merge=True, **told)
-        return self._move(repository, branch, head, target, verb, actor, once, brought=True)
+        return self._move(repository, branch, head, target, rows, verb, actor, once, brought=True)
 
     def _move(
         self,
@@ -346,6 +337,7 @@ class HistoryVerbs(RefVerbs):
         branch: str,
         head: Commit | None,
         target: Commit,
+        rows: RowsChange | None,
         verb: str,
         actor: Actor,
         once: Once | None,
@@ -353,12 +345,12 @@ class HistoryVerbs(RefVerbs):
         *,
         brought: bool = False,
     ) -> Commit:
-        """Points a branch at a commit that is there already; who follows rows hears of the difference.
+        """Points a branch at a commit that is there already; who follows the rows of ``main`` hears of the difference.
 
         Args:
+            rows: of a table, how the rows of ``target`` differ from those of ``head``.
             brought: it was checked against the contract of ``repository``, and hooks are told of it.
         """
-        rows = self._difference(repository, head, target) if branch == MAIN else None
         stood = None if head is None else head.id
         with self._s.changes.begin(verb, repository.project_id, actor, once=once) as change:
             if change.earlier is not None:

@@ -22,6 +22,7 @@ from noria.base.ids import ProjectId
 from noria.data import hooks as h
 from noria.data.errors import HookFailed, HookRefused
 from noria.data.hooks import AppliedHook, HookChange
+from noria.data.pathchange import path_change
 from noria.data.records import Commit, PathChange, Repository, RepositoryKind
 from noria.db import Tx
 from noria.store import EntryKind, ObjectStore, files, folders, tree
@@ -219,9 +220,7 @@ def _visible(
         return HookChange(value, rows=lambda: _shown(rows.new_rows), old_rows=lambda: _shown(rows.old_rows))
 
     def paths() -> list[PathChange]:
-        if before is None:
-            return [_path(tree.Change(e.path, None, e)) for e in tree.walk(store, after)]
-        return [_path(one) for one in tree.diff(store, before, after)]
+        return [path_change(one) for one in tree.diff(store, before, after)]
 
     def read(path: str) -> BinaryIO:
         entry = tree.find(store, after, path)
@@ -234,14 +233,6 @@ def _visible(
         return io.BytesIO(folders.entry_bytes(store, entry))
 
     return HookChange(value, paths=paths, read=read)
-
-
-def _path(change: tree.Change) -> PathChange:
-    kind = "added" if change.before is None else "removed" if change.after is None else "changed"
-    before = 0 if change.before is None else change.before.size
-    return PathChange(
-        path=change.path, kind=kind, size_before=before, size_after=change.after.size if change.after else 0
-    )
 
 
 def _shown(frame: pl.DataFrame) -> pl.DataFrame:

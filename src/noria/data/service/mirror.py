@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from noria.assets import StoreSessions
 from noria.base.actor import Actor
-from noria.base.digest import Digest
 from noria.base.ids import RunId
 from noria.data.collectors.buckets import Listing, nothing_there, quick, tree_paths
 from noria.data.collectors.downloads import Downloads
@@ -102,7 +101,7 @@ class Mirror:
             for info, place in self._downloads.fetch_all(found.changed.values(), told):
                 path = by_key[info.key]
                 changes[path] = _entry(writer, path, info, place, found.entries.get(path))
-            root = self._root(writer, found, changes)
+            root = tree.apply(self._sessions.store, writer, found.head and found.head.layout, changes)
             commit = self._data.commit_tree(
                 writer,
                 repository,
@@ -117,12 +116,6 @@ class Mirror:
         for info in found.changed.values():
             self._downloads.drop(info)
         return commit
-
-    def _root(self, writer: Writer, found: Compared, changes: dict[str, Entry | None]) -> Digest:
-        if found.head is not None:
-            return tree.apply(self._sessions.store, writer, found.head.layout, changes)
-        entries = (entry for entry in changes.values() if entry is not None)
-        return tree.build(writer, sorted(entries, key=lambda entry: tree.key_of(entry.path)))
 
     def _meta(self, found: Compared, total: int) -> dict[str, Any]:
         kind = self._listing.url.scheme

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import blake3
@@ -24,10 +25,9 @@ from noria.base.ids import CommitId
 from noria.base.names import check_name
 from noria.data import queries
 from noria.data import tables as t
-from noria.data.errors import HeadMoved
 from noria.data.records import MAIN, Commit, Producer, Repository, RepositoryKind
 from noria.data.rows.write import check_keys
-from noria.data.service.base import TRIES, LostRaceError, Services
+from noria.data.service.base import LostRaceError, Services
 from noria.data.service.log import LogVerbs, Offset
 from noria.data.service.rows import RowVerbs, _Work
 
@@ -188,15 +188,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
         """Lands all of them, in as few commits as their keys and their producers allow."""
         rest = requests
         while rest:
-            for attempt in range(TRIES):
-                try:
-                    with self._locks[repository.id]:
-                        rest = self._land_some(repository, branch, rest)
-                    break
-                except LostRaceError:
-                    self._s.clock.sleep(0.002 * (attempt + 1))
-            else:
-                raise HeadMoved(repository.name, branch, None, None)
+            rest = self._again(repository, branch, partial(self._land_some, repository, branch, rest))
 
     def _land_some(self, repository: Repository, branch: str, requests: list[_Request]) -> list[_Request]:
         """One commit of as many requests as go together; returns those that have to wait for the next one."""

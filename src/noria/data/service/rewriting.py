@@ -109,24 +109,17 @@ class RewriteVerbs(HistoryVerbs):
                         details={"commits": sorted(kept)},
                     )
 
-            return self._move(repository, branch, head, left, "data.drop", actor, once, also=prune)
+            rows = self._difference(repository, head, left) if branch == MAIN else None
+            return self._move(repository, branch, head, left, rows, "data.drop", actor, once, also=prune)
 
         return self._once(repository, branch, "data.drop", actor, once, attempt)
 
-    def prune(
-        self, repository: Repository, *, actor: Actor, older_than: int = 0, once: Once | None = None
-    ) -> list[CommitId]:
-        """Removes commits that no branch, tag or open commit leads to; returns their ids.
-
-        Args:
-            older_than: only those committed before this moment (wall time, milliseconds); 0: all.
-        """
+    def prune(self, repository: Repository, *, actor: Actor, once: Once | None = None) -> list[CommitId]:
+        """Removes commits that no branch, tag or open commit leads to; returns their ids."""
         with self._s.changes.begin("data.prune", repository.project_id, actor, once=once) as change:
             if change.earlier is not None:
                 return [CommitId(one) for one in change.earlier["commits"]]
-            graph = queries.graph(change.tx.conn, repository.id)
-            some = {commit for commit, link in graph.items() if older_than == 0 or link.at < older_than}
-            gone = self._prune(change, repository, some)
+            gone = self._prune(change, repository, queries.graph(change.tx.conn, repository.id))
             change.note(repository.name, commits=len(gone))
             change.answer({"commits": gone})
         return gone
@@ -151,14 +144,10 @@ class RewriteVerbs(HistoryVerbs):
                 repository,
                 branch,
                 head,
-                digest=facts.digest,
-                content=facts.content,
-                layout=head.layout,
-                size=facts.size,
-                rows=facts.rows,
+                head.layout,
+                facts,
                 actor=actor,
                 message=message,
-                stats=facts.stats,
                 meta={"squashed": head.id},
                 event_ms=head.event_ms,
                 change=self._difference(repository, head, head),

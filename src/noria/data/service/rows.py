@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from noria.data.errors import HeadMoved, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.rows import Layout, RowsChange, alter
 from noria.data.rows.encoding import hash_rows, sum_hashes
-from noria.data.service.base import TRIES, Landing, LostRaceError
+from noria.data.service.base import Facts, Landing, LostRaceError, again
 from noria.data.service.incoming import Incoming, Rows, to_frame
 from noria.data.service.rowhistory import stats_of
 from noria.store import Writer
@@ -144,15 +143,18 @@ class RowVerbs(Incoming):
         for repository, _ in batches.values():
             if repository.kind != RepositoryKind.TABLE:
                 raise WrongRepositoryKind(repository.name, repository.kind.value, RepositoryKind.TABLE.value)
-        for attempt in range(TRIES):
+
+        def attempt() -> dict[str, Commit]:
+            nonlocal work
             try:
                 with self._alone(work):
                     return self._try(work)
             except LostRaceError:  # another contract may have been set, too
                 fresh = {name: (self._fresh(repository), rows) for name, (repository, rows) in work.batches.items()}
                 work = replace(work, batches=fresh)
-                self._s.clock.sleep(random.uniform(0.001, 0.01) * (attempt + 1))  # noqa: S311 - jitter, not a secret
-        raise HeadMoved(next(iter(batches)), branch, expected, None)
+                raise
+
+        return again(self._s.clock, next(iter(batches)), branch, attempt, expected)
 
     @contextmanager
     def _alone(self, work: _Work) -> Generator[None]:
@@ -226,21 +228,19 @@ class RowVerbs(Incoming):
         digest: Digest,
         event_ms: int,
     ) -> Landing:
-        told = {"actor": work.actor, "message": work.message, "meta": work.meta, "stats": stats_of(change)}
+        layout = change.layout
+        facts = Facts(digest=digest, content=Content.TABLE, size=layout.size, rows=layout.rows, stats=stats_of(change))
+        told = {"actor": work.actor, "message": work.message, "meta": work.meta, "stats": facts.stats}
         self._s.hooks.before(repository, work.branch, head, change.layout_id, change, merge=False, **told)
         return self._prepare(
             writer,
             repository,
             work.branch,
             head,
-            digest=digest,
-            content=Content.TABLE,
-            layout=change.layout_id,
-            size=change.layout.size,
-            rows=change.layout.rows,
+            change.layout_id,
+            facts,
             actor=work.actor,
             message=work.message,
-            stats=stats_of(change),
             meta=work.meta,
             event_ms=event_ms,
             change=change,
@@ -256,7 +256,7 @@ class RowVerbs(Incoming):
                 raise LostRaceError
             done[name] = commit
             self._kept(change, landing.repository, landing.change.added if landing.change is not None else 0)
-        change.note(", ".join(landings or same), rows={name: landing.stats for name, landing in landings.items()})
+        change.note(", ".join(landings or same), rows={name: landing.facts.stats for name, landing in landings.items()})
         change.answer({"commits": {name: commit.id for name, commit in done.items()}})
         return done
 

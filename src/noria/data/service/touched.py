@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from noria.base.names import is_pattern
 from noria.base.pages import Page, check_limit, token
 from noria.data import ancestry, queries
+from noria.data.pathchange import path_change
 from noria.data.records import MAIN, Commit, PathChange, Repository, RepositoryKind, Touched
 from noria.data.service.refs import RefVerbs, beyond
 from noria.store import tree
@@ -46,14 +48,11 @@ class TouchedVerbs(RefVerbs):
 
     def _changes_of(self, before: Commit | None, commit: Commit, pattern: str) -> list[PathChange]:
         store = self._s.sessions.store
-        if not any(mark in pattern for mark in "*?["):
+        if not is_pattern(pattern):
             old = None if before is None else tree.find(store, before.layout, pattern)
             new = tree.find(store, commit.layout, pattern)
             return [] if old == new else [path_change(tree.Change(pattern, old, new))]
-        if before is None:
-            entries = tree.walk(store, commit.layout)
-            return [path_change(tree.Change(e.path, None, e)) for e in entries if fnmatchcase(e.path, pattern)]
-        found = tree.diff(store, before.layout, commit.layout)
+        found = tree.diff(store, None if before is None else before.layout, commit.layout)
         return [path_change(c) for c in found if fnmatchcase(c.path, pattern)]
 
     def changes_of(self, repository: Repository, commit: Commit) -> list[PathChange]:
@@ -61,10 +60,3 @@ class TouchedVerbs(RefVerbs):
         with self._db.read() as conn:
             before = queries.commit(conn, commit.parents[0]) if commit.parents else None
         return self._changes_of(before, commit, "*")
-
-
-def path_change(change: tree.Change) -> PathChange:
-    kind = "added" if change.before is None else "removed" if change.after is None else "changed"
-    before = 0 if change.before is None else change.before.size
-    after_ = 0 if change.after is None else change.after.size
-    return PathChange(path=change.path, kind=kind, size_before=before, size_after=after_)
