@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from noria.base.digest import Digest
 from noria.base.errors import DiskFull, Invalid
@@ -714,3 +716,133 @@ def test_links_permissions_and_odd_names_are_written(switching: Switching) -> No
     assert os.fspath((switching.out / "link").readlink()) == "../out\u00e9/" + odd
     assert os.access(switching.out / odd, os.X_OK)
     assert switching.differs(root) == {}
+
+
+IGNORABLE = ("a.log", "b", "build/keep", "build/o", "build/sub/x", "logs/z.log", "src/a.log", "src/build/o", "src/c d")
+PATTERNS = (
+    *("*.log", "build/", "/build", "!src/a.log", "!build/keep", "src/**", "logs/*", "# b", "?", "**/build/o", "src"),
+    *(
+        "c d",
+        "/src/*",
+        "!/src/build/",
+        "a.*  ",
+        "sub",
+        "src/**/",
+        "build/sub/**",
+        "*/*",
+        "**",
+        "!**/",
+        "b*/s?b",
+        "[a-b]*",
+    ),
+)
+
+
+@given(
+    tracked=st.sets(st.sampled_from(IGNORABLE)),
+    later=st.sets(st.sampled_from(IGNORABLE)),
+    gone=st.sets(st.sampled_from(IGNORABLE)),
+    patterns=st.lists(st.sampled_from(PATTERNS), max_size=4),
+    looked=st.booleans(),
+)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_ignored_is_what_git_ignores(
+    tmp_path_factory: pytest.TempPathFactory,
+    tracked: set[str],
+    later: set[str],
+    gone: set[str],
+    patterns: list[str],
+    looked: bool,
+) -> None:
+    beside = Beside(tmp_path_factory.mktemp("one"))
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(beside.folder), "--git-dir", str(beside.place / "git"), "--work-tree", "."]
+        return subprocess.run([*command, *arguments], check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    beside.write(**{path.replace("/", "__"): b"1" for path in tracked | {"kept"}})
+    beside.commit()
+    git("add", ".")
+    beside.write(**{path.replace("/", "__"): b"2" for path in later})
+    for path in gone:
+        (beside.folder / path).unlink(missing_ok=True)
+    if looked:  # what a look has seen as new may be ignored later
+        beside.status()
+    (beside.folder / ".noriaignore").write_text("\n".join(patterns))
+    listed = git("ls-files", "-c", "-o", "-z", "--exclude-from=.noriaignore").split("\0")
+    there = {path for path in listed if path and (beside.folder / path).exists()}
+    changed = beside.status()
+    assert {p for p, how in changed.items() if how == "gone"} == (tracked & gone)
+    assert {p for p in changed if (beside.folder / p).is_file()} == (there - tracked - {"kept"}) | (
+        tracked & later & there
+    )
+    assert beside.status() == changed
+    beside.commit()
+    assert beside.head is not None
+    kinds = {entry.path: entry.kind for entry in tree.walk(beside.store, beside.head)}
+    assert {path for path, kind in kinds.items() if kind == EntryKind.FILE} == there
+    assert beside.status() == {}
+
+
+def test_a_checkout_leaves_what_is_ignored(switching: Switching, reads: Callable[[], list[str]]) -> None:
+    ignore = b"*.log\ncache/\n"
+    one = switching.tree({".noriaignore": ignore, "a": b"1", "d/b": b"2", "cache/kept": b"3", "e.log": b"4"})
+    two = switching.tree({".noriaignore": ignore, "a": b"1", "x.log": b"theirs"})
+    switching.switch(one)
+    for path in ("mine.log", "d/deep.log", "cache/heavy", "cache/sub/heavy"):
+        (switching.out / path).parent.mkdir(exist_ok=True)
+        (switching.out / path).write_bytes(b"mine")
+    reads()
+    assert switching.differs(one) == {}
+    assert set(reads()) & {"mine.log", "d/deep.log", "cache/heavy"} == set()
+    switching.switch(two, force=True)
+    mine = {"mine.log": b"mine", "d/deep.log": b"mine", "cache/heavy": b"mine", "cache/sub/heavy": b"mine"}
+    assert switching.now() == {".noriaignore": ignore, "a": b"1", "x.log": b"theirs", **mine}
+    assert switching.differs(two) == {}
+    switching.switch(one)
+    (switching.out / "x.log").write_bytes(b"not yours")
+    with pytest.raises(Invalid, match=r"never committed, among them x\.log"):
+        switching.switch(two)
+    three = switching.tree({"a": b"1", "d": b"a file now"})
+    with pytest.raises(Invalid, match=r"has to become a file, and holds d/deep\.log"):
+        switching.switch(three, force=True)
+    (switching.out / "x.log").unlink()
+    (switching.out / "d" / "deep.log").unlink()
+    switching.switch(three)
+    assert switching.differs(three).keys() == {"mine.log", "cache/heavy", "cache/sub/heavy"}, "nothing says so any more"
+
+
+def test_folders_of_ignored_things_are_not_there(beside: Beside) -> None:
+    (beside.folder / "was_empty").mkdir()
+    beside.write(kept=b"1")
+    beside.commit()
+    beside.write(**{".noriaignore": b"*.log", "was_empty__a.log": b"x", "new__deep__b.log": b"x"})
+    assert beside.status() == {".noriaignore": "new"}
+    (beside.folder / "new" / "really").mkdir()
+    assert beside.status() == {".noriaignore": "new", "new/really": "new"}
+    assert beside.status(paths=["new", "was_empty"]) == {"new/really": "new"}
+    assert beside.status(paths=["new/deep/b.log"]) == {"new/deep/b.log": "new"}, "what is named itself is taken"
+
+
+def test_an_ignore_file_that_says_nothing_is_named(beside: Beside) -> None:
+    beside.write(**{".noriaignore": b"*.log\n!\n", "a": b"1"})
+    with pytest.raises(Invalid, match=r"no pattern: .*'!'"):
+        beside.status()
+    (beside.folder / ".noriaignore").unlink()
+    (beside.folder / ".noriaignore").symlink_to(beside.folder / "a")
+    with pytest.raises(Invalid, match=r"\.noriaignore cannot be read"):
+        beside.commit()
+
+
+def test_a_part_goes_into_an_empty_folder_only(switching: Switching, reads: Callable[[], list[str]]) -> None:
+    one = switching.tree(ONE)
+    switching.out.mkdir()
+    (switching.out / "mine").write_bytes(b"x")
+    with pytest.raises(Invalid, match="not checked out before") as refused:
+        switching.switch(one, pattern="d/*")
+    assert "--force" in refused.value.hint
+    assert reads() == []
+    switching.switch(one, pattern="d/*", force=True)
+    assert switching.now() == {"mine": b"x", "d/b": ONE["d/b"], "d/e/c": ONE["d/e/c"]}
+    assert switching.differs(one) == {"mine": "new"}

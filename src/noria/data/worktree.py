@@ -22,6 +22,7 @@ from noria.base.digest import Digest
 from noria.base.errors import Invalid
 from noria.base.names import check_path
 from noria.data import statcache
+from noria.data.ignoring import Ignored
 from noria.data.statcache import NEVER, Place, StatCache
 from noria.store import EntryKind, ObjectStore, Writer, files, folders, reading, tree, writing
 from noria.store.errors import ObjectCorrupt, ObjectMissing
@@ -29,6 +30,7 @@ from noria.store.packs import object_id
 from noria.store.reading import Reader
 from noria.store.records import Kind
 from noria.store.tree import Row
+from noria.store.writing import is_ours
 
 Changes = dict[bytes, Row | None]
 Advance = Callable[..., None] | None
@@ -36,7 +38,7 @@ _ASK: Final = 10_000
 
 
 class Worktree:
-    """One folder for one repository. Not thread-safe.
+    """One folder for one repository. Not thread-safe. What its ``.noriaignore`` leaves out is as if it were not there.
 
     Args:
         trust: believe the cache. Without it every file is read.
@@ -87,7 +89,7 @@ class Worktree:
         if base is not None and self._cache.state != writer.state and not _is_whole(store, writer, base):
             # No commit names this tree any more: the collector is about to take it.
             self._loaded, base = StatCache(), None
-        rows, gone = self._look(writer, advance)
+        rows, gone = self._look(writer, advance, Ignored.of(self.folder, store, base or head))
         if base is None and self._part and head is not None:  # only a part of a tree that is lost was checked out
             return _changed(store, writer, head, _changes(tree.find_rows(store, head, _keys(rows, gone)), rows, gone))
         if base is None:
@@ -104,7 +106,7 @@ class Worktree:
             changes, before = self._look_at(store, writer, head, paths, None)
             return _pairs(changes, before)
         base = self._base(store)
-        rows, gone = self._look(writer, None)
+        rows, gone = self._look(writer, None, Ignored.of(self.folder, store, base or head))
         if base is None:
             before = {} if head is None else {row[0]: row for row in tree.walk_rows(store, head)}
             missing = set[bytes]() if self._part else before.keys() - {row[0] for row in rows}
@@ -146,8 +148,16 @@ class Worktree:
                 details={"path": str(self.folder)},
             ) from error
         base = self._base(store)
+        if base is None and pattern is not None and not force and not self._part and _holds_something(self.folder):
+            raise Invalid(
+                f"{self.folder} holds files and was not checked out before; a part of a commit goes into a folder "
+                "that is empty or new.",
+                hint="Give another folder, or write beside what is there, and over it, with --force.",
+                details={"path": str(self.folder)},
+            )
+        ignored = Ignored.of(self.folder, store, base, target)  # what is about to be written is not left out
         with store.hasher() as scratch:
-            rows, gone = self._look(scratch, None)
+            rows, gone = self._look(scratch, None, ignored)
         if base is not None and not any(found.names for found in (self._fresh or {}).values()):
             base, rows, gone, self._fresh = None, [], set(), {}  # nothing is left of it: there is nothing to lose
         before = {} if base is None else tree.find_rows(store, base, _keys(rows, gone))
@@ -164,7 +174,7 @@ class Worktree:
         todo = {key: row for key, row in wanted.items() if key not in new and changes.get(key, ()) != row}
         put = [row for _, row in sorted(todo.items()) if row is not None]
         removed = [_text(key) for key, row in todo.items() if row is None]
-        self._refuse_full_folders(put, set(removed))
+        self._refuse_full_folders(put, set(removed), ignored)
         store.expect(content for row in put if (content := tree.entry_of(row).content) is not None)
         everything = (_text(row[0]) for row in tree.walk_rows(store, target))
         written = writing.write_rows(
@@ -211,7 +221,7 @@ class Worktree:
         if base is None:
             raise Invalid(
                 f"{self.folder} holds files and was not checked out before, among them {paths[0]}.",
-                hint="Give a folder that is empty or new.",
+                hint="Give a folder that is empty or new, or overwrite them with --force.",
                 details={"paths": paths[:20]},
             )
         raise Invalid(
@@ -220,24 +230,26 @@ class Worktree:
             details={"paths": paths[:20]},
         )
 
-    def _refuse_full_folders(self, put: list[Row], removed: set[str]) -> None:
+    def _refuse_full_folders(self, put: list[Row], removed: set[str], ignored: Ignored | None) -> None:
         """A file cannot take the place of a folder in which something stays."""
         fresh = self._fresh or {}
-        tops = {_text(row[0]) + "/" for row in put if row[1] != EntryKind.FOLDER}.intersection(fresh)
+        left = {} if ignored is None else {path.rpartition("/")[0] + "/": [path] for path in ignored.left}
+        tops = {_text(row[0]) + "/" for row in put if row[1] != EntryKind.FOLDER}.intersection(fresh.keys() | left)
         if not tops:
             return
-        for prefix, found in fresh.items():
+        for prefix in fresh.keys() | left:
             top = next((f"{above}/" for above in _folders_of(prefix) if f"{above}/" in tops), None)
             if top is None:
                 continue
-            stays = [name for name in found.files() if prefix + name not in removed]
+            found = fresh.get(prefix, Place(b"", b"", False))
+            stays = [prefix + name for name in found.files() if prefix + name not in removed] + left.get(prefix, [])
             if found.empty and prefix != top and prefix[:-1] not in removed:
-                stays.append("")
+                stays.append(prefix)
             if stays:
                 raise Invalid(
-                    f"{self.folder / top} has to become a file, and holds {prefix}{stays[0]}, which stays.",
+                    f"{self.folder / top} has to become a file, and holds {stays[0]}, which stays.",
                     hint="Move it away, then repeat the command.",
-                    details={"path": top[:-1], "paths": [prefix + name for name in stays[:20]]},
+                    details={"path": top[:-1], "paths": stays[:20]},
                 )
 
     def _seen(self) -> writing.Seen:
@@ -304,7 +316,7 @@ class Worktree:
             return None
         return root
 
-    def _look(self, writer: Writer, advance: Advance) -> tuple[list[Row], set[bytes]]:
+    def _look(self, writer: Writer, advance: Advance, ignored: Ignored | None) -> tuple[list[Row], set[bytes]]:
         """The rows of whatever may have changed since the cache was written, and the paths that went away."""
         cache, reader = self._cache, Reader(writer, str(self.folder), advance)
         old, self._fresh, self._state, self._looked = cache.places, {}, writer.state, time.time_ns()
@@ -315,8 +327,10 @@ class Worktree:
             prefix = pending.pop()
             known = old.get(prefix)
             listed = folders.list_folder(f"{self.folder}/{prefix}", prefix, stats=known is not None)
+            if listed is not None and ignored is not None:
+                listed = ignored.sift(prefix, listed)
             if listed is None:
-                continue  # it went away meanwhile
+                continue  # it went away meanwhile, or nothing in it counts
             names, below, odd, stats = listed
             pending += [f"{prefix}{name}/" for name in below]
             self._note_collisions(prefix, names + below)
@@ -364,6 +378,7 @@ class Worktree:
     ) -> tuple[Changes, dict[bytes, Row]]:
         """What differs from ``head`` at some paths: (changes, the rows of ``head`` there)."""
         reader = Reader(writer, str(self.folder), advance)
+        ignored = Ignored.of(self.folder, store, head)
         before: dict[bytes, Row] = {}
         rows: list[Row] = []
         for path in paths:
@@ -374,17 +389,19 @@ class Worktree:
                 before.update((row[0], row) for row in tree.walk_rows(store, head, key + b"/"))
             found = reading.read_path(writer, self.folder, clean)
             if found is not None and stat.S_ISDIR(found[1].st_mode):
-                rows += self._read_below(reader, clean + "/")
+                rows += self._read_below(reader, clean + "/", ignored)
             elif found is not None:
                 rows.append(found[0])
         rows += reader.finish()
         return _changes(before, rows, before.keys() - {row[0] for row in rows}), before
 
-    def _read_below(self, reader: Reader, top: str) -> list[Row]:
+    def _read_below(self, reader: Reader, top: str, ignored: Ignored | None) -> list[Row]:
         pending, empty = [top], list[Row]()
         while pending:
             prefix = pending.pop()
             listed = folders.list_folder(f"{self.folder}/{prefix}", prefix, stats=False)
+            if listed is not None and ignored is not None:
+                listed = ignored.sift(prefix, listed)
             if listed is None:
                 continue
             names, below, odd, _ = listed
@@ -462,6 +479,11 @@ class Worktree:
         self._fresh[prefix] = statcache.place(
             seen, (number for stats in seen.values() for number in stats), empty=False
         )
+
+
+def _holds_something(folder: Path) -> bool:
+    with os.scandir(folder) as found:
+        return any(not is_ours(item.name) for item in found)
 
 
 def _folders_of(prefix: str) -> Iterator[str]:
