@@ -39,7 +39,7 @@ import polars as pl
 from noria.base.errors import Invalid
 from noria.base.names import nearest
 from noria.base.times import parse_duration
-from noria.data.rows.schema import TableSchema, polars_type, type_name
+from noria.data.rows.schema import TableSchema, fit, polars_type, type_name
 from noria.data.rows.write import examples
 
 _FEW_LEVELS = 50
@@ -79,6 +79,11 @@ class Contract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, d
     rules: dict[str, str] = {}
     table: TableContract = msgspec.field(default_factory=TableContract)
     whole: WholeContract = msgspec.field(default_factory=WholeContract)
+
+    @cached_property
+    def types(self) -> dict[str, pl.DataType]:
+        """Column -> its type."""
+        return {name: polars_type(column.type) for name, column in self.columns.items()}
 
     @cached_property
     def row_rules(self) -> dict[str, tuple[str, pl.Expr, str]]:
@@ -239,14 +244,23 @@ def check_columns(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
             hint = nearest(name, set(frame.columns) - contract.columns.keys())
             findings.append(Finding(f"{name}.present", name, len(frame), f"the column {name!r} is missing. {hint}", []))
         elif frame.schema[name] != polars_type(column.type):
-            found = type_name(frame.schema[name], name)
-            message = f"{name!r} has the type {found} instead of {column.type}"
-            findings.append(Finding(f"{name}.type", name, len(frame), message, []))
+            findings.append(_other_type(frame, name, column.type))
     for name in frame.columns:
         if name not in contract.columns:
             hint = nearest(name, contract.columns)
             findings.append(Finding(f"{name}.known", name, len(frame), f"the column {name!r} is unknown. {hint}", []))
     return findings
+
+
+def _other_type(frame: pl.DataFrame, name: str, wanted: str) -> Finding:
+    message = f"{name!r} has the type {type_name(frame.schema[name], name)} instead of {wanted}"
+    bad = fit(frame.select(name), {name: polars_type(wanted)})[1].get(name)
+    if bad is None:
+        return Finding(f"{name}.type", name, len(frame), message, [])
+    shown = examples(frame.filter(bad))
+    values = ", ".join(repr(row[name]) for row in shown)
+    text = f"{message}, and {bad.sum()} of {len(frame)} values would be lost or changed by a cast: {values}"
+    return Finding(f"{name}.type", name, int(bad.sum()), text, shown)
 
 
 def _check_rows(contract: Contract, frame: pl.DataFrame) -> list[Finding]:

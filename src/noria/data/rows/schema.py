@@ -11,6 +11,7 @@ import polars as pl
 
 from noria.base.errors import Invalid
 from noria.base.names import nearest
+from noria.data.values import plain
 
 KNOWN: Final = "__known"
 """Hidden column: when a row was first known, for tables that name no such column (decision 5)."""
@@ -209,22 +210,89 @@ def conform(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
     found, wanted = frame.schema, schema.polars()
     if found == wanted:
         return frame if frame.columns == schema.names else frame[schema.names]
-    try:
-        return frame.select([_cast(name, found[name], dtype) for name, dtype in wanted.items()])
-    except pl.exceptions.PolarsError as error:
+    made, misfits = fit(frame, wanted)
+    for name, rows in misfits.items():
+        number = int(rows.arg_max() or 0)
+        more = f" So it is in {rows.sum()} of {len(rows)} rows." if rows.sum() > 1 else ""
+        kind = type_name(wanted[name], name)
         raise Invalid(
-            f"A value does not fit its column's type: {str(error).splitlines()[0]:.300}",
-            hint="noria data contract show REPO   tells the types.",
-        ) from None
+            f"A value does not fit its column's type: {name} of row {number} is {plain(frame[name][number])!r:.100}, "
+            f"and {name} holds {kind}.{more}",
+            hint=f"noria data show NAME   tells the types. Send {name} as {kind}, where nothing is lost, or null.",
+            details={"column": name, "row": number, "count": int(rows.sum())},
+        )
+    return made.select(schema.names)
 
 
-def _cast(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
-    column = pl.col(name)
-    if found == wanted:
-        return column
-    if found == pl.String and isinstance(wanted, pl.Datetime):
-        parsed = column.str.to_datetime(time_unit=wanted.time_unit, time_zone=wanted.time_zone, strict=True)
-        return parsed.cast(wanted).alias(name)
-    if found == pl.String and wanted == pl.Date():
-        return column.str.to_date(strict=True)
-    return column.cast(wanted, strict=True)
+def fit(frame: pl.DataFrame, types: Mapping[str, pl.DataType]) -> tuple[pl.DataFrame, dict[str, pl.Series]]:
+    """The frame with its columns in these types, where no value is lost or changed by that.
+
+    A value fits where it comes back as it was when it is cast there and back: 7 fits a float, 1.0 an integer, midnight
+    a date, and every null. Text fits where it says a value of the type; a number is no time.
+
+    Returns:
+        the frame, and of each column with a value that does not fit which rows have one. Such a column stays as it is.
+    """
+    casts: list[pl.Series] = []
+    misfits: dict[str, pl.Series] = {}
+    for name, wanted in types.items():
+        if name not in frame.columns or frame.schema[name] == wanted:
+            continue
+        column = frame[name]
+        try:
+            made, bad = _cast(column, wanted)
+        except pl.exceptions.PolarsError:  # no value of the one is one of the other
+            made, bad = column, column.is_not_null()
+        if bad.any():
+            misfits[name] = bad
+        else:
+            casts.append(
+                made if made.dtype == wanted else pl.Series(name, [None], dtype=wanted).new_from_index(0, len(column))
+            )
+    return frame.with_columns(casts) if casts else frame, misfits
+
+
+def _cast(column: pl.Series, wanted: pl.DataType) -> tuple[pl.Series, pl.Series]:
+    """(the column in another type, which of its values do not fit). Raises Polars' errors where none does."""
+    found = column.dtype
+    if found == pl.String:
+        made = _parsed(column, wanted)
+        return made, column.is_not_null() & made.is_null()
+    made = column.cast(wanted, strict=False)
+    if wanted == pl.String and not found.is_nested():
+        return made, column.is_not_null() & made.is_null()
+    if found == pl.Null:
+        return made, pl.repeat(value=False, n=len(column), eager=True)
+    if _kind(found) != _kind(wanted):
+        return made, column.is_not_null()
+    return made, made.cast(found, strict=False).ne_missing(column)
+
+
+def _parsed(column: pl.Series, wanted: pl.DataType) -> pl.Series:
+    """Values that text says, null where it says none."""
+    if isinstance(wanted, pl.Datetime):
+        return column.str.to_datetime(time_unit=wanted.time_unit, time_zone=wanted.time_zone, strict=False).cast(wanted)
+    if wanted == pl.Date():
+        return column.str.to_date(strict=False)
+    if wanted == pl.Boolean():
+        return column.str.to_lowercase().replace_strict(
+            {"true": True, "false": False}, default=None, return_dtype=pl.Boolean
+        )
+    if wanted == pl.Time():
+        return column.str.to_time(strict=False)
+    if isinstance(wanted, pl.Decimal):
+        finer = column.cast(pl.Decimal(_DIGITS, min(_DIGITS, (wanted.scale or 0) + 9)), strict=False)
+        made = finer.cast(wanted, strict=False)
+        return made.set(made.cast(finer.dtype, strict=False).ne_missing(finer), None)
+    if wanted.is_numeric() or wanted == pl.Binary():
+        return column.cast(wanted, strict=False)
+    return pl.Series(column.name, [None], dtype=wanted).new_from_index(0, len(column))
+
+
+def _kind(dtype: pl.DataType) -> Any:
+    """Types whose values may mean the same: all numbers and truth values; dates and times of day with a date."""
+    if isinstance(dtype, pl.List):
+        return pl.List, _kind(_instance(dtype.inner))
+    if dtype.is_numeric() or dtype == pl.Boolean:
+        return "number"
+    return "moment" if isinstance(dtype, pl.Date | pl.Datetime) else type(dtype)

@@ -52,7 +52,7 @@ class BatchVerbs(RowVerbs):
         if rows is None:
             return self._check_table(repository, used, ref, event_ms)
         head = self.head(repository, ref)
-        frame = self._frame(repository, rows, "append", self._layout_of(head))
+        frame = self._frame(repository, rows, "append", self._layout_of(head), contract=used)
         findings = contracts.check(used, frame, time=repository.time, event_ms=event_ms)
         if not findings and used.whole.unique:
             findings = contracts.check_unique(used, frame, self._stays(used, frame, head, "append"))

@@ -9,6 +9,7 @@ import polars as pl
 
 from noria.base.errors import Invalid
 from noria.base.names import nearest
+from noria.data.contract import Contract
 from noria.data.records import Repository
 from noria.data.rows import Layout, TableSchema
 from noria.data.rows import schema as schemas
@@ -25,13 +26,27 @@ class Incoming(RowReading):
         return schemas.infer(frame, key=roles.key, time=roles.time, known=roles.known)
 
     def _frame(
-        self, repository: Repository, rows: Rows, mode: str, base: Layout | None, *, evolve: bool = False
+        self,
+        repository: Repository,
+        rows: Rows,
+        mode: str,
+        base: Layout | None,
+        *,
+        evolve: bool = False,
+        contract: Contract | None = None,
     ) -> pl.DataFrame:
+        """The rows as a frame: with the types of the contract in force, or of ``contract``, where no value is lost.
+
+        Without a contract they get the table's types when they are written; a frame is cast by ``schema.fit`` alone.
+        """
         if isinstance(rows, list | tuple):
             if evolve and base is not None:
                 return self._of_other_columns(repository, rows, base)
             return self._from_dicts(repository, rows, mode, base)
-        return self._with_zones(repository if base is None else base, to_frame(rows))
+        frame = self._with_zones(repository if base is None else base, to_frame(rows))
+        if contract is None and repository.contract is not None:
+            contract = self._parsed(repository.id, repository.contract)
+        return frame if contract is None or mode == "delete" else schemas.fit(frame, contract.types)[0]
 
     def _of_other_columns(self, repository: Repository, rows: Sequence[Any], base: Layout) -> pl.DataFrame:
         """Rows of JSON that may lack columns of the table, or bring new ones."""
@@ -65,7 +80,7 @@ class Incoming(RowReading):
             contract = self.contract(repository)
             if contract is None:
                 return self._with_zones(repository, to_frame(list(rows)))
-            types = {name: schemas.polars_type(column.type) for name, column in contract.columns.items()}
+            types = contract.types
         else:
             types = schema.polars()
         if mode == "delete":
