@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from noria.base.actor import Actor
 from noria.base.errors import Invalid
+from noria.base.once import Once
 from noria.cli.main import run
 from noria.data import contract as contracts
-from noria.data import contract_text
+from noria.data import contract_infer, contract_text
 from noria.data.edits import Delete, Put
-from noria.data.errors import ContractBroken, ContractMissing, FilesBroken, QuarantineDecided
+from noria.data.errors import ContractBroken, ContractMissing, FilesBroken, HeadBreaksContract, QuarantineDecided
 from noria.data.http import routes
 from noria.data.records import QuarantineState, Repository, RepositoryKind
 from noria.data.rows.alter import Alterations
@@ -123,8 +124,10 @@ def test_mistakes_of_a_contract_are_named(change: dict[str, Any], message: str) 
 def test_an_inferred_range_holds_what_it_was_inferred_from(values: list[float], whole: bool) -> None:
     from noria.data.rows.schema import infer
 
-    frame = pl.DataFrame({"x": [int(v) for v in values] if whole else [float(v) for v in values]})
-    assert contracts.check(contracts.infer(frame, infer(frame)), frame) == []
+    frame = pl.DataFrame({"x": [int(v) for v in values] * 100 if whole else [float(v) for v in values] * 100})
+    made = contract_infer.infer(frame, infer(frame)).contract
+    assert contracts.check(made, frame) == []
+    assert made.columns["x"].min is not None
 
 
 # ---- the whole table
@@ -243,6 +246,145 @@ def test_rows_that_are_there_already_accept_the_batch_too(workspace: Workspace, 
     assert batch.verdict["commit"] == done.id
 
 
+# ---- set over what is there
+
+
+def test_a_contract_that_the_head_breaks_says_so_when_it_is_set(both: Workspace, actor: Actor) -> None:
+    repository = people(both, actor)
+    assert both.data.set_contract(repository, SPEC, actor=actor).commit is None, "nothing is there to be checked"
+    both.data.set_contract(repository, bare(), actor=actor)
+    head = both.data.append(both.data.get(both.project.id, "people"), rows((1, "a", 3), (2, "b", 104)), actor=actor)
+    with pytest.raises(HeadBreaksContract, match="stays as it was") as broken:
+        both.data.set_contract(repository, SPEC, actor=actor, strict=True)
+    assert both.data.get(both.project.id, "people").contract == 2
+    once = Once("set", {"contract": SPEC})
+    done = both.data.set_contract(repository, SPEC, actor=actor, once=once)
+    assert (done.number, done.commit, done.rows) == (3, head.id, 2)
+    assert [(f["rule"], f["column"], f["count"]) for f in done.findings] == [("n.max", "n", 1), ("rules.even", "", 1)]
+    assert done.findings[0]["rows"] == [{"id": 2, "mail": "b", "n": 104}]
+    assert broken.value.details["findings"] == done.findings
+    assert both.data.set_contract(repository, SPEC, actor=actor, once=once) == done
+    entry = next(e for e in both.audit.list(both.project.id).items if e.verb == "data.contract")
+    assert entry.detail["broken"] == {"n.max": 1, "rules.even": 1}
+    batches = {**bare(), "table": {"max_rows": 1, "min_rows": 1}, "whole": {"unique": [["mail"]], "min_rows": 3}}
+    found = both.data.set_contract(repository, batches, actor=actor).findings
+    assert [f["rule"] for f in found] == ["whole.min_rows"], "what is said of a batch is not asked of the table"
+    wrong = {"columns": {"id": {"type": "int64"}, "mail": {"type": "str"}, "n": {"type": "float64"}}}
+    assert [f["rule"] for f in both.data.set_contract(repository, wrong, actor=actor).findings] == ["n.type"]
+
+
+def test_a_strict_contract_is_checked_on_the_head_that_is_there(
+    workspace: Workspace, actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, made = workspace.data, people(workspace, actor)
+    data.append(made, rows((1, "a", 2)), actor=actor)
+    check = data._check_head
+    left = [True]
+
+    def slow(*args: Any) -> Any:
+        found = check(*args)
+        if left:
+            left.pop()
+            data.append(made, rows((2, "b", 999)), actor=actor)  # while the table was being read
+        return found
+
+    monkeypatch.setattr(data, "_check_head", slow)
+    with pytest.raises(HeadBreaksContract, match="above 10"):
+        data.set_contract(made, bare(10), actor=actor, strict=True)
+    assert data.get(workspace.project.id, "people").contract is None
+
+
+def test_a_contract_of_files_is_checked_on_the_head_too(workspace: Workspace, actor: Actor) -> None:
+    photos = folder(workspace, actor)
+    spec = {"files": {"allowed": ["*.png"], "required": ["labels.csv"]}}
+    with pytest.raises(HeadBreaksContract):
+        workspace.data.set_contract(photos, spec, actor=actor, strict=True)
+    done = workspace.data.set_contract(photos, spec, actor=actor)
+    assert [(f["rule"], f["count"]) for f in done.findings] == [("files.allowed", 1), ("files.required", 1)]
+
+
+# ---- inferred
+
+
+def of(values: dict[str, Any], key: tuple[str, ...] = ()) -> contract_infer.Inferred:
+    from noria.data.rows.schema import infer
+
+    frame = pl.DataFrame(values)
+    return contract_infer.infer(frame, infer(frame, key=key))
+
+
+def test_few_rows_give_hints_and_no_rules() -> None:
+    found = of({"id": [1, 2], "code": ["a", "a"], "n": [3, 3], "x": [1.5, None]}, key=("id",))
+    assert msgspec.to_builtins(found.contract) == {
+        "columns": {
+            "id": {"type": "int64", "missing": 0.0},
+            "code": {"type": "str"},
+            "n": {"type": "int64"},
+            "x": {"type": "float64"},
+        },
+        "table": {"min_rows": 1, "unique": [["id"]]},
+        "whole": {},
+    }
+    assert [(s.name, s.value) for s in found.seen["code"]] == [("missing", 0.0), ("levels", ["a"])]
+    assert [s.name for s in found.seen["n"]] == ["missing", "min", "max"]
+    text = contract_text.write("people", msgspec.to_builtins(found.contract), found.seen)
+    assert '# levels = ["a"]' in text
+    assert "seen in 2 values; 50 make a rule" in text
+    assert contracts.parse(contract_text.read(text, "c.toml")) == found.contract
+    lines = [line.removeprefix("# ") if "# seen" in line else line for line in text.split("\n")]
+    whole = contracts.parse(contract_text.read("\n".join(lines), "c.toml"))
+    assert (whole.columns["code"].levels, whole.columns["n"].max, whole.columns["x"].missing) == (["a"], 3, 0.76)
+
+
+def test_what_becomes_a_rule_follows_from_the_number_of_rows() -> None:
+    ids = list(range(100))
+    found = of(
+        {
+            "counter": ids,
+            "n": [i % 10 for i in ids],
+            "x": [i / 7 for i in ids],
+            "few": ["a" if i < 95 else "b" for i in ids],
+            "rare": ["a" if i < 96 else "b" for i in ids],
+            "name": [f"n{i}" for i in ids],
+            "gaps": [None if i % 10 == 0 else 1.0 for i in ids],
+        }
+    )
+    made, seen = found.contract.columns, found.seen
+    assert (made["counter"].min, made["counter"].max) == (None, None), "a counter leaves every range"
+    assert seen["counter"][0].why.startswith("all values differ")
+    assert (made["n"].missing, made["n"].min, made["n"].max) == (0.0, 0, 12)
+    assert made["x"].max is not None
+    assert made["x"].max > 99 / 7
+    assert (made["few"].levels, made["rare"].levels) == (["a", "b"], None)
+    assert "one was seen 4 times" in seen["rare"][0].why
+    assert (made["name"].levels, seen.get("name")) == (None, None)
+    assert (made["gaps"].missing, made["gaps"].min) == (1.0, None), "90 values are too few for a range"
+    assert [s.name for s in seen["gaps"]] == ["missing", "min", "max"]
+    assert found.contract.table.unique == []
+
+
+@given(st.integers(0, 2**32))
+def test_a_contract_of_some_rows_is_kept_by_the_next_ones(seed: int) -> None:
+    """Over many draws a batch of one more row breaks it seldom: here, of 60 of them at most three."""
+    import random
+
+    drawn = random.Random(seed)
+    shops = ["a", "b", "c"]
+
+    def draw(count: int) -> dict[str, Any]:
+        return {
+            "shop": [drawn.choice(shops) for _ in range(count)],
+            "n": [drawn.randrange(6) for _ in range(count)],
+            "price": [drawn.gauss(10, 2) for _ in range(count)],
+            "wait": [drawn.expovariate(1.0) for _ in range(count)],
+        }
+
+    for count in (3, 40, 200):
+        made = of(draw(count)).contract
+        broken = sum(bool(contracts.check(made, pl.DataFrame(draw(1)))) for _ in range(60))
+        assert broken <= 3
+
+
 # ---- commands and HTTP
 
 
@@ -260,7 +402,8 @@ def noria(capsys: pytest.CaptureFixture[str], workspace: Workspace, monkeypatch:
 
 def test_from_inferring_to_mending_by_commands(workspace: Workspace, actor: Actor, noria: Any) -> None:
     repository = people(workspace, actor)
-    workspace.data.append(repository, rows((1, "a", 2), (2, "b", 4)), actor=actor)
+    some = [(number, "ab"[number % 2], 2 + 2 * (number % 2)) for number in range(1, 101)]
+    workspace.data.append(repository, rows(*some), actor=actor)
     root = workspace.home.parent
     assert noria("data", "contract", "infer", "people", "-o", "people.toml")[0] == 0
     text = (root / "people.toml").read_text()
@@ -271,12 +414,12 @@ def test_from_inferring_to_mending_by_commands(workspace: Workspace, actor: Acto
     code, out, _ = noria("data", "contract", "check", "people", "--contract", "people.toml", "--json")
     assert (code, [f["rule"] for f in json.loads(out)["findings"]]) == (3, ["n.max"])
     (root / "people.toml").write_text(text)
-    assert "2 rows keep the contract" in noria("data", "contract", "check", "people", "--contract", "people.toml")[1]
+    assert "100 rows keep the contract" in noria("data", "contract", "check", "people", "--contract", "people.toml")[1]
     assert noria("data", "contract", "set", "people", "people.toml")[0] == 0
     assert tomllib.loads(noria("data", "contract", "show", "people")[1]) == tomllib.loads(text)
     assert noria("data", "contract", "show", "people", "--number", "7")[0] == 4
     assert [c["number"] for c in json.loads(noria("data", "contract", "history", "people", "--json")[1])] == [1]
-    (root / "new.csv").write_text("id,mail,n\n3,a,2\n4,b,9\n")
+    (root / "new.csv").write_text("id,mail,n\n203,a,2\n204,b,9\n")
     assert noria("data", "contract", "check", "people", "new.csv")[0] == 3
     code, _, err = noria("data", "append", "people", "new.csv")
     assert (code, "quarantine show 1" in err) == (3, True)
@@ -288,6 +431,12 @@ def test_from_inferring_to_mending_by_commands(workspace: Workspace, actor: Acto
     assert json.loads(noria("data", "quarantine", "list", "--json")[1]) == []
     (one,) = json.loads(noria("data", "quarantine", "list", "--all", "--json")[1])
     assert (one["state"], one["verdict"]["actor"]) == ("accepted", workspace.actor.name)
+    (root / "people.toml").write_text(text.replace("max = 5", "max = 3"))
+    assert noria("data", "contract", "set", "people", "people.toml", "--strict")[0] == 3
+    code, out, err = noria("data", "contract", "set", "people", "people.toml")
+    assert (code, "n.max" in out, "breaks 1 of its rules" in err) == (0, True, True)
+    code, out, _ = noria("data", "contract", "set", "people", "people.toml", "--json")
+    assert (code, json.loads(out)["contract"], json.loads(out)["findings"][0]["count"]) == (0, 2, 51)
     (root / "broken.toml").write_text("[columns")
     code, _, err = noria("data", "contract", "set", "people", "broken.toml")
     assert (code, "broken.toml cannot be read" in err) == (2, True)
@@ -310,8 +459,13 @@ def test_the_same_over_http(workspace: Workspace, actor: Actor) -> None:
     assert (late.status, late.error["code"]) == (409, "quarantine_decided")
     assert http.get(path).json["batch"]["verdict"]["commit"] == done["id"]
     assert http.send("POST", "/v1/quarantine/99/offer", {}).status == 404
+    strict = {"contract": bare(3), "strict": True}
+    late = http.send("PUT", "/v1/data/people/contract", strict)
+    assert (late.status, late.error["code"]) == (422, "head_breaks_contract")
     (one,) = http.get("/v1/data/people/contract/history").json["items"]
     assert (one["number"], one["in_force"], one["contract"]["rules"]) == (1, True, {"even": "n % 2 = 0"})
+    done = http.send("PUT", "/v1/data/people/contract", {"contract": bare(3)}).json
+    assert (done["number"], done["rows"], [f["rule"] for f in done["findings"]]) == (2, 1, ["n.max"])
 
 
 # ---- what comes from elsewhere

@@ -29,7 +29,6 @@ there: rows of one key replace each other, so the key of a table is always uniqu
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import Any
 
@@ -39,10 +38,8 @@ import polars as pl
 from noria.base.errors import Invalid
 from noria.base.names import nearest
 from noria.base.times import parse_duration
-from noria.data.rows.schema import TableSchema, fit, polars_type, type_name
+from noria.data.rows.schema import fit, polars_type, type_name
 from noria.data.rows.write import examples
-
-_FEW_LEVELS = 50
 
 
 class ColumnContract(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -177,40 +174,6 @@ def _rule(name: str, text: str, contract: Contract) -> pl.Expr:
                 f"The rule {name!r} uses the unknown column {column!r}.", hint=nearest(column, contract.columns)
             )
     return expression
-
-
-def infer(frame: pl.DataFrame, schema: TableSchema) -> Contract:
-    """A contract that the data keeps, with room: ranges half as wide again, levels where there are few."""
-    columns: dict[str, ColumnContract] = {}
-    for name, dtype in frame.schema.items():
-        series, rows = frame[name], max(1, len(frame))
-        made = ColumnContract(type=type_name(dtype, name))
-        nulls = series.null_count() / rows
-        made.missing = 0.0 if nulls == 0 else min(1.0, round(nulls * 1.5 + 0.01, 4))
-        if dtype.is_numeric() and name not in schema.key and series.drop_nulls().len():
-            made.min, made.max = _range(_float(series.min()), _float(series.max()), whole=dtype.is_integer())
-        elif dtype == pl.String and name not in schema.key and series.n_unique() <= _FEW_LEVELS:
-            made.levels = sorted(series.drop_nulls().unique().to_list())
-        columns[name] = made
-    unique = [list(schema.key)] if schema.key else []
-    return Contract(columns=columns, table=TableContract(min_rows=1, unique=unique))
-
-
-def _range(low: float, high: float, *, whole: bool) -> tuple[float, float] | tuple[None, None]:
-    """The range that was found, half as wide again, in numbers that a person would write."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return None, None
-    room = (high - low) / 4
-    step = 1.0 if whole else 10.0 ** math.floor(math.log10(max(abs(low), abs(high), high - low, 1e-300))) / 1000
-    down = math.floor((low - room) / step) * step
-    up = math.ceil((high + room) / step) * step
-    down = min(low, down if whole else float(f"{down:.6g}"))
-    up = max(high, up if whole else float(f"{up:.6g}"))
-    return (down if low < 0 else max(0.0, down)), up
-
-
-def _float(value: Any) -> float:
-    return float(value)
 
 
 def check(

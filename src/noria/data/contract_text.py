@@ -6,9 +6,12 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.base.errors import Invalid
+
+if TYPE_CHECKING:
+    from noria.data.contract_infer import Seen
 
 _COLUMN = {
     "missing": "largest share of nulls, 0 to 1",
@@ -43,8 +46,12 @@ def read(text: str, name: str) -> Any:
         raise Invalid(f"{name} cannot be read: {error}.", hint="TOML, or JSON in a file that ends with .json") from None
 
 
-def write(name: str, value: Mapping[str, Any]) -> str:
-    """The text of a contract, with what may stand in each part said beside it."""
+def write(name: str, value: Mapping[str, Any], seen: Mapping[str, Iterable[Seen]] | None = None) -> str:
+    """The text of a contract, with what may stand in each part said beside it.
+
+    Args:
+        seen: what an inferred contract does not ask for: it stands there as a comment.
+    """
     lines = [
         f"# What has to hold before a commit of {name} may land.",
         f"#   noria data contract check {name} --contract FILE    tries this file on what is there",
@@ -53,6 +60,7 @@ def write(name: str, value: Mapping[str, Any]) -> str:
     for column, part in value.get("columns", {}).items():
         lines += ["", f"[columns.{_key(column)}]"]
         lines += _pairs(part, _COLUMN)
+        lines += [_seen(one) for one in (seen or {}).get(column, ())]
     for section in ("rules", "table", "whole", "files"):
         part = value.get(section)
         if not part and section == "files":
@@ -71,6 +79,11 @@ def _pairs(part: Mapping[str, Any], words: Mapping[str, str]) -> Iterable[str]:
     for key, value in part.items():
         text = f"{_key(key)} = {_value(value)}"
         yield f"{text:<28} # {words[key]}" if key in words else text
+
+
+def _seen(one: Seen) -> str:
+    text = f"# {_key(one.name)} = {_value(one.value)}"
+    return f"{text:<28} # seen {one.why}"
 
 
 def _key(text: str) -> str:

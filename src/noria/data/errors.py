@@ -132,6 +132,22 @@ class ContractBroken(Refused):
         )
 
 
+class HeadBreaksContract(Refused):
+    """A contract was to be set only if what is there keeps it, and that does not."""
+
+    code = "head_breaks_contract"
+
+    def __init__(self, name: str, commit: str, findings: list[dict[str, Any]]) -> None:
+        more = f" and {len(findings) - 1} more findings" if len(findings) > 1 else ""
+        super().__init__(
+            f"{name}@main ({commit[:12]}) does not keep the contract: {findings[0]['message']}{more}. "
+            "The contract in force stays as it was.",
+            hint=f"noria data contract check {name} --contract FILE   shows all. Mend the data, or set it without "
+            "--strict: what is there stays, what comes has to keep it.",
+            details={"repository": name, "commit": commit, "findings": findings},
+        )
+
+
 class QuarantineDecided(Conflict):
     """The refused batch was accepted or dropped already."""
 

@@ -154,6 +154,23 @@ class ContractRecord:
     in_force: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractSet:
+    """What setting a contract found.
+
+    Attributes:
+        number: of the contract that is in force now.
+        commit: the head of ``main`` that was checked against it; None where there is none.
+        rows: rows, or files, that were looked at.
+        findings: what the head breaks: rule, column, count, message, and rows as examples.
+    """
+
+    number: int
+    commit: CommitId | None = None
+    rows: int = 0
+    findings: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
 class QuarantineState(enum.StrEnum):
     OPEN = "open"
     ACCEPTED = "accepted"

@@ -52,12 +52,16 @@ def contract_history(shell: Shell, name: str) -> None:
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="Write it to this file, which must be new.")
 @click.pass_obj
 def contract_infer(shell: Shell, name: str, ref: str, out: str | None) -> None:
-    """Write a contract that the data keeps, as a start for editing."""
-    value = plain(shell.ws.data.infer_contract(get(shell, name), ref))
+    """Write a contract that the data keeps, as a start for editing.
+
+    What few rows do not support stands there as a comment: with the value that was seen, and why it is no rule.
+    """
+    found, seen = shell.ws.data.inferred(get(shell, name), ref)
+    value = plain(found)
     if out is None:
-        shell.emit(value, _escaped(contract_text.write(name, value)))
+        shell.emit(value, _escaped(contract_text.write(name, value, seen)))
         return
-    text = json.dumps(value, indent=2) + "\n" if out.endswith(".json") else contract_text.write(name, value)
+    text = json.dumps(value, indent=2) + "\n" if out.endswith(".json") else contract_text.write(name, value, seen)
     try:
         with Path(out).open("x", encoding="utf-8") as file:
             file.write(text)
@@ -94,12 +98,29 @@ def contract_check(shell: Shell, name: str, rows: str | None, ref: str, file: st
 @contract.command("set")
 @click.argument("name")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--strict", is_flag=True, help="Refuse it where main, as it stands, breaks it.")
 @click.pass_obj
-def contract_set(shell: Shell, name: str, file: str) -> None:
-    """Put the contract in FILE (TOML or JSON) in force."""
+def contract_set(shell: Shell, name: str, file: str, strict: bool) -> None:
+    """Put the contract in FILE (TOML or JSON) in force.
+
+    What main holds is checked against it. What breaks it is shown, and stays; what comes has to keep it.
+    """
     value = contract_text.read(Path(file).read_text(encoding="utf-8"), file)
-    number = shell.ws.data.set_contract(get(shell, name), value, actor=shell.ws.actor)
-    shell.emit({"contract": number}, f"Contract {number} of {name} is in force.")
+    done = shell.ws.data.set_contract(get(shell, name), value, actor=shell.ws.actor, strict=strict)
+
+    def human() -> None:
+        shell.say(f"Contract {done.number} of {name} is in force.")
+        if done.findings:
+            rows = [[f["rule"], f["column"], f["count"], f["message"]] for f in done.findings]
+            shell.table(["rule", "column", "rows", "what"], rows, right=["rows"])
+
+    shell.emit({"contract": done.number, "commit": done.commit, "rows": done.rows, "findings": done.findings}, human)
+    if done.findings:
+        count = len(done.findings)
+        shell.warn(
+            f"{name}@main as it stands breaks {count} of its rules. It stays; what comes has to keep them.",
+            f"noria data contract check {name}   shows them again.",
+        )
 
 
 def _is(record: Any, number: int | None) -> bool:

@@ -51,11 +51,13 @@ class ContractsRoutes(Handlers):
         found = next((one for one in self._data.contract_history(self._repository(call)) if one.in_force), None)
         return w.ContractOut(None, None) if found is None else w.ContractOut(found.number, found.spec)
 
-    def set_contract(self, call: Call) -> w.ContractOut:
+    def set_contract(self, call: Call) -> c.ContractSetOut:
+        body: c.ContractBody = call.body
         repository = self._repository(call)
-        number = self._data.set_contract(repository, call.body.contract, actor=call.actor, once=call.once)
-        found = next(one for one in self._data.contract_history(repository) if one.number == number)
-        return w.ContractOut(number, found.spec)
+        how = {"actor": call.actor, "strict": body.strict, "once": call.once}
+        done = self._data.set_contract(repository, body.contract, **how)
+        found = next(one for one in self._data.contract_history(repository) if one.number == done.number)
+        return c.ContractSetOut(done.number, found.spec, done.commit, done.rows, done.findings)
 
 
 def routes(data: Data, project_id: ProjectId) -> list[Route]:
@@ -135,9 +137,9 @@ def routes(data: Data, project_id: ProjectId) -> list[Route]:
             path=ONE + "/contract",
             handler=r.set_contract,
             permission="data.write",
-            summary="Put a contract in force.",
-            body=w.ContractBody,
-            answer=w.ContractOut,
+            summary="Put a contract in force, and say what the head of main breaks of it.",
+            body=c.ContractBody,
+            answer=c.ContractSetOut,
             cli="noria data contract set NAME FILE",
         ),
     ]

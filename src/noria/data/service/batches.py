@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from noria.assets import Change
 from noria.base.actor import Actor
 from noria.base.errors import Invalid
@@ -11,22 +13,75 @@ from noria.base.once import Once
 from noria.data import contract as contracts
 from noria.data import files_contract, queries
 from noria.data.contract import Contract, Finding
-from noria.data.errors import ContractMissing, QuarantineDecided
+from noria.data.errors import ContractMissing, HeadBreaksContract, QuarantineDecided
+from noria.data.files_contract import FilesContract
 from noria.data.records import (
     MAIN,
     QUARANTINE_MOVES,
     Commit,
+    ContractSet,
     Quarantined,
     QuarantineState,
     Repository,
     RepositoryKind,
 )
+from noria.data.service.base import LostRaceError
 from noria.data.service.incoming import Rows
 from noria.data.service.rows import RowVerbs
 from noria.store import tree
 
 
 class BatchVerbs(RowVerbs):
+    def set_contract(
+        self, repository: Repository, value: Any, *, actor: Actor, strict: bool = False, once: Once | None = None
+    ) -> ContractSet:
+        """Puts a contract in force; the same one again is the same number.
+
+        The head of ``main`` is checked against it. What it breaks is answered, and written down with the change: rows
+        that are there stay, and those that come have to keep the contract. What ``[table]`` says of a batch is not
+        asked of a whole table. The check reads the table once, as ``check_contract`` does.
+
+        Args:
+            strict: refuse the contract where the head breaks it.
+
+        Raises:
+            HeadBreaksContract: with ``strict``.
+        """
+        files = repository.kind == RepositoryKind.FILES
+        made = files_contract.parse(value) if files else contracts.parse(value)
+        earlier = self._s.changes.answered("data.contract", repository.project_id, once)
+        if earlier is not None:
+            return _as_set(earlier)
+
+        def attempt() -> ContractSet:
+            head = self.head(repository)
+            rows, found = (0, list[Finding]()) if head is None else self._check_head(repository, made, head)
+            findings = [msgspec.to_builtins(one) for one in found]
+            if findings and strict:
+                assert head is not None
+                raise HeadBreaksContract(repository.name, head.id, findings)
+            told = {"broken": {f.rule: f.count for f in found}} if found else {}
+            with self._s.changes.begin("data.contract", repository.project_id, actor, once=once) as change:
+                if change.earlier is not None:
+                    return _as_set(change.earlier)
+                now = queries.head(change.tx.conn, repository.id, MAIN)[1]
+                if strict and (now and now.id) != (head and head.id):
+                    raise LostRaceError  # what was checked is not what is there by now
+                number = self._put_contract(change, repository, made, told)
+                change.note(repository.name, contract=number, **told)
+                done = ContractSet(number=number, commit=head and head.id, rows=rows, findings=findings)
+                change.answer({"contract": number, "commit": done.commit, "rows": rows, "findings": findings})
+            return done
+
+        return self._again(repository, MAIN, attempt) if strict else attempt()
+
+    def _check_head(
+        self, repository: Repository, made: Contract | FilesContract, head: Commit
+    ) -> tuple[int, list[Finding]]:
+        if isinstance(made, FilesContract):
+            return self._check_tree(made, head)
+        return self._check_table(repository, made, head.id, self._s.event_clock.event_ms(repository.project_id))
+
     def check_contract(
         self, repository: Repository, rows: Rows | None = None, *, ref: str = MAIN, contract: Any = None
     ) -> tuple[int, list[Finding]]:
@@ -64,15 +119,18 @@ class BatchVerbs(RowVerbs):
             spec = next((one.spec for one in self.contract_history(repository) if one.in_force), None)
         if spec is None:
             raise _missing(repository)
-        store, root = self._s.sessions.store, self.resolve(repository, ref).layout
-        found = files_contract.check(files_contract.parse(spec), store, None, root)
+        return self._check_tree(files_contract.parse(spec), self.resolve(repository, ref))
+
+    def _check_tree(self, contract: FilesContract, commit: Commit) -> tuple[int, list[Finding]]:
+        store, root = self._s.sessions.store, commit.layout
+        found = files_contract.check(contract, store, None, root)
         return tree.totals(store, root)[0], [Finding(**one) for one in found]
 
     def _check_table(
         self, repository: Repository, contract: Contract, ref: str, event_ms: int
     ) -> tuple[int, list[Finding]]:
         frame = self.read(repository, ref)
-        findings = contracts.check(contract, frame, time=repository.time, event_ms=event_ms)
+        findings = contracts.check(contract, frame, batch=False)
         if any(f.rule.endswith((".present", ".type")) for f in findings):
             return len(frame), findings
         times = frame[repository.time].dt.epoch("ms").max() if repository.time is not None else None
@@ -162,6 +220,11 @@ class BatchVerbs(RowVerbs):
             assert found is not None
             raise QuarantineDecided(batch.id, found.state, after, found.verdict)
         change.event(f"batch.{after.value}", batch.repository, {"batch": batch.id, **what})
+
+
+def _as_set(answer: dict[str, Any]) -> ContractSet:
+    rest = {name: value for name, value in answer.items() if name != "contract"}
+    return ContractSet(number=answer["contract"], **rest)
 
 
 def _missing(repository: Repository) -> ContractMissing:

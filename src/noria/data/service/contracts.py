@@ -15,12 +15,12 @@ from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import NotFound
 from noria.base.ids import ProjectId
-from noria.base.once import Once
 from noria.base.times import DAY
 from noria.data import contract as contracts
-from noria.data import files_contract, queries
+from noria.data import contract_infer, files_contract, queries
 from noria.data import tables as t
 from noria.data.contract import Contract, Finding, WholeContract
+from noria.data.contract_infer import Seen
 from noria.data.errors import ContractBroken
 from noria.data.files_contract import FilesContract
 from noria.data.records import MAIN, Commit, ContractRecord, Quarantined, Repository, RepositoryKind
@@ -44,18 +44,13 @@ class ContractVerbs(RefVerbs):
         """How a commit of a table lies on disk."""
         return load_layout(self._s.sessions.store, commit.layout)
 
-    def set_contract(self, repository: Repository, value: Any, *, actor: Actor, once: Once | None = None) -> int:
-        """Puts a contract in force; the same one again is the same number. Returns its number."""
-        made = files_contract.parse(value) if repository.kind == RepositoryKind.FILES else contracts.parse(value)
-        with self._s.changes.begin("data.contract", repository.project_id, actor, once=once) as change:
-            if change.earlier is not None:
-                return change.earlier["contract"]
-            number = self._put_contract(change, repository, made)
-            change.note(repository.name, contract=number)
-            change.answer({"contract": number})
-        return number
-
-    def _put_contract(self, change: Change, repository: Repository, made: Contract | FilesContract) -> int:
+    def _put_contract(
+        self,
+        change: Change,
+        repository: Repository,
+        made: Contract | FilesContract,
+        told: dict[str, Any] | None = None,
+    ) -> int:
         spec = msgspec.to_builtins(made)
         digest, conn = str(canonical.digest(spec)), change.tx.conn
         number = queries.last_contract(conn, repository.id)
@@ -66,7 +61,7 @@ class ContractVerbs(RefVerbs):
             change.tx.insert(t.contracts, {**row, "actor": change.actor.name, "created_at": change.tx.now_ms})
         here = t.repositories.c.id == repository.id
         change.tx.execute(update(t.repositories).where(here).values(contract=number))
-        change.event("contract.set", repository.name, {"contract": number})
+        change.event("contract.set", repository.name, {"contract": number, **(told or {})})
         return number
 
     def contract(self, repository: Repository) -> Contract | None:
@@ -102,11 +97,18 @@ class ContractVerbs(RefVerbs):
         return self._parsed(repository.id, number)
 
     def infer_contract(self, repository: Repository, ref: str = MAIN) -> Contract | FilesContract:
-        """A contract that the data at ``ref`` keeps, as a start for editing."""
+        """A contract that the data at ``ref`` keeps, as a start for editing; it asks for what the data supports."""
+        return self.inferred(repository, ref)[0]
+
+    def inferred(
+        self, repository: Repository, ref: str = MAIN
+    ) -> tuple[Contract | FilesContract, dict[str, list[Seen]]]:
+        """``infer_contract``, with what was seen in each column and did not become a rule, for a person to decide."""
         if repository.kind == RepositoryKind.FILES:
-            return files_contract.infer(tree.walk(self._s.sessions.store, self.resolve(repository, ref).layout))
+            return files_contract.infer(tree.walk(self._s.sessions.store, self.resolve(repository, ref).layout)), {}
         layout = self.layout(self.resolve(repository, ref))
-        return contracts.infer(self.reader.read(layout), layout.schema)
+        found = contract_infer.infer(self.reader.read(layout), layout.schema)
+        return found.contract, found.seen
 
     def _parsed(self, repository_id: int, number: int) -> Contract:
         cached = self._contracts.get((repository_id, number))

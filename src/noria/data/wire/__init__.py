@@ -154,10 +154,6 @@ class CommitsByName(msgspec.Struct):
     commits: dict[str, CommitOut]
 
 
-class ContractBody(msgspec.Struct, forbid_unknown_fields=True):
-    contract: dict[str, Any]
-
-
 class LogQuery(msgspec.Struct):
     ref: str = MAIN
     limit: int = 50

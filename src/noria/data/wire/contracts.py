@@ -24,6 +24,23 @@ class ContractHistory(msgspec.Struct):
     items: list[ContractRecordOut]
 
 
+class ContractBody(msgspec.Struct, forbid_unknown_fields=True):
+    """``strict`` refuses a contract that the head of ``main`` breaks."""
+
+    contract: dict[str, Any]
+    strict: bool = False
+
+
+class ContractSetOut(msgspec.Struct):
+    """``findings`` is what ``commit``, the head of ``main``, breaks; ``rows`` how many were looked at."""
+
+    number: int
+    contract: dict[str, Any]
+    commit: str | None
+    rows: int
+    findings: list[dict[str, Any]]
+
+
 class CheckBody(msgspec.Struct, forbid_unknown_fields=True):
     """Without ``rows`` the table at ``ref`` is checked; without ``contract``, against the one in force."""
 
