@@ -26,7 +26,7 @@ from noria.store.errors import FormatTooNew, IndexBusy, ObjectCorrupt, ObjectMis
 from noria.store.index import PackIndex
 from noria.store.local import LocalBytes
 from noria.store.objects import pack_name
-from noria.store.packs import Located
+from noria.store.packs import INDEX
 from noria.testing import ByteStoreContract, MemoryBytes
 
 
@@ -95,6 +95,25 @@ def test_a_lost_index_is_rebuilt_from_the_packs(store: ObjectStore) -> None:
 def test_a_damaged_index_file_is_thrown_away(tmp_path: Path) -> None:
     (tmp_path / "index.db").write_bytes(b"garbage" * 1000)
     assert PackIndex(tmp_path / "index.db").count() == 0
+
+
+def test_an_index_of_an_older_noria_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "cache" / "index.db"
+    store = ObjectStore(LocalBytes(tmp_path / "store"), cache=tmp_path / "cache")
+    with store.writer() as writer:
+        oid = writer.put(Kind.BLOB, b"kept")
+        writer.flush()
+    store.close()
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE packs (num INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE)")
+        db.execute("CREATE TABLE objects (id BLOB NOT NULL, pack INTEGER NOT NULL, offset INTEGER NOT NULL)")
+        db.execute("INSERT INTO packs (name) VALUES ('one')")
+        db.commit()
+    store = ObjectStore(LocalBytes(tmp_path / "store"), cache=tmp_path / "cache")
+    assert store.get(oid, Kind.BLOB) == b"kept"
+    assert store.index.packs() == {path.stem for path in (tmp_path / "store").rglob("*.pack")}
+    store.close()
 
 
 def test_an_index_that_is_damaged_while_it_is_used_is_made_again(tmp_path: Path) -> None:
@@ -695,7 +714,7 @@ def test_an_index_on_a_full_disk_says_so_and_works_again(tmp_path: Path) -> None
     index = PackIndex(tmp_path / "index.db")
     (pages,) = index._db.execute("PRAGMA page_count").fetchone()
     index._db.execute(f"PRAGMA max_page_count = {pages + 1}")
-    many = [Located(os.urandom(32), n, 1, 1, Kind.BLOB, 0) for n in range(2_000)]
+    many = b"".join(INDEX.pack(os.urandom(32), n, 1, 1, Kind.BLOB, 0, 0) for n in range(2_000))
     with pytest.raises(DiskFull, match=r"index\.db"):
         index.add("p", many)
     index._db.execute("PRAGMA max_page_count = 100000")

@@ -5,33 +5,34 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from noria.base.errors import DiskFull
 from noria.store.errors import IndexBusy
-from noria.store.packs import INDEX, Located
-from noria.store.records import Kind
+from noria.store.packs import ID_SIZE, INDEX, PLACE, Located, located
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS packs (num INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS objects (
-    id BLOB NOT NULL, pack INTEGER NOT NULL, offset INTEGER NOT NULL, stored INTEGER NOT NULL, raw INTEGER NOT NULL,
-    kind INTEGER NOT NULL, flags INTEGER NOT NULL, PRIMARY KEY (id, pack)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS damaged (id BLOB NOT NULL, pack INTEGER NOT NULL, PRIMARY KEY (id, pack)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS losses (
-    one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL, number INTEGER NOT NULL
-);
-INSERT OR IGNORE INTO losses VALUES (1, hex(randomblob(8)), 0);
-CREATE TRIGGER IF NOT EXISTS pack_lost AFTER DELETE ON packs BEGIN UPDATE losses SET number = number + 1; END;
-CREATE TRIGGER IF NOT EXISTS found_damaged AFTER INSERT ON damaged BEGIN UPDATE losses SET number = number + 1; END;
-"""
-
-
+_VERSION = 2
+_SCHEMA = (
+    "CREATE TABLE packs (num INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE)",
+    # ``place`` is what a pack's index says of an object, as it stands there.
+    """CREATE TABLE objects (id BLOB NOT NULL, pack INTEGER NOT NULL, place BLOB NOT NULL, PRIMARY KEY (id, pack))
+    WITHOUT ROWID""",
+    "CREATE TABLE damaged (id BLOB NOT NULL, pack INTEGER NOT NULL, PRIMARY KEY (id, pack)) WITHOUT ROWID",
+    "CREATE TABLE losses (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL, number INTEGER NOT NULL)",
+    "INSERT INTO losses VALUES (1, hex(randomblob(8)), 0)",
+    "CREATE TRIGGER pack_lost AFTER DELETE ON packs BEGIN UPDATE losses SET number = number + 1; END",
+    "CREATE TRIGGER found_damaged AFTER INSERT ON damaged BEGIN UPDATE losses SET number = number + 1; END",
+)
+_TABLES = ("objects", "packs", "damaged", "losses")
 _AT_ONCE = 250
-
+# One statement for a whole pack: SQLite takes the rows apart, and the interpreter is free meanwhile.
+_ADD = f"""
+INSERT OR IGNORE INTO objects
+WITH RECURSIVE row(at) AS (SELECT 0 UNION ALL SELECT at + {INDEX.size} FROM row LIMIT :count)
+SELECT substr(:rows, at + 1, {ID_SIZE}), :pack, substr(:rows, at + {ID_SIZE + 1}, {PLACE.size}) FROM row
+"""  # noqa: S608 - numbers
 
 _FROM = """
 FROM objects AS o JOIN packs ON num = o.pack
@@ -39,7 +40,7 @@ WHERE NOT EXISTS (SELECT 1 FROM damaged AS d WHERE d.id = o.id AND d.pack = o.pa
 """
 """Where objects lie, without copies that were found damaged."""
 _WHOLE = f"SELECT o.id, name {_FROM}"
-_PLACES = f"SELECT o.id, name, offset, stored, raw, kind, flags {_FROM}"
+_PLACES = f"SELECT o.id, name, place {_FROM}"
 
 
 _Found = TypeVar("_Found")
@@ -75,12 +76,26 @@ class PackIndex:
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=OFF")  # a cache needs no durability
-            db.executescript(_SCHEMA)
+            self._prepare(db)
             self._inode = self.path.stat().st_ino
         except BaseException:
             db.close()
             raise
         return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Makes the tables; those of an older noria give way, and the packs tell again what they hold."""
+        if db.execute("PRAGMA user_version").fetchone() == (_VERSION,):
+            return
+        db.execute("BEGIN IMMEDIATE")
+        if db.execute("PRAGMA user_version").fetchone() != (_VERSION,):  # nobody else was faster
+            self._fresh = bool(db.execute("SELECT 1 FROM sqlite_master").fetchone())
+            for table in _TABLES:
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in _SCHEMA:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+        db.execute("COMMIT")
 
     def _discard(self) -> None:
         """Throws the file away: the packs know everything that it knew."""
@@ -122,12 +137,8 @@ class PackIndex:
 
     def find(self, oid: bytes) -> list[tuple[str, Located]]:
         """Every place where the object lies: (pack, where)."""
-        query = "SELECT name, offset, stored, raw, kind, flags FROM objects JOIN packs ON num = pack WHERE id = ?"
-        rows = self._ask(lambda db: db.execute(query, (oid,)).fetchall())
-        return [
-            (pack, Located(oid, offset, stored, raw, Kind(kind), flags))
-            for pack, offset, stored, raw, kind, flags in rows
-        ]
+        query = "SELECT name, place FROM objects JOIN packs ON num = pack WHERE id = ?"
+        return [(pack, located(oid, place)) for pack, place in self._rows(query, (oid,))]
 
     def find_many(self, oids: Sequence[bytes]) -> dict[bytes, tuple[str, Located]]:
         """A place for each object that lies somewhere, not counting copies that were found damaged."""
@@ -136,8 +147,8 @@ class PackIndex:
             some = oids[start : start + _AT_ONCE]
             query = f"{_PLACES} AND o.id IN ({','.join('?' * len(some))})"
             rows = self._rows(query, some)
-            for oid, pack, offset, stored, raw, kind, flags in rows:
-                places[oid] = (pack, Located(oid, offset, stored, raw, Kind(kind), flags))
+            for oid, pack, place in rows:
+                places[oid] = (pack, located(oid, place))
         return places
 
     def missing(self, oids: Sequence[bytes], ignoring: frozenset[str] = frozenset()) -> set[bytes]:
@@ -183,23 +194,14 @@ class PackIndex:
     def packs(self) -> set[str]:
         return {name for (name,) in self._rows("SELECT name FROM packs")}
 
-    def add(self, pack: str, located: Iterable[Located]) -> None:
-        """Learns what a pack holds."""
-        self._add(pack, ((r.id, r.offset, r.stored, r.raw, int(r.kind), r.flags, 0) for r in located))
-
-    def add_rows(self, pack: str, index: bytes) -> None:
-        """Like ``add``, from the bytes of the pack's own index."""
-        self._add(pack, INDEX.iter_unpack(index))
-
-    def _add(self, pack: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        found = list(rows)
+    def add(self, pack: str, rows: bytes) -> None:
+        """Learns what a pack holds, from the bytes of the pack's own index."""
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("INSERT OR IGNORE INTO packs (name) VALUES (?)", (pack,))
             (num,) = db.execute("SELECT num FROM packs WHERE name = ?", (pack,)).fetchone()
             db.execute("DELETE FROM damaged WHERE pack = ?", (num,))  # written anew, from the same bytes
-            values = f"(?1, {int(num)}, ?2, ?3, ?4, ?5, ?6 | ?7)"
-            db.executemany(f"INSERT OR IGNORE INTO objects VALUES {values}", found)  # noqa: S608 - a number
+            db.execute(_ADD, {"rows": rows, "pack": num, "count": len(rows) // INDEX.size})
 
         self._change(work)
 

@@ -199,13 +199,13 @@ class ObjectStore:
             pack = name.rsplit("/", 1)[1].removesuffix(".pack")
             if pack not in known:
                 try:
-                    entries = list(self.pack_entries(pack))
+                    rows = self._pack_index(pack)
                 except ObjectMissing:
                     continue  # it was merged into another one since the folder was listed
                 except PackCorrupt as error:
                     damaged = error  # it hides only what lies in it
                     continue
-                self.index.add(pack, entries)
+                self.index.add(pack, rows)
                 news = True
         if damaged is not None and not news:
             raise damaged
@@ -217,12 +217,15 @@ class ObjectStore:
 
     def pack_entries(self, pack: str) -> Iterator[Located]:
         """The index of a pack, read from the pack itself and verified."""
+        yield from packs.parse_index(self._pack_index(pack))
+
+    def _pack_index(self, pack: str) -> bytes:
         name = pack_name(pack)
         packs.check_header(pack, self.source.read(name, 0, packs.HEADER.size))
         footer = self.source.read(name, -packs.FOOTER.size, packs.FOOTER.size)
         size = self.source.size(name)
         offset, count, digest = packs.parse_footer(pack, size, footer)
-        yield from packs.parse_index(pack, self.source.read(name, offset, count * packs.INDEX.size), digest)
+        return packs.check_index(pack, self.source.read(name, offset, count * packs.INDEX.size), digest)
 
     def check_pack(self, pack: str) -> list[ObjectCorrupt]:
         """Re-hashes every object of a pack and returns what is damaged."""

@@ -30,6 +30,9 @@ END: Final = b"noriaend"
 HEADER: Final = struct.Struct("<8sII")
 RECORD: Final = struct.Struct("<BBHIII32s")
 INDEX: Final = struct.Struct("<32sQIIBBH")
+PLACE: Final = struct.Struct("<QIIBBH")
+"""What follows the id in a row of the index."""
+ID_SIZE: Final = INDEX.size - PLACE.size
 FOOTER: Final = struct.Struct("<QI32s8s")
 ZSTD: Final = 1
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
@@ -127,9 +130,20 @@ def parse_footer(pack: str, size: int, data: bytes) -> tuple[int, int, bytes]:
     return offset, count, digest
 
 
-def parse_index(pack: str, data: bytes, digest: bytes) -> Iterator[Located]:
+def check_index(pack: str, data: bytes, digest: bytes) -> bytes:
+    """The bytes of an index, if they are what was written."""
     if blake3.blake3(data).digest() != digest:
         raise PackCorrupt(pack, "its index is damaged")
+    return data
+
+
+def located(oid: bytes, place: bytes) -> Located:
+    """From the bytes of ``PLACE``."""
+    offset, stored, raw, kind, flags, _ = PLACE.unpack(place)
+    return Located(oid, offset, stored, raw, Kind(kind), flags)
+
+
+def parse_index(data: bytes) -> Iterator[Located]:
     for oid, offset, stored, raw, kind, flags, _ in INDEX.iter_unpack(data):
         yield Located(oid, offset, stored, raw, Kind(kind), flags)
 

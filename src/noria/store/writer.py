@@ -109,9 +109,29 @@ class Writer:
         return self.put_hashed(kind, [raw_id(kind, raw) for raw in raws], raws)
 
     def put_small(self, raws: Sequence[bytes]) -> list[bytes]:
-        """``put_many`` for chunks of less than 64 KiB."""
+        """``put_many`` for chunks of less than 64 KiB, some MiB of them."""
         blake, prefix = blake3.blake3, packs.CHUNK_PREFIX
-        return self.put_hashed(Kind.CHUNK, [blake(prefix + raw).digest() for raw in raws], raws)
+        oids = [blake(prefix + raw).digest() for raw in raws]
+        absent, pending = self._absent(oids), self._pending
+        new = {oid: raw for oid, raw in zip(oids, raws, strict=True) if oid in absent and oid not in pending}
+        total, size = sum(map(len, raws)), sum(map(len, new.values()))
+        self.written += size
+        self.reused += total - size
+        self._add_small(new)
+        return oids
+
+    def _add_small(self, new: dict[bytes, bytes]) -> None:
+        """``_add`` for many: written out, for it is called for each of a hundred thousand files."""
+        parts, pending, squeeze, compressor = self._begin(), self._pending, packs.squeeze, self._compressor
+        record, row, crc32, head_size = RECORD.pack, INDEX.pack, zlib.crc32, RECORD.size
+        offset, chunk = self._offset, int(Kind.CHUNK)
+        for oid, raw in new.items():
+            flags, stored = squeeze(Kind.CHUNK, raw, compressor)
+            length, size = len(raw), len(stored)
+            pending[oid] = row(oid, offset, size, length, chunk, flags, 0)
+            parts += (record(chunk, flags, 0, length, size, crc32(stored), oid), stored)
+            offset += head_size + size
+        self._took(offset - self._offset)
 
     def put_chunks(self, raws: list[memoryview]) -> list[bytes]:
         """``put_many`` for chunks of a big file: hashed and compressed in threads, not copied where most are new."""
@@ -217,21 +237,28 @@ class Writer:
         head = RECORD.pack(kind, flags, 0, raw_size, size, crc, oid)
         self._append(oid, (size, raw_size, kind, flags), head, stored)
         self.written += raw_size
-        if self._offset >= PACK_TARGET:
-            self._finish_pack()
 
     def _append(self, oid: bytes, row: tuple[int, int, int, int], head: bytes, stored: Bytes) -> None:
-        parts, length = self._parts, RECORD.size + row[0]
-        if not self._offset:
-            parts.append(self._header)
-            self._offset = self._buffered = packs.HEADER.size
+        parts = self._begin()
         self._pending[oid] = INDEX.pack(oid, self._offset, *row, 0)
-        parts.append(head)
-        parts.append(stored)
+        parts += (head, stored)
+        self._took(RECORD.size + row[0])
+
+    def _begin(self) -> list[Bytes]:
+        """Where the next records go."""
+        if not self._offset:
+            self._parts.append(self._header)
+            self._offset = self._buffered = packs.HEADER.size
+        return self._parts
+
+    def _took(self, length: int) -> None:
+        """Records of so many bytes came: writes them, where they are many, and closes the pack, where it is full."""
         self._offset += length
         self._buffered += length
-        if self._buffered >= _SPILL:
-            self._pack_file().append(parts)
+        if self._offset >= PACK_TARGET:
+            self._finish_pack()
+        elif self._buffered >= _SPILL:
+            self._pack_file().append(self._parts)
             self._parts, self._buffered = [], 0
 
     def flush(self) -> list[PackInfo]:
@@ -253,16 +280,15 @@ class Writer:
         file, index = self._pack_file(), b"".join(sorted(self._pending.values()))
         parts = [*self._parts, index, packs.footer(index, self._offset)]
         size = self._offset + len(parts[-2]) + len(parts[-1])
-        closing = _Closing(self._store.source, file, parts, index, size, self._pending.keys())
+        closing = _Closing(self._store, file, parts, index, size, self._pending.keys())
         self._pending, self._parts, self._buffered, self._offset, self._file = {}, [], 0, 0, None
         self._closing = closing
 
     def _settle(self) -> None:
-        """Waits for the pack that is being made durable; from now on the index knows it."""
+        """Waits for the pack that is being made durable."""
         if self._closing is None:
             return
         done, info = self._closing, self._closing.wait()
-        self._store.index.add_rows(info.id, done.index)
         self._closing = None
         self._finished.append(info)
         self.stored += info.size
@@ -279,6 +305,9 @@ class Hasher(Writer):
         self._pending[oid] = b""
         self.written += len(raw)
 
+    def _add_small(self, new: dict[bytes, bytes]) -> None:
+        self._pending.update(dict.fromkeys(new, b""))
+
     def _store_one(self, oid: bytes, kind: Kind, raw_size: int, flags: int, stored: Bytes, crc: int) -> None:
         self._pending[oid] = b""
         self.written += raw_size
@@ -291,14 +320,13 @@ class Hasher(Writer):
 
 
 class _Closing:
-    """A pack that is written to its end and made durable in a thread of its own."""
+    """A pack that is written to its end, made durable and told to the index, in a thread of its own."""
 
     def __init__(
-        self, source: ByteStore, file: PackFile, parts: list[Bytes], index: bytes, size: int, ids: Collection[bytes]
+        self, store: Packs, file: PackFile, parts: list[Bytes], index: bytes, size: int, ids: Collection[bytes]
     ) -> None:
         self.ids = ids
-        self.index = index
-        self._source, self._file, self._parts, self._size = source, file, parts, size
+        self._store, self._file, self._parts, self._index, self._size = store, file, parts, index, size
         self._pack = ""
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._close, name="noria-pack-close", daemon=True)
@@ -307,10 +335,11 @@ class _Closing:
     def _close(self) -> None:
         try:
             self._pack = self._file.finish(self._parts)
-            self._source.put(pack_name(self._pack), self._file.path)
+            self._store.source.put(pack_name(self._pack), self._file.path)
+            self._store.index.add(self._pack, self._index)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self._error = error
-        self._parts = []
+        self._parts, self._index = [], b""
 
     def wait(self) -> PackInfo:
         self._thread.join()
