@@ -98,3 +98,36 @@ def test_names_that_collide_elsewhere_are_told(tmp_path: Path, monkeypatch: pyte
     assert run(["init"]) == 0
     assert run(["data", "commit", "r", "f"]) == 0
     assert "differ only by case" in capsys.readouterr().err
+
+
+def test_conflicts_are_decided_path_by_path(noria: Noria, tmp_path: Path) -> None:
+    def write(branch: str, *paths: str) -> None:
+        (tmp_path / "x").write_text(branch)
+        for path in paths:
+            noria("data", "put", "f", path, "x", "--branch", branch)
+
+    noria("data", "create", "f", "--files")
+    write("main", "a", "cat/1", "cat/2")
+    noria("data", "branch", "f", "trial")
+    write("trial", "a", "cat/1", "cat/2", "new")
+    assert noria("data", "merge", "f", "trial", "--dry-run")["how"] == "fast-forward"
+    (tmp_path / "x").write_text("again")
+    for path in ("a", "cat/1", "cat/2"):
+        noria("data", "put", "f", path, "x")
+    error = noria("data", "merge", "f", "trial", "--theirs", "cat", code=5)["error"]
+    assert error["details"]["conflicts"] == ["a"]
+    assert "--ours PATH" in error["hint"]
+    assert run(["data", "merge", "f", "trial", "--dry-run", "--theirs", "cat", "--json"]) == 5
+    assert noria("data", "merge", "f", "trial", "--ours", "a", "--theirs", "a", code=2)["error"]["message"]
+    how = ("--theirs", "cat", "--ours", "cat/2", "--ours", "a")
+    seen = noria("data", "merge", "f", "trial", "--dry-run", *how)
+    assert [c["path"] for c in seen["changes"]] == ["cat/1", "new"]
+    head = noria("data", "log", "f")[0]["id"]
+    assert seen["head"] == head
+    assert noria("data", "merge", "f", "trial", *how)["parents"] == [head, seen["source"]]
+    noria("data", "put", "f", "cat/1", "x")
+    noria("data", "revert", "f", "trial", "--ours", "*")
+    noria("data", "cherry-pick", "f", "trial", "--ours", "*")
+    (tmp_path / "t.csv").write_text("k\n1\n")
+    noria("data", "commit", "t", "t.csv")
+    assert "is a table" in noria("data", "merge", "t", "main", "--ours", "k", code=2)["error"]["message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,21 @@ def merged(base: Content, ours: Content, theirs: Content) -> tuple[Content, set[
         else:
             result[path] = t
     return result, conflicts
+
+
+PATTERNS = ("a", "b", "c", "c/", "c/x", "c/*", "*", "*/x", "d*", "d/e/f")
+resolves = st.dictionaries(st.sampled_from(PATTERNS), st.sampled_from(("ours", "theirs")), max_size=3)
+
+
+def side(path: str, strategy: str, resolve: dict[str, str]) -> str:
+    """Who wins a path: the most exact pattern, nobody where the most exact ones disagree, else the strategy."""
+    fits = {
+        p: (p == path, len(p.rstrip("/").replace("*", "")))
+        for p in resolve
+        if fnmatchcase(path, p) or f"{path}/".startswith(f"{p.rstrip('/')}/")
+    }
+    said = {resolve[p] for p, exact in fits.items() if exact == max(fits.values())}
+    return strategy if not said else said.pop() if len(said) == 1 else "conflict"
 
 
 class FilesMachine(RuleBasedStateMachine):
@@ -173,8 +189,24 @@ class FilesMachine(RuleBasedStateMachine):
 
     # ---- history
 
-    @rule(target=commits, source=branches, strategy=st.sampled_from(("conflict", "ours", "theirs")))
-    def merge(self, source: str, strategy: str) -> Any:
+    def _settle(
+        self, expected: Content, conflicts: set[str], theirs: Content, strategy: str, resolve: dict[str, str]
+    ) -> set[str]:
+        """Gives conflicts to whom they go; those that stay."""
+        for path in conflicts:
+            if side(path, strategy, resolve) == "theirs":
+                expected.pop(path, None)
+                expected.update({path: theirs[path]} if path in theirs else {})
+        return {path for path in conflicts if side(path, strategy, resolve) == "conflict"}
+
+    @rule(
+        target=commits,
+        source=branches,
+        strategy=st.sampled_from(("conflict", "ours", "theirs")),
+        resolve=resolves,
+        forward=st.booleans(),
+    )
+    def merge(self, source: str, strategy: str, resolve: dict[str, str], forward: bool) -> Any:
         into = "x" if source == "main" else "main"
         ours, theirs = self.heads[into], self.heads[source]
         common = self._ancestors(ours) & self._ancestors(theirs)
@@ -183,30 +215,34 @@ class FilesMachine(RuleBasedStateMachine):
             return multiple()  # criss-cross: which of them is the base is not for this model to say
         base = tops[0]
         expected, conflicts = merged(self.content[base], self.content[ours], self.content[theirs])
-        for path in conflicts if strategy == "theirs" else ():
-            if path in self.content[theirs]:
-                expected[path] = self.content[theirs][path]
-            else:
-                expected.pop(path, None)
+        conflicts = self._settle(expected, conflicts, self.content[theirs], strategy, resolve)
+        how: dict[str, Any] = {"into": into, "strategy": strategy, "resolve": resolve, "fast_forward": forward}
+        seen = self.ws.files.preview_merge(self.repo, source, **how)
+        assert (seen.head, seen.source, set(seen.conflicts)) == (ours, theirs, conflicts)
+        assert seen.count == len(self._ancestors(theirs) - self._ancestors(ours))
         try:
-            done = self.ws.files.merge(self.repo, source, into=into, actor=self.actor, strategy=strategy)
+            done = self.ws.files.merge(self.repo, source, actor=self.actor, **how)
         except MergeConflict as error:
             self._named(error, conflicts)
             return multiple()
-        assert not conflicts or strategy != "conflict"
+        assert not conflicts
+        before = self.content[ours]
+        assert {c.path for c in seen.changes} == {p for p in {**before, **expected} if before.get(p) != expected.get(p)}
+        assert seen.how == ("nothing" if done.id == ours else "fast-forward" if done.id == theirs else "merge")
         return self._note(done, into, expected)
 
-    @rule(target=commits, ref=commits, branch=branches, back=st.booleans())
-    def revert_or_pick(self, ref: str, branch: str, back: bool) -> Any:
+    @rule(target=commits, ref=commits, branch=branches, back=st.booleans(), resolve=resolves)
+    def revert_or_pick(self, ref: str, branch: str, back: bool, resolve: dict[str, str]) -> Any:
         if ref not in self._reachable():
             return multiple()
         base, theirs = self.content[ref], self._before(ref)
         if not back:
             base, theirs = theirs, base
         expected, conflicts = merged(base, self._head(branch), theirs)
+        conflicts = self._settle(expected, conflicts, theirs, "conflict", resolve)
         verb = self.ws.files.revert if back else self.ws.files.cherry_pick
         try:
-            done = verb(self.repo, ref, branch=branch, actor=self.actor)
+            done = verb(self.repo, ref, branch=branch, actor=self.actor, resolve=resolve)
         except MergeConflict as error:
             self._named(error, conflicts)
             return multiple()

@@ -279,8 +279,75 @@ def test_a_file_where_the_other_side_made_a_folder_is_a_conflict(
     workspace.data.create_branch(files, "x", actor=actor)
     put(workspace, files, actor, "x", **{"d/e": "x"})
     put(workspace, files, actor, d="main")
-    with pytest.raises(MergeConflict):
+    with pytest.raises(MergeConflict, match="both sides changed d/e"):
         workspace.data.merge(files, "x", actor=actor)
+    with pytest.raises(MergeConflict, match="both sides changed d, d/e"):
+        workspace.data.merge(files, "x", actor=actor, resolve={"d/e": "theirs"})
+    workspace.data.create_branch(files, "y", actor=actor)
+    workspace.data.merge(files, "x", into="y", actor=actor, resolve={"d/e": "ours"})
+    assert content(workspace, files, "y") == {"a": b"1", "d": b"main"}
+    workspace.data.merge(files, "x", actor=actor, resolve={"d": "theirs"})
+    assert content(workspace, files) == {"a": b"1", "d/e": b"x"}
+
+
+def test_conflicts_are_decided_path_by_path(both: Workspace, repo: Repository, actor: Actor) -> None:
+    everything = {"a": "1", "cat/1": "1", "cat/2": "1", "dog/1": "1"}
+    put(both, repo, actor, **everything)
+    both.data.create_branch(repo, "x", actor=actor)
+    picked = put(both, repo, actor, "x", **dict.fromkeys(everything, "x"), only="x")
+    put(both, repo, actor, **dict.fromkeys(everything, "main"))
+    decided = {"cat": "theirs", "cat/2": "ours", "d*": "ours"}
+    with pytest.raises(MergeConflict, match=r"both sides changed a\.") as caught:
+        both.data.merge(repo, "x", actor=actor, resolve=decided)
+    assert caught.value.details["conflicts"] == ["a"]
+    assert caught.value.hint.startswith("--ours PATH or --theirs PATH")
+    seen = both.data.preview_merge(repo, "x", resolve=decided)
+    assert (seen.how, seen.count, seen.conflicts) == ("merge", 1, ["a"])
+    assert [(c.kind, c.path) for c in seen.changes] == [("changed", "cat/1"), ("added", "only")]
+    assert seen.stats == {"added": 1, "updated": 1, "deleted": 0}
+    both.data.create_branch(repo, "y", actor=actor)
+    both.data.merge(repo, "x", actor=actor, resolve={**decided, "*": "ours"})
+    expected = {"a": b"main", "cat/1": b"x", "cat/2": b"main", "dog/1": b"main", "only": b"x"}
+    assert content(both, repo) == expected
+    both.data.cherry_pick(repo, picked.id, branch="y", actor=actor, strategy="ours", resolve={"cat/1": "theirs"})
+    assert content(both, repo, "y") == expected
+    put(both, repo, actor, "y", **{"cat/1": "later", "cat/2": "x"})
+    with pytest.raises(MergeConflict, match=r"both sides changed a, cat/1, dog/1\."):
+        both.data.revert(repo, picked.id, branch="y", actor=actor)
+    both.data.revert(repo, picked.id, branch="y", actor=actor, resolve={"*": "theirs", "cat/1": "ours", "d*": "ours"})
+    assert content(both, repo, "y") == {"a": b"1", "cat/1": b"later", "cat/2": b"1", "dog/1": b"main"}
+    with pytest.raises(Invalid, match="no side of a merge"):
+        both.data.merge(repo, "x", actor=actor, resolve={"a": "mine"})
+
+
+def test_an_open_commit_is_decided_path_by_path(workspace: Workspace, files: Repository, actor: Actor) -> None:
+    put(workspace, files, actor, a="1", b="1")
+    draft = workspace.data.start(files, actor=actor)
+    workspace.data.edit(files, draft.id, [Put("a", "mine"), Put("b", "mine")], actor=actor)
+    put(workspace, files, actor, a="main", b="main")
+    workspace.data.finish(files, draft.id, actor=actor, strategy="ours", resolve={"a": "theirs"})
+    assert content(workspace, files) == {"a": b"mine", "b": b"main"}
+
+
+def test_a_merge_of_tables_is_looked_at_and_not_decided_by_path(
+    both: Workspace, table: Repository, actor: Actor
+) -> None:
+    both.data.append(table, rows(a="1", b="1", c="1"), actor=actor)
+    both.data.create_branch(table, "x", actor=actor)
+    assert both.data.preview_merge(table, "x").how == "nothing"
+    both.data.append(table, rows(a="x", b="x", d="x"), actor=actor, branch="x")
+    ahead = both.data.preview_merge(table, "x")
+    assert (ahead.how, ahead.count, ahead.stats) == ("fast-forward", 1, {"added": 1, "updated": 2, "deleted": 0})
+    head = both.data.append(table, rows(a="main"), actor=actor)
+    seen = both.data.preview_merge(table, "x")
+    assert (seen.how, seen.conflicts, seen.head) == ("merge", ["k=a"], head.id)
+    seen = both.data.preview_merge(table, "x", strategy="ours")
+    assert (seen.conflicts, seen.stats) == ([], {"added": 1, "updated": 1, "deleted": 0})
+    assert both.data.head(table) == head, "nothing was written"
+    with pytest.raises(Invalid, match="is a table"):
+        both.data.merge(table, "x", actor=actor, resolve={"a": "ours"})
+    done = both.data.merge(table, "x", actor=actor, strategy="ours")
+    assert {name: done.stats[name] for name in seen.stats} == seen.stats
 
 
 def test_tables_merge_by_key(both: Workspace, table: Repository, actor: Actor) -> None:

@@ -127,3 +127,25 @@ def test_open_commits_of_files_and_of_rows(http: Client, workspace: Workspace) -
     dropped = http.send("POST", "/v1/data/t/drafts", {}).json["id"]
     assert http.call("DELETE", f"/v1/data/t/drafts/{dropped}").status == 200
     assert http.send("POST", f"/v1/data/t/drafts/{dropped}/finish", {}).status == 409
+
+
+def test_conflicts_are_decided_path_by_path_and_looked_at_before(http: Client, workspace: Workspace) -> None:
+    change(http, put("a", "1"), put("b", "1"))
+    http.send("POST", "/v1/data/f/branches", {"branch": "x"})
+    change(http, put("a", "x"), put("b", "x"), put("c", "x"), branch="x")
+    change(http, put("a", "main"), put("b", "main"))
+    body = {"source": "x", "resolve": {"a": "theirs"}}
+    seen = http.send("POST", "/v1/data/f/merge/preview", body)
+    assert seen.status == 200, seen.body
+    assert (seen.json["how"], seen.json["count"], seen.json["conflicts"]) == ("merge", 1, ["b"])
+    assert [(c["path"], c["kind"]) for c in seen.json["changes"]] == [("a", "changed"), ("c", "added")]
+    refused = http.send("POST", "/v1/data/f/merge", body)
+    assert (refused.status, refused.json["error"]["details"]["conflicts"]) == (409, ["b"])
+    assert http.send("POST", "/v1/data/f/merge", {"source": "x", "resolve": {"a": "me"}}).status == 400
+    done = http.send("POST", "/v1/data/f/merge", {"source": "x", "resolve": {"a": "theirs", "b": "ours"}})
+    assert done.status == 200, done.body
+    assert files(workspace) == {"a": b"x", "b": b"main", "c": b"x"}
+    assert http.send("POST", "/v1/data/f/merge/preview", body).json["how"] == "nothing"
+    picked = {"ref": "x", "resolve": {"*": "ours"}}
+    assert http.send("POST", "/v1/data/f/cherry-pick", picked).status == 200
+    assert http.send("POST", "/v1/data/t/merge", {"source": "main", "resolve": {"a": "ours"}}).status == 400

@@ -229,11 +229,11 @@ class MergeConflict(Conflict):
 
     code = "merge_conflict"
 
-    def __init__(self, name: str, what: str, conflicts: Sequence[str], hint: str = "") -> None:
+    def __init__(self, name: str, what: str, conflicts: Sequence[str], hint: str) -> None:
         shown = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")
         super().__init__(
             f"{what} does not fit {name}: both sides changed {shown}. Nothing was committed.",
-            hint=hint or "Decide with --strategy ours or --strategy theirs.",
+            hint=hint,
             details={"repository": name, "conflicts": list(conflicts[:1000]), "count": len(conflicts)},
         )
 

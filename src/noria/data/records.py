@@ -287,6 +287,30 @@ class Touched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MergePreview:
+    """What a merge would do.
+
+    Attributes:
+        how: ``nothing`` (all of it is there), ``fast-forward`` (the branch would move) or ``merge`` (a commit is made).
+        head, source, base: where the branch stands, what would come, and the youngest commit that both come from.
+        commits: the newest 100 that would come; ``count`` has all.
+        changes: of files, what the merge would do to the branch. With conflicts, what would come beside them.
+        stats: paths or rows added, updated and deleted by it.
+        conflicts: paths, or the first keys, that both sides changed and nothing decides.
+    """
+
+    how: str
+    head: CommitId | None
+    source: CommitId
+    base: CommitId | None
+    commits: list[Commit]
+    count: int
+    changes: list[PathChange]
+    stats: dict[str, int]
+    conflicts: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Producer:
     """Who appends in numbered batches to a branch.
 

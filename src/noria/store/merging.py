@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from noria.base.digest import Digest
@@ -18,13 +20,41 @@ class TreeMerge:
     """The merged tree.
 
     Attributes:
-        conflicts: paths that both sides changed, and not to the same. Empty where a strategy decided.
-        taken: how many paths were taken from ``theirs``.
+        conflicts: paths that both sides changed, and not to the same. Empty where something decided.
+        taken: what came from ``theirs``, by path; None: deleted. With conflicts: what would come beside them. Empty
+            where all of ``theirs`` was taken, since ``ours`` had nothing of its own.
     """
 
     root: Digest
     conflicts: list[str]
-    taken: int
+    taken: dict[str, Entry | None] = field(default_factory=dict[str, "Entry | None"])
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Who wins a path that both sides changed.
+
+    Attributes:
+        strategy: for paths that no pattern fits.
+        patterns: pattern -> ``ours`` or ``theirs``. A pattern is a path, a folder, or has wildcards (``*`` crosses
+            folders). The most exact one decides: the path itself, then the one with the most characters beside ``*``.
+            Where two of the same length contradict each other, nobody wins.
+    """
+
+    strategy: str = "conflict"
+    patterns: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def of(self, path: str) -> str:
+        best, side = (False, -1), self.strategy
+        for pattern, wins in self.patterns.items():
+            if path != pattern and not path.startswith(pattern.rstrip("/") + "/") and not fnmatchcase(path, pattern):
+                continue
+            exact = (path == pattern, len(pattern.rstrip("/").replace("*", "")))
+            if exact > best:
+                best, side = exact, wins
+            elif exact == best and wins != side:
+                side = "conflict"
+        return side
 
 
 def merge(
@@ -33,17 +63,17 @@ def merge(
     base: Digest | None,
     ours: Digest,
     theirs: Digest | None,
-    strategy: str = "conflict",
+    sides: Sides = Sides(),
 ) -> TreeMerge:
     """What happened from ``base`` to ``theirs``, done to ``ours``. None stands for an empty tree.
 
     Without a base the trees have nothing in common: paths that both have must be equal.
 
     Args:
-        strategy: what wins where both sides changed a path: ``conflict`` (nobody), ``ours`` or ``theirs``.
+        sides: what wins where both sides changed a path.
     """
     if theirs is not None and ours in (base, theirs):
-        return TreeMerge(root=theirs, conflicts=[], taken=0)
+        return TreeMerge(root=theirs, conflicts=[])
     mine = {change.path: change for change in tree.diff(store, base, ours)}
     taken: dict[str, Entry | None] = {}
     conflicts: list[str] = []
@@ -52,14 +82,42 @@ def merge(
         if other is None:
             taken[change.path] = change.after
         elif other.after != change.after:
-            if strategy == "theirs":
+            side = sides.of(change.path)
+            if side == "theirs":
                 taken[change.path] = change.after
-            elif strategy == "conflict":
+            elif side == "conflict":
                 conflicts.append(change.path)
-    conflicts += fit(store, ours, taken)
+    conflicts += _fit(store, ours, taken, sides)
     if conflicts:
-        return TreeMerge(root=ours, conflicts=sorted(set(conflicts)), taken=0)
-    return TreeMerge(root=tree.apply(store, writer, ours, taken), conflicts=[], taken=len(taken))
+        return TreeMerge(root=ours, conflicts=sorted(set(conflicts)), taken=taken)
+    return TreeMerge(root=tree.apply(store, writer, ours, taken), conflicts=[], taken=taken)
+
+
+def _fit(store: ObjectStore, ours: Digest, taken: dict[str, Entry | None], sides: Sides) -> list[str]:
+    """``fit``, where a file of one side that is a folder of the other goes to whom it is given.
+
+    A path goes to ``theirs`` only if all that stands in its way does too.
+    """
+    for path in dict.fromkeys(fit(store, ours, taken)):
+        side = sides.of(path)
+        if side == "theirs":
+            way = _in_the_way(store, ours, taken, path)
+            if all(sides.of(one) == "theirs" for one in way):
+                taken.update(dict.fromkeys(way))
+        elif side == "ours":
+            taken.pop(path, None)
+    wrong = list(dict.fromkeys(fit(store, ours, taken)))
+    for path in list(wrong):
+        if sides.of(path) == "theirs":  # and something in its way is not
+            wrong += [one for one in _in_the_way(store, ours, taken, path) if sides.of(one) != "theirs"]
+    return wrong
+
+
+def _in_the_way(store: ObjectStore, root: Digest, changes: dict[str, Entry | None], path: str) -> list[str]:
+    """The paths that would have to go for a path to be there."""
+    above = [p for p in _parents(path) if (changes[p] if p in changes else tree.find(store, root, p)) is not None]
+    below = [entry.path for entry in tree.walk(store, root, path + "/")]
+    return above + [one for one in below if one not in changes or changes[one] is not None]
 
 
 def fit(store: ObjectStore, root: Digest, changes: dict[str, Entry | None]) -> list[str]:

@@ -7,9 +7,14 @@ from typing import Any
 
 import click
 
-from noria.data.cli.shared import get, say_commit
-from noria.data.records import MAIN, Repository, RepositoryKind
+from noria.data.cli.shared import by_path, get, plain, say_commit
+from noria.data.records import MAIN, MergePreview, Repository, RepositoryKind
+from noria.data.service.history import hint_of
+from noria.data.wire.history import preview_out
 from noria.terminal import Shell, command
+from noria.terminal.exits import CONFLICT
+
+_SHOWN = 50
 
 _STRATEGY = click.option(
     "--strategy",
@@ -32,20 +37,61 @@ def _verbs(shell: Shell, repository: Repository) -> Any:
 @click.option("-m", "--message", default="")
 @click.option("--no-fast-forward", is_flag=True, help="Make a merge commit also where the branch could just move.")
 @_STRATEGY
+@click.option("--dry-run", is_flag=True, help="Only show what would come, and what is in conflict (exit code 5).")
 @click.pass_obj
-def merge(shell: Shell, name: str, source: str, into: str, message: str, no_fast_forward: bool, strategy: str) -> None:
+@by_path
+def merge(
+    shell: Shell,
+    name: str,
+    source: str,
+    into: str,
+    message: str,
+    no_fast_forward: bool,
+    strategy: str,
+    resolve: dict[str, str],
+    dry_run: bool,
+) -> None:
     """Bring what happened on a branch, tag or commit into a branch."""
     repository = get(shell, name)
-    how = {"into": into, "message": message, "strategy": strategy, "fast_forward": not no_fast_forward}
+    how: dict[str, Any] = {"into": into, "strategy": strategy, "resolve": resolve, "fast_forward": not no_fast_forward}
+    if dry_run:
+        _preview(shell, repository, source, _verbs(shell, repository).preview_merge(repository, source, **how), into)
+        return
+    how["message"] = message
     before = shell.ws.files.head(repository, into)
     with shell.progress(f"Merging {source}"):
         done = _verbs(shell, repository).merge(repository, source, actor=shell.ws.actor, **how)
     say_commit(shell, repository, done, before)
 
 
+def _preview(shell: Shell, repository: Repository, source: str, found: MergePreview, into: str) -> None:
+    where = f"{repository.name}@{into}"
+
+    def human() -> None:
+        if found.how == "nothing":
+            shell.say(f"Nothing would come: {where} has all of {source}.")
+            return
+        moves = f"{where} would move to" if found.how == "fast-forward" else f"a merge commit would take into {where}"
+        counts = ", ".join(f"{count} {what}" for what, count in found.stats.items() if count) or "nothing new"
+        shell.say(f"{found.count} commits would come, {moves} {found.source[:12]}: {counts}.")
+        if found.changes:
+            rows = [[c.kind, c.path, c.size_before, c.size_after] for c in found.changes[:_SHOWN]]
+            shell.table(["", "path", "before", "after"], rows, right=["before", "after"])
+        if len(found.changes) > _SHOWN:
+            shell.say(f"and {len(found.changes) - _SHOWN} more; --json lists them all.")
+        if found.conflicts:
+            shell.table(["both sides changed"], [[one] for one in found.conflicts])
+            shell.say(hint_of(repository))
+
+    shell.emit(plain(preview_out(found)), human)
+    if found.conflicts:
+        raise click.exceptions.Exit(CONFLICT)
+
+
 def _replayed(function: Callable[..., Any]) -> Callable[..., Any]:
     """The arguments of a command that does a commit again, or takes it back."""
     for option in (
+        by_path,
         click.pass_obj,
         _STRATEGY,
         click.option("-m", "--message", default=""),

@@ -13,7 +13,7 @@ import click
 from noria.base.errors import Invalid
 from noria.base.times import to_text
 from noria.data import edits as e
-from noria.data.cli.shared import get, plain, say_commit
+from noria.data.cli.shared import by_path, get, plain, say_commit
 from noria.data.records import MAIN, RepositoryKind
 from noria.data.wire.history import draft_out
 from noria.terminal import Shell, command
@@ -142,11 +142,13 @@ def drafts(shell: Shell, name: str) -> None:
 @click.option("-m", "--message", default="")
 @click.option("--strategy", type=click.Choice(["conflict", "ours", "theirs"]), default="conflict", show_default=True)
 @click.pass_obj
-def finish(shell: Shell, name: str, draft: str, message: str, strategy: str) -> None:
+@by_path
+def finish(shell: Shell, name: str, draft: str, message: str, strategy: str, resolve: dict[str, str]) -> None:
     """Land an open commit; where the branch went on meanwhile, the two are merged."""
     repository, ws = get(shell, name), shell.ws
     verbs = ws.files if repository.kind == RepositoryKind.FILES else ws.data
-    say_commit(shell, repository, verbs.finish(repository, draft, actor=ws.actor, message=message, strategy=strategy))
+    how = {"message": message, "strategy": strategy, "resolve": resolve}
+    say_commit(shell, repository, verbs.finish(repository, draft, actor=ws.actor, **how))
 
 
 @command("abandon")

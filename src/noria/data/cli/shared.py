@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 
 from noria.base.errors import Invalid
@@ -14,6 +17,23 @@ from noria.terminal import Shell
 
 def get(shell: Shell, name: str, kind: RepositoryKind | None = None) -> Repository:
     return shell.ws.files.get(shell.ws.project.id, name, kind)
+
+
+def by_path(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that decide conflicts of files path by path; the command gets them as ``resolve``."""
+
+    @wraps(function)
+    def together(*args: Any, ours: tuple[str, ...], theirs: tuple[str, ...], **how: Any) -> Any:
+        both = set(ours) & set(theirs)
+        if both:
+            raise click.UsageError(f"--ours and --theirs both name {min(both)!r}.")
+        resolve = {**dict.fromkeys(ours, "ours"), **dict.fromkeys(theirs, "theirs")}
+        return function(*args, resolve=resolve, **how)
+
+    for side, text in (("theirs", "what comes in"), ("ours", "the branch's side")):
+        about = f"Take {text} where both changed this path, folder or pattern; the most exact one decides; repeatable."
+        together = click.option(f"--{side}", multiple=True, metavar="PATTERN", help=about)(together)
+    return together
 
 
 def plain(value: Any) -> Any:

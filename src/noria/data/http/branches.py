@@ -49,11 +49,20 @@ class BranchRoutes(Handlers):
             into=body.into,
             actor=call.actor,
             strategy=body.strategy,
+            resolve=body.resolve,
             message=body.message,
             fast_forward=body.fast_forward,
             once=call.once,
         )
         return w.commit_out(done)
+
+    def preview(self, call: Call) -> h.MergePreviewOut:
+        body: h.MergeBody = call.body
+        how = {"into": body.into, "fast_forward": body.fast_forward}
+        found = self._data.preview_merge(
+            self._repository(call), body.source, strategy=body.strategy, resolve=body.resolve, **how
+        )
+        return h.preview_out(found, _SHOWN)
 
     def revert(self, call: Call) -> w.CommitOut:
         return self._replay(call, self._data.revert)
@@ -69,6 +78,7 @@ class BranchRoutes(Handlers):
             branch=body.branch,
             actor=call.actor,
             strategy=body.strategy,
+            resolve=body.resolve,
             message=body.message,
             once=call.once,
         )
@@ -192,6 +202,16 @@ def routes(data: Data, project_id: ProjectId) -> list[Route]:
         ),
         write(
             "/merge", r.merge, "Merge a branch, tag or commit into a branch.", h.MergeBody, "noria data merge NAME REF"
+        ),
+        Route(
+            method="POST",
+            path=ONE + "/merge/preview",
+            handler=r.preview,
+            permission="data.read",
+            summary="Show what a merge would do: commits, changes, conflicts. Nothing is written.",
+            body=h.MergeBody,
+            answer=h.MergePreviewOut,
+            cli="noria data merge NAME REF --dry-run",
         ),
         write("/revert", r.revert, "Take back what a commit did.", h.ReplayBody, "noria data revert NAME REF"),
         write(

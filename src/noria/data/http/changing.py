@@ -60,6 +60,7 @@ class ChangeRoutes(Handlers):
             actor=call.actor,
             message=body.message,
             strategy=body.strategy,
+            resolve=body.resolve,
             once=call.once,
         )
         return w.commit_out(done)

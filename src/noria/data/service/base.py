@@ -28,7 +28,7 @@ from noria.data.errors import FilesBroken, HeadMoved, RepositoryExists, Reposito
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service.hooks import Hooks
 from noria.db import Database, Tx
-from noria.store import Kind, PackInfo, Writer, merging, tree
+from noria.store import Entry, Kind, PackInfo, Writer, merging, tree
 
 if TYPE_CHECKING:
     from noria.data.rows import RowsChange
@@ -106,11 +106,13 @@ class Made:
         layout: the tree's root, or the table's layout.
         change: of a table, how it differs from the head.
         conflicts: what two sides changed differently; paths, or keys as text. Nothing may land while there are any.
+        taken: of a merge of files, what it takes over; see ``TreeMerge``.
     """
 
     layout: Digest
     change: RowsChange | None = None
     conflicts: tuple[str, ...] = ()
+    taken: dict[str, Entry | None] = field(default_factory=dict[str, "Entry | None"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,7 +374,7 @@ class DataBase:
         base: Digest | None,
         ours: Commit | None,
         theirs: Digest | None,
-        strategy: str,
+        sides: merging.Sides,
         seq: int | None = None,
     ) -> Made:
         """Three-way merge of contents: what happened from ``base`` to ``theirs``, done to ``ours``.
@@ -383,8 +385,8 @@ class DataBase:
         store = self._s.sessions.store
         if ours is None:
             return Made(layout=tree.empty(writer) if theirs is None else theirs)
-        found = merging.merge(store, writer, base, ours.layout, theirs, strategy)
-        return Made(layout=found.root, conflicts=tuple(found.conflicts))
+        found = merging.merge(store, writer, base, ours.layout, theirs, sides)
+        return Made(layout=found.root, conflicts=tuple(found.conflicts), taken=found.taken)
 
     def _difference(self, repository: Repository, before: Commit | None, after: Commit) -> RowsChange | None:
         """Of a table, how its rows differ between two commits; None for files."""

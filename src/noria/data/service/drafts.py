@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from noria.base.actor import Actor
@@ -17,7 +17,7 @@ from noria.data.edits import Edit
 from noria.data.errors import DraftClosed, DraftNotFound, HeadMoved, MergeConflict
 from noria.data.records import MAIN, Commit, Draft, Repository, RepositoryKind
 from noria.data.service.base import LostRaceError, Made
-from noria.data.service.history import check_strategy
+from noria.data.service.history import hint_of, sides_of
 from noria.data.service.rewriting import RewriteVerbs
 from noria.data.treeedit import TreeEdit
 from noria.store import Writer, tree
@@ -191,17 +191,18 @@ class DraftVerbs(RewriteVerbs):
         actor: Actor,
         message: str = "",
         strategy: str = "conflict",
+        resolve: Mapping[str, str] | None = None,
         once: Once | None = None,
     ) -> Commit:
         """Lands an open commit. Where the branch went on since it was opened, the two are merged.
 
-        A draft that was finished before gives its commit again.
+        A draft that was finished before gives its commit again. ``strategy`` and ``resolve`` are those of ``merge``.
 
         Raises:
             MergeConflict: the branch changed the same paths or rows in between.
             DraftClosed: it was dropped.
         """
-        check_strategy(strategy)
+        sides = sides_of(repository, strategy, resolve)
 
         def attempt() -> Commit:
             draft = self.draft(repository, draft_id)
@@ -213,9 +214,11 @@ class DraftVerbs(RewriteVerbs):
             head, base = self.head(repository, draft.branch), self._base_of(draft)
             with self._s.sessions.writer() as writer:
                 theirs = None if base is None else base.layout
-                made = self._combine(writer, repository, theirs, head, draft.layout, strategy)
+                made = self._combine(writer, repository, theirs, head, draft.layout, sides)
                 if made.conflicts:
-                    raise MergeConflict(f"{repository.name}@{draft.branch}", "The open commit", made.conflicts)
+                    raise MergeConflict(
+                        f"{repository.name}@{draft.branch}", "The open commit", made.conflicts, hint_of(repository)
+                    )
                 if head is not None and made.layout == head.layout:
                     self._close(repository, draft, "finished", head, actor)
                     return head

@@ -22,9 +22,11 @@ from noria.data.records import MAIN, Commit, PathChange, Repository
 from noria.data.service.access import AccessVerbs
 from noria.data.service.base import Ancestry, LostRaceError, Made
 from noria.data.service.drafts import DraftVerbs
+from noria.data.service.previewing import PreviewVerbs
 from noria.data.service.touched import TouchedVerbs
 from noria.data.worktree import Worktree
 from noria.store import Entry, Writer, folders, tree
+from noria.store.merging import Sides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Status:
     behind: int = 0
 
 
-class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
+class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
     def commit(
         self,
         repository: Repository,
@@ -145,7 +147,7 @@ class Files(DraftVerbs, TouchedVerbs, AccessVerbs):
             common: the youngest commit that it and the head come from.
         """
         flushed = writer.flush()  # both trees must be readable to be merged
-        made = self._combine(writer, repository, None if common is None else common.layout, head, root, "conflict")
+        made = self._combine(writer, repository, None if common is None else common.layout, head, root, Sides())
         if made.conflicts:
             hint = f"noria data checkout {repository.name} OTHER_FOLDER   shows theirs beside yours."
             raise MergeConflict(f"{repository.name}@{branch}", "The folder", made.conflicts, hint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from noria.assets import Change
@@ -15,6 +15,7 @@ from noria.data.errors import BranchNotFound, HeadMoved, MergeConflict
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service.base import Ancestry, LostRaceError, Made, after
 from noria.data.service.refs import RefVerbs
+from noria.store.merging import Sides
 
 if TYPE_CHECKING:
     from noria.data.rows import RowsChange
@@ -37,6 +38,7 @@ class HistoryVerbs(RefVerbs):
         into: str = MAIN,
         actor: Actor,
         strategy: str = "conflict",
+        resolve: Mapping[str, str] | None = None,
         message: str = "",
         fast_forward: bool = True,
         once: Once | None = None,
@@ -48,12 +50,14 @@ class HistoryVerbs(RefVerbs):
 
         Args:
             strategy: ``conflict`` refuses, ``ours`` keeps the branch's side, ``theirs`` takes the source's.
+            resolve: of files, for the conflicts that a pattern fits: pattern -> ``ours`` or ``theirs``. A pattern is a
+                path, a folder, or has wildcards (``*`` crosses folders); the most exact one decides.
             fast_forward: where the branch has nothing of its own, move it; no merge commit is made.
 
         Raises:
             MergeConflict: both sides changed the same; the error names where.
         """
-        check_strategy(strategy)
+        sides = sides_of(repository, strategy, resolve)
 
         def attempt() -> Commit:
             theirs, head = self.resolve(repository, source), self.head(repository, into)
@@ -73,7 +77,7 @@ class HistoryVerbs(RefVerbs):
                 verb="data.merge",
                 what=f"{repository.name}@{source}",
                 actor=actor,
-                strategy=strategy,
+                sides=sides,
                 message=message or f"merged {source}",
                 meta={"merged": theirs.id},
                 once=once,
@@ -90,6 +94,7 @@ class HistoryVerbs(RefVerbs):
         branch: str = MAIN,
         actor: Actor,
         strategy: str = "conflict",
+        resolve: Mapping[str, str] | None = None,
         message: str = "",
         once: Once | None = None,
     ) -> Commit:
@@ -113,7 +118,7 @@ class HistoryVerbs(RefVerbs):
             verb="data.revert",
             what=f"Taking back {commit.id[:12]}",
             actor=actor,
-            strategy=strategy,
+            sides=sides_of(repository, strategy, resolve),
             message=message or f"took back {commit.id[:12]}: {commit.message}".rstrip(": "),
             meta={"reverted": commit.id},
             once=once,
@@ -127,6 +132,7 @@ class HistoryVerbs(RefVerbs):
         branch: str = MAIN,
         actor: Actor,
         strategy: str = "conflict",
+        resolve: Mapping[str, str] | None = None,
         message: str = "",
         once: Once | None = None,
     ) -> Commit:
@@ -144,7 +150,7 @@ class HistoryVerbs(RefVerbs):
             verb="data.cherry_pick",
             what=f"{commit.id[:12]}",
             actor=actor,
-            strategy=strategy,
+            sides=sides_of(repository, strategy, resolve),
             message=message or commit.message,
             meta={"picked": commit.id},
             once=once,
@@ -229,14 +235,12 @@ class HistoryVerbs(RefVerbs):
         base: Digest | None,
         theirs: Digest | None,
         *,
-        strategy: str,
         verb: str,
         actor: Actor,
         once: Once | None,
         **how: Any,
     ) -> Commit:
-        check_strategy(strategy)
-        how = {**how, "strategy": strategy, "verb": verb, "actor": actor, "once": once}
+        how = {**how, "verb": verb, "actor": actor, "once": once}
         return self._once(
             repository,
             branch,
@@ -257,7 +261,7 @@ class HistoryVerbs(RefVerbs):
         verb: str,
         what: str,
         actor: Actor,
-        strategy: str,
+        sides: Sides,
         message: str,
         meta: dict[str, Any],
         once: Once | None,
@@ -272,9 +276,9 @@ class HistoryVerbs(RefVerbs):
         """
         with self._s.sessions.writer() as writer:
             seq = None if ancestry is None else ancestry.generation
-            made = self._combine(writer, repository, base, head, theirs, strategy, seq)
+            made = self._combine(writer, repository, base, head, theirs, sides, seq)
             if made.conflicts:
-                raise MergeConflict(f"{repository.name}@{branch}", what, made.conflicts)
+                raise MergeConflict(f"{repository.name}@{branch}", what, made.conflicts, hint_of(repository))
             if head is not None and made.layout == head.layout and ancestry is None:
                 return head
 
@@ -375,6 +379,28 @@ class HistoryVerbs(RefVerbs):
         return target
 
 
-def check_strategy(strategy: str) -> None:
+def sides_of(repository: Repository, strategy: str, resolve: Mapping[str, str] | None) -> Sides:
+    """Who wins what both sides changed.
+
+    Raises:
+        Invalid: there is no such strategy or side, or a table was to be decided by path.
+    """
     if strategy not in STRATEGIES:
-        raise Invalid(f"{strategy!r} is not a strategy of merging.", hint=", ".join(STRATEGIES))
+        raise Invalid(f"{strategy!r:.60} is not a strategy of merging.", hint=", ".join(STRATEGIES))
+    if resolve and repository.kind == RepositoryKind.TABLE:
+        raise Invalid(
+            f"{repository.name} is a table: its rows merge by key, and it has no paths to decide by.",
+            hint="--strategy ours or --strategy theirs decides all rows that both sides changed.",
+        )
+    for pattern, side in (resolve or {}).items():
+        if side not in STRATEGIES[1:]:
+            raise Invalid(f"{side!r:.60}, given for {pattern!r:.60}, is no side of a merge.", hint="ours or theirs")
+    return Sides(strategy, dict(resolve or {}))
+
+
+def hint_of(repository: Repository) -> str:
+    """What to do about a conflict."""
+    whole = "--strategy ours or --strategy theirs   decides all of them"
+    if repository.kind == RepositoryKind.TABLE:
+        return f"{whole}."
+    return f"--ours PATH or --theirs PATH, with folders or patterns too, decides path by path;\n{whole}."

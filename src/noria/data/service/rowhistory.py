@@ -20,6 +20,7 @@ from noria.data.service.base import Facts, Made
 from noria.data.service.contracts import ContractVerbs, newest_ms
 from noria.data.values import plain
 from noria.store import Writer
+from noria.store.merging import Sides
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,11 +42,11 @@ class RowHistory(ContractVerbs):
         base: Digest | None,
         ours: Commit | None,
         theirs: Digest | None,
-        strategy: str,
+        sides: Sides,
         seq: int | None = None,
     ) -> Made:
         if repository.kind != RepositoryKind.TABLE:
-            return super()._combine(writer, repository, base, ours, theirs, strategy, seq)
+            return super()._combine(writer, repository, base, ours, theirs, sides, seq)
         if theirs is None:
             raise Invalid(f"{repository.name} would be left without columns.", hint="Overwrite it with rows.")
         store = self._s.sessions.store
@@ -58,11 +59,11 @@ class RowHistory(ContractVerbs):
             None if base is None else load_layout(store, base),
             self.layout(ours),
             new,
-            strategy=cast("Strategy", strategy),
+            strategy=cast("Strategy", sides.strategy),
             seq=ours.generation + 1 if seq is None else seq,
             known_us=self._s.event_clock.event_ms(repository.project_id) * 1000,
         )
-        shown = tuple(_key(conflict["key"]) for conflict in found.conflicts) if strategy == "conflict" else ()
+        shown = tuple(_key(conflict["key"]) for conflict in found.conflicts) if sides.strategy == "conflict" else ()
         return Made(layout=found.layout_id, change=found.change, conflicts=shown)
 
     def _difference(self, repository: Repository, before: Commit | None, after: Commit) -> RowsChange | None:

@@ -11,7 +11,7 @@ import msgspec
 from noria.base.errors import Invalid
 from noria.base.times import to_text
 from noria.data import edits as e
-from noria.data.records import MAIN, Draft, Touched
+from noria.data.records import MAIN, Draft, MergePreview, Touched
 from noria.data.wire import CommitOut, PathChangeOut, commit_out, path_change_out
 
 
@@ -40,11 +40,12 @@ class ChangeBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class MergeBody(msgspec.Struct, forbid_unknown_fields=True):
-    """``strategy`` is conflict, ours or theirs."""
+    """``strategy`` is conflict, ours or theirs; ``resolve`` says ours or theirs for paths, folders or patterns."""
 
     source: str
     into: str = MAIN
     strategy: str = "conflict"
+    resolve: dict[str, str] = {}
     message: str = ""
     fast_forward: bool = True
 
@@ -55,6 +56,7 @@ class ReplayBody(msgspec.Struct, forbid_unknown_fields=True):
     ref: str
     branch: str = MAIN
     strategy: str = "conflict"
+    resolve: dict[str, str] = {}
     message: str = ""
 
 
@@ -124,6 +126,7 @@ class DraftEditBody(msgspec.Struct, forbid_unknown_fields=True):
 class FinishBody(msgspec.Struct, forbid_unknown_fields=True):
     message: str = ""
     strategy: str = "conflict"
+    resolve: dict[str, str] = {}
 
 
 class DraftOut(msgspec.Struct):
@@ -157,6 +160,21 @@ class TouchedQuery(msgspec.Struct, forbid_unknown_fields=True):
     ref: str = MAIN
     limit: int = 50
     after: str | None = None
+
+
+class MergePreviewOut(msgspec.Struct):
+    """What a merge would do. ``how`` is nothing, fast-forward or merge; ``commits`` are the newest of ``count``."""
+
+    how: str
+    head: str | None
+    source: str
+    base: str | None
+    commits: list[CommitOut]
+    count: int
+    changes: list[PathChangeOut]
+    changed: int
+    stats: dict[str, int]
+    conflicts: list[str]
 
 
 class CommitDetail(msgspec.Struct):
@@ -227,3 +245,18 @@ def draft_out(draft: Draft) -> DraftOut:
 
 def touched_out(found: Touched) -> TouchedOut:
     return TouchedOut(commit_out(found.commit), [path_change_out(c) for c in found.changes])
+
+
+def preview_out(found: MergePreview, limit: int | None = None) -> MergePreviewOut:
+    return MergePreviewOut(
+        how=found.how,
+        head=found.head,
+        source=found.source,
+        base=found.base,
+        commits=[commit_out(c) for c in found.commits],
+        count=found.count,
+        changes=[path_change_out(c) for c in found.changes[:limit]],
+        changed=len(found.changes),
+        stats=found.stats,
+        conflicts=found.conflicts[:limit],
+    )
