@@ -18,7 +18,6 @@ from sqlalchemy import Engine, create_engine, text
 from noria.assets.records import RunState
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError
-from noria.data import queries
 from noria.data.collectors.sql import _read, _written
 from noria.data.errors import ContractBroken, SourceFailed
 from noria.data.records import RepositoryKind
@@ -483,5 +482,4 @@ def test_a_new_etag_of_the_same_bytes_is_remembered(workspace: Workspace, actor:
 
 
 def marks_of(workspace: Workspace, repo) -> list[dict[str, str]]:
-    with workspace.db.read() as conn:
-        return list(queries.marks(conn, repo.id).values())
+    return list(workspace.collector.marks(repo).values())

@@ -97,6 +97,18 @@ def test_new_and_grown_files_of_rows_are_taken(workspace: Workspace, actor: Acto
     assert len(workspace.data.log(table)) == 4
 
 
+def test_what_is_dropped_while_it_watches_is_taken_again(workspace: Workspace, actor: Actor, table: Repository) -> None:
+    place = workspace.home.parent / "in"
+    place.mkdir()
+    (place / "a.csv").write_text("id,n\n1,1\n")
+    with Watching(workspace, table, "in/*.csv", actor):
+        until(lambda: ids(workspace, table) == [1])
+        (place / "b.csv").write_text("id,n\n2,2\n")
+        until(lambda: ids(workspace, table) == [1, 2])
+        workspace.data.drop(table, actor=actor)
+        until(lambda: ids(workspace, table) == [1, 2])
+
+
 def test_a_known_file_that_never_stands_still_gives_its_complete_lines(
     workspace: Workspace, actor: Actor, table: Repository
 ) -> None:

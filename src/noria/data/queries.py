@@ -14,7 +14,6 @@ from noria.data.records import (
     Branch,
     Commit,
     Draft,
-    Producer,
     Quarantined,
     QuarantineState,
     Remote,
@@ -187,21 +186,18 @@ def commits_with_layout(conn: Connection, repository_id: int, layout: Digest) ->
 
 
 def delete_commits(conn: Connection, ids: list[CommitId]) -> None:
-    """Removes commits that nothing names any more; marks of collections that named them stay, without them."""
+    """Removes commits that nothing names any more, after their facts."""
     for start in range(0, len(ids), 500):
-        some = ids[start : start + 500]
-        marks = t.collected.c.commit_id.in_(some)
-        conn.execute(update(t.collected).where(marks).values(commit_id=None))
-        conn.execute(delete(t.commits).where(t.commits.c.id.in_(some)))
+        conn.execute(delete(t.commits).where(t.commits.c.id.in_(ids[start : start + 500])))
 
 
 def delete_branch(conn: Connection, repository_id: int, name: str, head: CommitId | None) -> bool:
-    """Removes a branch that still stands where it was seen, and what producers sent to it."""
-    c, p = t.branches.c, t.producers.c
+    """Removes a branch that still stands where it was seen, and what was refused for it."""
+    c, r = t.branches.c, t.refusals.c
     same = c.head.is_(None) if head is None else c.head == head
     done = conn.execute(delete(t.branches).where(c.repository_id == repository_id, c.name == name, same)).rowcount == 1
     if done:  # another branch of the same name begins anew
-        conn.execute(delete(t.producers).where(p.repository_id == repository_id, p.branch == name))
+        conn.execute(delete(t.refusals).where(r.repository_id == repository_id, r.branch == name))
     return done
 
 
@@ -464,6 +460,14 @@ def move_quarantined(conn: Connection, quarantine_id: int, state: str, after: st
     return conn.execute(update(t.quarantine).where(*here).values(state=after, verdict=verdict)).rowcount == 1
 
 
+def reopen_quarantined(conn: Connection, quarantine_id: int, branch: str) -> bool:
+    """Opens a batch anew that was accepted once, for a branch that does not hold what came of it."""
+    c = t.quarantine.c
+    here = (c.id == quarantine_id, c.state == QuarantineState.ACCEPTED.value)
+    values = {"state": QuarantineState.OPEN.value, "branch": branch, "verdict": None}
+    return conn.execute(update(t.quarantine).where(*here).values(**values)).rowcount == 1
+
+
 def contract_verdicts(conn: Connection, project_id: ProjectId) -> list[tuple[str, int, int]]:
     """(repository, commits, commits that were checked against a contract)."""
     checked = func.count(t.commits.c.contract)
@@ -476,32 +480,6 @@ def contract_verdicts(conn: Connection, project_id: ProjectId) -> list[tuple[str
         .order_by(at.assets.c.name)
     )
     return [(name, total, part) for name, total, part in conn.execute(found)]
-
-
-def marks(conn: Connection, repository_id: int) -> dict[str, dict[str, Any]]:
-    """What was collected of each part of a source: part -> mark."""
-    found = conn.execute(select(t.collected).where(t.collected.c.repository_id == repository_id))
-    return {row.source: row.mark for row in found}
-
-
-def appended(conn: Connection, repository_id: int) -> bool:
-    """Whether a commit of the repository was made by something else than a collection."""
-    found = select(t.commits.c.id).join(at.runs, at.runs.c.id == t.commits.c.run_id)
-    where = (t.commits.c.repository_id == repository_id, at.runs.c.kind != "collection")
-    return conn.execute(found.where(*where).limit(1)).first() is not None
-
-
-def producers(
-    conn: Connection, repository_id: int, branch: str | None = None, names: Sequence[str] | None = None
-) -> list[Producer]:
-    """The producers of a repository: all, those of a branch, or those of these names."""
-    c = t.producers.c
-    found = select(t.producers).where(c.repository_id == repository_id).order_by(c.branch, c.name)
-    if branch is not None:
-        found = found.where(c.branch == branch)
-    parts = [None] if names is None else [names[start : start + 500] for start in range(0, len(names), 500)]
-    rows = [row for part in parts for row in conn.execute(found if part is None else found.where(c.name.in_(part)))]
-    return [Producer(branch=r.branch, name=r.name, sequence=r.sequence, answer=r.answer, at=r.at) for r in rows]
 
 
 def lineage(conn: Connection, repository_id: int, above: int) -> dict[str, Any]:

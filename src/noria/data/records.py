@@ -182,7 +182,7 @@ class QuarantineState(enum.StrEnum):
 QUARANTINE_MOVES = {
     QuarantineState.OPEN: (QuarantineState.ACCEPTED, QuarantineState.DROPPED),
     QuarantineState.DROPPED: (QuarantineState.ACCEPTED,),
-    QuarantineState.ACCEPTED: (),
+    QuarantineState.ACCEPTED: (QuarantineState.OPEN,),
 }
 
 
@@ -317,6 +317,7 @@ class Producer:
     Attributes:
         sequence: of the batch that was taken last.
         answer: what was answered to it.
+        commit: that says so; the one with the batch, or one that took its place.
     """
 
     branch: str
@@ -324,6 +325,7 @@ class Producer:
     sequence: int
     answer: dict[str, Any]
     at: int
+    commit: CommitId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

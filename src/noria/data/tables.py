@@ -97,10 +97,27 @@ collected = Table(
     metadata,
     Column("repository_id", BigId, ForeignKey("repositories.id"), primary_key=True),
     Column("source", Str, primary_key=True),
+    Column("commit_id", Str, ForeignKey("commits.id"), primary_key=True),
+    Column("generation", Integer, nullable=False),
     Column("mark", Json, nullable=False),
-    Column("commit_id", Str, ForeignKey("commits.id")),
+    Column("at", Ms, nullable=False),
+    Index(None, "repository_id", "source", "generation"),
+    Index(None, "commit_id"),
+)
+"""What was taken of a part of a source, as of a commit. A branch has taken what the commits say that it holds."""
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("repository_id", BigId, ForeignKey("repositories.id"), primary_key=True),
+    Column("branch", Str, primary_key=True),
+    Column("source", Str, primary_key=True),
+    Column("contract", Integer, nullable=False),
+    Column("batch", BigId, nullable=False),
+    Column("mark", Json, nullable=False),
     Column("at", Ms, nullable=False),
 )
+"""What was seen of a part of a source when a contract refused it, and the batch in quarantine."""
 
 drafts = Table(
     "drafts",
@@ -141,13 +158,16 @@ producers = Table(
     "producers",
     metadata,
     Column("repository_id", BigId, ForeignKey("repositories.id"), primary_key=True),
-    Column("branch", Str, primary_key=True),
     Column("name", Str, primary_key=True),
+    Column("commit_id", Str, ForeignKey("commits.id"), primary_key=True),
+    Column("generation", Integer, nullable=False),
     Column("sequence", Ms, nullable=False),
     Column("answer", Json, nullable=False),
     Column("at", Ms, nullable=False),
+    Index(None, "repository_id", "name", "sequence"),
+    Index(None, "commit_id"),
 )
-"""Who appends in numbered batches to a branch: the last number taken, and what was answered to it."""
+"""Who appends in numbered batches: the last number taken as of a commit, and what was answered to it."""
 
 erasures = Table(
     "erasures",

@@ -133,7 +133,7 @@ def cherry_pick(shell: Shell, name: str, ref: str, **how: Any) -> None:
 def reset(shell: Shell, name: str, to: str, branch: str, expected: str | None) -> None:
     """Move a branch to another commit; what it held is found by its id until it is pruned.
 
-    What a collection has read is remembered all the same: `noria data collect` does not read it again.
+    What a collection took in commits that the branch does not hold any more, `noria data collect` takes again.
     """
     repository = get(shell, name)
     verbs = _verbs(shell, repository)
@@ -169,8 +169,7 @@ def squash(shell: Shell, name: str, since: str, branch: str, message: str) -> No
 def drop(shell: Shell, name: str, branch: str, count: int) -> None:
     """Take the newest commits of a branch away for good.
 
-    What a collection has read is remembered all the same: `noria data collect` does not read it again. Append those
-    files with `noria data append`, or undo with `noria data revert` instead.
+    What a collection took in them, `noria data collect` takes again. To keep it out, use `noria data revert` instead.
     """
     repository = get(shell, name)
     done = _verbs(shell, repository).drop(repository, branch=branch, count=count, actor=shell.ws.actor)

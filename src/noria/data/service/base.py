@@ -22,8 +22,9 @@ from noria.base.faults import Faults
 from noria.base.ids import CommitId, ProjectId, RunId
 from noria.base.names import nearest
 from noria.base.once import Once
-from noria.data import files_contract, queries
+from noria.data import files_contract, queries, taken
 from noria.data import tables as t
+from noria.data.below import Histories, Holds
 from noria.data.errors import FilesBroken, HeadMoved, RepositoryExists, RepositoryNotFound, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service.hooks import Hooks
@@ -31,6 +32,8 @@ from noria.db import Database, Tx
 from noria.store import Entry, Kind, PackInfo, Writer, merging, tree
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from noria.data.rows import RowsChange
 
 T = TypeVar("T")
@@ -68,6 +71,8 @@ class Services:
     """Say which endpoints' features are made from a repository."""
     forgetters: list[Callable[[Change, Repository], None]] = field(default_factory=list[Any])
     """Remove what later rooms keep of a repository that is deleted, in the transaction that deletes it."""
+    histories: Histories = field(default_factory=Histories)
+    """What branches hold, as far as it was asked for."""
     locks: dict[int, threading.RLock] = field(default_factory=_locks)
     """One writer of this process at a time in each repository; other processes are met by compare-and-swap."""
 
@@ -281,6 +286,11 @@ class DataBase:
 
     def version(self, commit: Commit) -> Version:
         return self._s.assets.version(commit.version_id)
+
+    def holds(self, conn: Connection, repository: Repository, branch: str, head: Commit | None) -> Holds:
+        """Which commits a branch holds that stands at ``head``; it can be asked while the connection is open."""
+        read = taken.span(conn, repository.id)
+        return self._s.histories.of(repository.id, branch, taken.tip_of(head), read)
 
     # ---- landing
 

@@ -11,7 +11,7 @@ from noria.base.actor import Actor
 from noria.base.errors import Invalid
 from noria.base.once import Once
 from noria.data import contract as contracts
-from noria.data import files_contract, queries
+from noria.data import files_contract, queries, taken
 from noria.data.contract import Contract, Finding
 from noria.data.errors import ContractMissing, HeadBreaksContract, QuarantineDecided
 from noria.data.files_contract import FilesContract
@@ -165,7 +165,7 @@ class BatchVerbs(RowVerbs):
         def accept(change: Change) -> None:
             _, head = queries.head(change.tx.conn, repository.id, batch.branch)
             assert head is not None
-            self._decide(change, batch, QuarantineState.ACCEPTED, {"commit": head.id})
+            self._accept(change, repository, batch, head)
 
         commit = self.append(
             repository,
@@ -181,7 +181,7 @@ class BatchVerbs(RowVerbs):
         )
         if self.quarantined(quarantine_id)[0].state != QuarantineState.ACCEPTED:  # its rows were there already
             with self._s.changes.begin("data.offer", repository.project_id, actor) as change:
-                self._decide(change, batch, QuarantineState.ACCEPTED, {"commit": commit.id})
+                self._accept(change, repository, batch, commit)
                 change.note(repository.name, batch=quarantine_id, commit=commit.id)
         return commit
 
@@ -211,6 +211,14 @@ class BatchVerbs(RowVerbs):
             found = queries.repository_of_quarantined(conn, batch.id)
         assert found is not None
         return found
+
+    def _accept(self, change: Change, repository: Repository, batch: Quarantined, commit: Commit) -> None:
+        """The commit holds the rows of the batch, and so what was seen of the part of a source when it was refused."""
+        self._decide(change, batch, QuarantineState.ACCEPTED, {"commit": commit.id})
+        conn = change.tx.conn
+        rows = taken.refusals_of_batch(conn, repository.id, batch.branch, batch.id)
+        taken.keep_marks(change.tx, repository.id, commit, {row.source: row.mark for row in rows})
+        taken.settle_refusals(conn, repository.id, batch.branch, [row.source for row in rows])
 
     def _decide(self, change: Change, batch: Quarantined, after: QuarantineState, what: dict[str, Any]) -> None:
         verdict = {**what, "actor": change.actor.name, "at": change.tx.now_ms}

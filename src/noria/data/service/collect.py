@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.assets import Assets, Change, Changes, StoreSessions
 from noria.assets.records import AssetKind, RunState
@@ -14,12 +14,12 @@ from noria.base.actor import Actor
 from noria.base.clock import Clock
 from noria.base.errors import Invalid, NoriaError
 from noria.base.ids import ProjectId, RunId
-from noria.data import queries
+from noria.data import queries, taken
 from noria.data import tables as t
 from noria.data.collectors import BucketSource, FileSource, SqlSource, UrlSource
 from noria.data.collectors.protocol import Marks, Piece, Source
 from noria.data.errors import ContractBroken, SourceFailed
-from noria.data.records import MAIN, QuarantineState, Repository, RepositoryKind
+from noria.data.records import MAIN, Commit, QuarantineState, Repository, RepositoryKind
 from noria.data.service import Data
 from noria.data.service.base import again
 from noria.data.service.mirror import Mirror
@@ -28,6 +28,9 @@ from noria.data.service.watch import Watch
 from noria.db import Database
 from noria.store import Entry, Writer, tree
 from noria.store.buckets import is_bucket_url
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _REFUSED = "refused"
 """In the mark of a part that a contract refused: the contract's number and what was seen of the part."""
@@ -190,7 +193,7 @@ class Collector:
         """Commits every piece; False where somebody else collects the source too and was faster: look again."""
         done.refused.clear()
         done.notes.clear()
-        marks = self._marks(repository)
+        marks = self.marks(repository, branch)
         seen, done.waiting = self._seen(repository, branch, marks)
         for piece in source.pieces(seen):
             try:
@@ -226,23 +229,26 @@ class Collector:
         """(what a source is to compare with, parts that wait in quarantine).
 
         A part that the contract in force refused counts as seen as it was then: it is offered again when it changed, or
-        when the contract did, but not where the batch was accepted or dropped. Of refused lines those that follow are.
+        when the contract did, but not where the batch was dropped. Where it was accepted, the commit says what was
+        taken; a branch that does not hold that commit is offered the part. Of refused lines those that follow are.
         Of a table without any rows everything is offered, so that the reason is told again.
         """
         empty = self._data.head(repository, branch) is None
-        decided: set[int] = set()
+        decided: dict[int, QuarantineState] = {}
         if any(_REFUSED in mark for mark in marks.values()):
-            held = self._data.quarantine(repository.project_id, repository)
-            decided = {batch.id for batch in held if batch.state != QuarantineState.OPEN}
+            for batch in self._data.quarantine(repository.project_id, repository):
+                if batch.state != QuarantineState.OPEN:
+                    decided[batch.id] = batch.state
         seen: dict[str, dict[str, Any]] = {}
         never: list[str] = []
         waiting: list[str] = []
         for source, mark in marks.items():
             accepted = {name: value for name, value in mark.items() if name != _REFUSED}
             refused = mark.get(_REFUSED)
-            if refused is not None and refused["batch"] in decided:  # its rows were taken, or are not wanted
+            state = None if refused is None else decided.get(refused["batch"])
+            if refused is not None and state == QuarantineState.DROPPED:  # its rows are not wanted
                 seen[source] = refused["mark"]
-            elif refused is not None and refused["contract"] == repository.contract and not empty:
+            elif state is None and refused is not None and refused["contract"] == repository.contract and not empty:
                 waiting.append(source)
                 seen[source] = refused["mark"]
                 if not accepted:
@@ -251,9 +257,19 @@ class Collector:
                 seen[source] = accepted
         return Marks(seen, waiting, never), waiting
 
-    def marks(self, repository: Repository) -> dict[str, dict[str, Any]]:
-        """What is remembered of each part of a source."""
-        return self._marks(repository)
+    def marks(self, repository: Repository, branch: str = MAIN) -> dict[str, dict[str, Any]]:
+        """What the commits of a branch say that was taken of each part of a source, and what was refused for it."""
+        with self._db.read() as conn:
+            _, head = queries.head(conn, repository.id, branch)
+            return self._marks(conn, repository, branch, head)
+
+    def went_on(self, repository: Repository, branch: str, before: Commit | None) -> bool:
+        """Whether a branch holds the commit at which it stood before."""
+        with self._db.read() as conn:
+            _, head = queries.head(conn, repository.id, branch)
+            if before is None or (head is not None and head.id == before.id):
+                return True
+            return self._data.holds(conn, repository, branch, head)(before.id, before.generation)
 
     def commit_entries(
         self,
@@ -293,7 +309,7 @@ class Collector:
 
     def pending_files(self, repository: Repository, pattern: str) -> list[str]:
         """Which files or objects a collection would read, and why, in words. Nothing is written."""
-        seen, _ = self._seen(repository, MAIN, self._marks(repository))
+        seen, _ = self._seen(repository, MAIN, self.marks(repository))
         if is_bucket_url(pattern):
             return BucketSource(pattern, self._environment, self._downloads).pending(seen)
         return FileSource(self._root, pattern).pending(seen)
@@ -388,18 +404,22 @@ class Collector:
         done: Collected,
     ) -> None:
         if piece.frame is None:
-            self._mark_alone(repository, piece, actor)
+            self._mark_alone(repository, branch, piece, self._data.head(repository, branch), actor)
             return
         run_id = self._begin(repository, actor, done)
         head = self._data.head(repository, branch)
 
         def mark(change: Change) -> None:
-            found = queries.marks(change.tx.conn, repository.id)
+            conn = change.tx.conn
+            _, landed = queries.head(conn, repository.id, branch)
+            assert landed is not None
+            stood = queries.commit(conn, landed.parents[0]) if landed.parents else None
+            found = self._marks(conn, repository, branch, stood, list(before))
             if any(found.get(source) != seen for source, seen in before.items()):
                 raise TakenError
-            if piece.whole and queries.appended(change.tx.conn, repository.id):
+            if piece.whole and taken.appended(conn, repository.id, self._data.holds(conn, repository, branch, stood)):
                 raise _would_lose(repository, piece)
-            self._mark(change, repository, piece)
+            self._mark(change, repository, branch, piece, landed)
 
         try:
             commit = self._data.append(
@@ -418,40 +438,54 @@ class Collector:
             refused.details["source"] = piece.source
             done.refused.append(refused)
             if spec.watermark is None:  # a watermark never moves past rows that did not land
-                self._mark_refused(repository, piece, before[piece.source], refused.details["quarantine"], actor)
+                self._mark_refused(repository, branch, piece, refused.details["quarantine"], actor)
             return
         except Invalid as error:  # say which piece it was
             raise SourceFailed(f"{piece.source}: {error.message}", hint=error.hint, details=error.details) from error
         if head is not None and commit.id == head.id:  # nothing new in it
-            self._mark_alone(repository, piece, actor)
+            self._mark_alone(repository, branch, piece, commit, actor)
             return
         done.commits.append(commit)
         done.rows += commit.stats["added"] + commit.stats["updated"]
 
-    def _mark_alone(self, repository: Repository, piece: Piece, actor: Actor) -> None:
+    def _mark_alone(self, repository: Repository, branch: str, piece: Piece, seen: Commit | None, actor: Actor) -> None:
+        """Remembers a part that brought no rows, as of the commit that holds all that there is of it.
+
+        Nothing is remembered where there is no such commit: nothing was taken, and the next look reads the part again.
+        """
         with self._changes.begin("data.collect", repository.project_id, actor) as change:
-            self._mark(change, repository, piece)
+            if seen is not None and queries.commit(change.tx.conn, seen.id) is not None:
+                self._mark(change, repository, branch, piece, seen)
             change.note(repository.name, source=piece.source, rows=0)
 
-    def _mark_refused(
-        self, repository: Repository, piece: Piece, before: dict[str, Any] | None, batch: int, actor: Actor
-    ) -> None:
+    def _mark_refused(self, repository: Repository, branch: str, piece: Piece, batch: int, actor: Actor) -> None:
         """Remembers under which contract a part was refused, beside what was taken of it before."""
-        accepted = {name: value for name, value in (before or {}).items() if name != _REFUSED}
-        mark = {**accepted, _REFUSED: {"contract": repository.contract, "batch": batch, "mark": piece.mark}}
         with self._changes.begin("data.collect", repository.project_id, actor) as change:
-            row = {"repository_id": repository.id, "source": piece.source, "mark": mark, "at": change.tx.now_ms}
-            change.tx.upsert(t.collected, row, key=["repository_id", "source"])
+            row = {"repository_id": repository.id, "branch": branch, "source": piece.source, "mark": piece.mark}
+            row |= {"contract": repository.contract, "batch": batch, "at": change.tx.now_ms}
+            change.tx.upsert(t.refusals, row, key=["repository_id", "branch", "source"])
             change.note(repository.name, source=piece.source, refused=repository.contract)
 
-    def _mark(self, change: Change, repository: Repository, piece: Piece) -> None:
-        for source, mark in piece.marks.items():
-            row = {"repository_id": repository.id, "source": source, "mark": mark, "at": change.tx.now_ms}
-            change.tx.upsert(t.collected, row, key=["repository_id", "source"])
+    def _mark(self, change: Change, repository: Repository, branch: str, piece: Piece, commit: Commit) -> None:
+        taken.keep_marks(change.tx, repository.id, commit, piece.marks)
+        taken.settle_refusals(change.tx.conn, repository.id, branch, piece.marks)
 
-    def _marks(self, repository: Repository) -> dict[str, dict[str, Any]]:
-        with self._db.read() as conn:
-            return queries.marks(conn, repository.id)
+    def _marks(
+        self,
+        conn: Connection,
+        repository: Repository,
+        branch: str,
+        head: Commit | None,
+        sources: list[str] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Of a branch that stands at ``head``: of all parts, or of these."""
+        holds = self._data.holds(conn, repository, branch, head)
+        found = taken.marks(conn, repository.id, holds, sources)
+        for source, row in taken.refusals(conn, repository.id, branch).items():
+            if sources is None or source in sources:
+                refused = {"contract": row.contract, "batch": row.batch, "mark": row.mark}
+                found[source] = {**found.get(source, {}), _REFUSED: refused}
+        return found
 
     def _source(
         self,

@@ -245,6 +245,8 @@ class ContractVerbs(RefVerbs):
                     change.event("batch.refused", repository.name, {"rows": len(frame), "rules": len(findings)})
                 change.note(repository.name, rows=len(frame), source=source)
                 found = queries.quarantine_by_object(change.tx.conn, repository.id, oid.hex)
+                if queries.reopen_quarantined(change.tx.conn, found, branch):  # what came of it is not on this branch
+                    change.event("batch.refused", repository.name, {"rows": len(frame), "rules": len(findings)})
         return found
 
     def quarantine(self, project_id: ProjectId, repository: Repository | None = None) -> list[Quarantined]:

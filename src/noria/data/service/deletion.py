@@ -21,7 +21,17 @@ from noria.data.roots import layout_kind_of
 from noria.data.service.refs import RefVerbs
 from noria.store import Kind
 
-PARTS: Final = (t.branches, t.tags, t.collected, t.contracts, t.quarantine, t.drafts, t.remotes, t.producers)
+PARTS: Final = (
+    t.branches,
+    t.tags,
+    t.collected,
+    t.refusals,
+    t.producers,
+    t.contracts,
+    t.quarantine,
+    t.drafts,
+    t.remotes,
+)
 """Rows of a repository, in an order in which they can go; its commits follow."""
 _SHOWN: Final = 5
 _VERB: Final = "data.delete"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import blake3
 import msgspec
@@ -23,13 +23,15 @@ from noria.base.actor import Actor
 from noria.base.errors import Conflict, Invalid, NoriaError
 from noria.base.ids import CommitId
 from noria.base.names import check_name
-from noria.data import queries
-from noria.data import tables as t
+from noria.data import queries, taken
 from noria.data.records import MAIN, Commit, Producer, Repository, RepositoryKind
 from noria.data.rows.write import check_keys
 from noria.data.service.base import LostRaceError, Services
 from noria.data.service.log import LogVerbs, Offset
 from noria.data.service.rows import RowVerbs, _Work
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 VERB: Final = "data.produce"
 _ROWS: Final = 100_000
@@ -106,7 +108,8 @@ class ProduceVerbs(RowVerbs, LogVerbs):
 
         Args:
             producer, sequence: who sends, and the number of this batch: 1, 2, 3 and so on, of each branch. A batch that
-                is sent again is answered as it was the first time and taken once.
+                is sent again is answered as it was the first time and taken once. A branch goes on with the numbers of
+                the commits that it holds.
 
         Raises:
             SequenceWrong: the batch before is missing, or it was taken with other records.
@@ -162,7 +165,21 @@ class ProduceVerbs(RowVerbs, LogVerbs):
     def producers(self, repository: Repository, branch: str | None = None) -> list[Producer]:
         """Who appends in numbered batches, to which branch, and the last number taken of each."""
         with self._db.read() as conn:
-            return queries.producers(conn, repository.id, branch)
+            names = taken.producer_names(conn, repository.id)
+            found = list[Producer]()
+            for one in queries.branches(conn, repository.id):
+                if branch in (None, one.name):
+                    head = None if one.head is None else queries.commit(conn, one.head)
+                    found += self._known(conn, repository, one.name, head, names).values()
+        return found
+
+    def _known(
+        self, conn: Connection, repository: Repository, branch: str, head: Commit | None, names: Sequence[str]
+    ) -> dict[str, Producer]:
+        """Those of the producers from whom a branch, standing at ``head``, holds a batch."""
+        holds = self.holds(conn, repository, branch, head)
+        found = [taken.producer(conn, repository.id, branch, holds, name) for name in names]
+        return {producer.name: producer for producer in found if producer is not None}
 
     # ---- one thread for each branch that is written to, as long as something waits
 
@@ -172,15 +189,15 @@ class ProduceVerbs(RowVerbs, LogVerbs):
                 if not queue.waiting:
                     queue.working = False
                     return
-                taken: list[_Request] = []
+                batch: list[_Request] = []
                 rows = 0
-                while queue.waiting and (not taken or rows + len(queue.waiting[0].rows) <= _ROWS):
-                    taken.append(queue.waiting.popleft())
-                    rows += len(taken[-1].rows)
+                while queue.waiting and (not batch or rows + len(queue.waiting[0].rows) <= _ROWS):
+                    batch.append(queue.waiting.popleft())
+                    rows += len(batch[-1].rows)
             try:
-                self._land_requests(repository, branch, taken)
+                self._land_requests(repository, branch, batch)
             except BaseException as error:  # noqa: BLE001 - each of those that wait hears of it
-                for request in taken:
+                for request in batch:
                     if not request.future.done():
                         request.future.set_exception(error)
 
@@ -196,7 +213,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
         head = self.head(current, branch)
         with self._db.read() as conn:
             named = sorted({r.producer for r in requests if r.producer is not None})
-            known = {p.name: p for p in queries.producers(conn, current.id, branch, named)}
+            known = self._known(conn, current, branch, head, named)
         together, rest = self._choose(current, branch, head, known, requests)
         if not together:
             return rest
@@ -324,7 +341,7 @@ class ProduceVerbs(RowVerbs, LogVerbs):
                 answers = [
                     self._answer(commit, request, place) for request, place in zip(requests, places, strict=True)
                 ]
-                self._remember(opened, repository, branch, requests, answers)
+                self._remember(opened, repository, commit, requests, answers)
                 opened.note(
                     f"{repository.name}@{branch}", commit=commit.id, requests=len(requests), producers=named[:100]
                 )
@@ -342,11 +359,14 @@ class ProduceVerbs(RowVerbs, LogVerbs):
     ) -> None:
         """What was decided on must still be so: another process may have taken a batch of the same producer."""
         change.tx.lock(f"produce:{repository.id}")
-        now = {p.name: p.sequence for p in queries.producers(change.tx.conn, repository.id, branch, named)}
-        _, found = queries.head(change.tx.conn, repository.id, branch)
-        same = (None if found is None else found.id) == (None if head is None else head.id)
-        if not same or now != {name: known[name].sequence for name in named if name in known}:
+        conn = change.tx.conn
+        _, found = queries.head(conn, repository.id, branch)
+        if (None if found is None else found.id) != (None if head is None else head.id):
             raise LostRaceError
+        if head is not None:  # what its ancestors say does not change any more
+            now = taken.sequences_at(conn, repository.id, head.id, named)
+            if now != {name: p.sequence for name, p in known.items() if p.commit == head.id}:
+                raise LostRaceError
 
     def _answer(self, commit: Commit, request: _Request, place: tuple[int, int] | None) -> Produced:
         found = None if place is None else self.offsets_of(commit, place[0], place[1])
@@ -354,16 +374,22 @@ class ProduceVerbs(RowVerbs, LogVerbs):
         return Produced(commit=commit.id, rows=len(request.rows), first=first, last=last)
 
     def _remember(
-        self, change: Change, repository: Repository, branch: str, requests: list[_Request], answers: list[Produced]
+        self,
+        change: Change,
+        repository: Repository,
+        commit: Commit,
+        requests: list[_Request],
+        answers: list[Produced],
     ) -> None:
         last: dict[str, tuple[_Request, Produced]] = {}
         for request, answer in zip(requests, answers, strict=True):
             if request.producer is not None:
                 last[request.producer] = request, answer
-        for name, (request, answer) in last.items():
-            row = {"repository_id": repository.id, "branch": branch, "name": name, "sequence": request.sequence}
-            row |= {"answer": _to_answer(request, answer), "at": change.tx.now_ms}
-            change.tx.upsert(t.producers, row, key=["repository_id", "branch", "name"])
+        rows = [
+            {"name": name, "sequence": request.sequence, "answer": _to_answer(request, answer)}
+            for name, (request, answer) in last.items()
+        ]
+        taken.keep_sequences(change.tx, repository.id, commit, rows)
 
 
 class _Keys:

@@ -13,7 +13,7 @@ from noria.assets import queries as asset_queries
 from noria.assets.records import AssetKind, Direction, RunState, Version
 from noria.base.ids import CommitId, ProjectId, RunId, VersionId
 from noria.base.names import check_branch
-from noria.data import queries
+from noria.data import queries, taken
 from noria.data import tables as t
 from noria.data.errors import TransferRefused
 from noria.data.records import MAIN, Commit, Moved, Repository, RepositoryKind
@@ -50,6 +50,7 @@ class Parcel:
         commits: oldest first. versions: of them, by the sender's numbers.
         tags: that are new there. tags_kept: that name another commit there and stay.
         contract: the row of the contract in force, for a repository that is new.
+        facts: of the commits, what they took of sources and of producers: rows of the two tables.
         source: where it came from, in words.
     """
 
@@ -61,6 +62,7 @@ class Parcel:
     tags_kept: Sequence[str]
     contract: Mapping[str, Any] | None
     source: str
+    facts: tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 
 def make_repository(change: Change, side: Side, name: str, parcel: Parcel) -> Repository:
@@ -120,6 +122,9 @@ def land_commits(change: Change, side: Side, repository: Repository, parcel: Par
         place = {"repository_id": repository.id, "version_id": version.id, "run_id": run_id}
         here = replace(commit, contract=contract, **place)
         tx.insert(t.commits, queries.commit_row(here))
+    for table, rows in zip((t.collected, t.producers), parcel.facts, strict=True):
+        new = [{**row, "repository_id": repository.id} for row in rows if row["commit_id"] not in there]
+        tx.insert_new_many(table, new)
     assets.end_run(tx, run_id, RunState.DONE)
     return run_id
 
@@ -194,6 +199,7 @@ def parcel_of(
             versions.update(asset_queries.versions_by_ids(conn, numbers[start : start + 500]))
         asset = asset_queries.asset_by_id(conn, repository.asset_id)
         row = None if repository.contract is None else queries.contract(conn, repository.id, repository.contract)
+        facts = taken.of_commits(conn, ids)
     if asset is None or len(found) != len(ids):
         raise TransferRefused(f"{repository.name} changed in the other workspace while it was read.", hint="Repeat it.")
     contract = None if row is None else {"number": row.number, "digest": row.digest, "spec": row.spec}
@@ -206,4 +212,5 @@ def parcel_of(
         tags_kept=tags_kept,
         contract=contract,
         source=source,
+        facts=facts,
     )

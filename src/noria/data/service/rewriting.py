@@ -11,7 +11,7 @@ from noria.base.actor import Actor
 from noria.base.errors import Invalid
 from noria.base.ids import CommitId
 from noria.base.once import Once
-from noria.data import ancestry, queries
+from noria.data import ancestry, queries, taken
 from noria.data.errors import CommitInUse, HeadMoved
 from noria.data.records import MAIN, Commit, Repository
 from noria.data.roots import layout_kind_of
@@ -165,6 +165,7 @@ class RewriteVerbs(HistoryVerbs):
                     raise LostRaceError
                 graph = queries.graph(change.tx.conn, repository.id)
                 between = ancestry.ancestors(graph, [head.id]) - ancestry.ancestors(graph, [since.id])
+                taken.carry(change.tx, repository.id, between, commit)
                 gone = self._prune(change, repository, between)
                 change.note(f"{repository.name}@{branch}", commit=commit.id, squashed=len(gone))
                 change.answer({"commit": commit.id})
@@ -182,6 +183,7 @@ class RewriteVerbs(HistoryVerbs):
         versions = {c.version_id for c in commits}
         retire(change.tx, [(layout_kind_of(repository.kind), c.layout) for c in commits])
         self._s.faults.at("data.prune")
+        taken.forget(conn, gone)
         queries.delete_commits(conn, gone)
         self._s.assets.forget_versions(change.tx, versions)
         return gone

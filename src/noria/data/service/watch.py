@@ -20,7 +20,7 @@ from noria.base.errors import Invalid, NoriaError, NotFound
 from noria.data.collectors import lines
 from noria.data.collectors.files import find
 from noria.data.errors import SourceFailed
-from noria.data.records import Repository, RepositoryKind
+from noria.data.records import Commit, Repository, RepositoryKind
 from noria.data.service.sources import Collected, SourceSpec
 from noria.store import Entry, Writer, folders, tree
 from noria.store.buckets import is_bucket_url
@@ -68,7 +68,9 @@ class Collects(Protocol):
         message: str,
     ) -> Collected: ...
 
-    def marks(self, repository: Repository) -> dict[str, dict[str, Any]]: ...
+    def marks(self, repository: Repository, branch: str) -> dict[str, dict[str, Any]]: ...
+
+    def went_on(self, repository: Repository, branch: str, before: Commit | None) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -104,6 +106,7 @@ class Watch:
         self._actor = actor
         self._state = _State()
         self._known: tuple[str, set[str]] = ("", set())
+        self._stood: Commit | None = None
 
     def run(self, *, every: float, once: bool, stop: Event, tell: Tell | None) -> None:
         if not 0.05 <= every <= 86_400:
@@ -133,6 +136,14 @@ class Watch:
         """(what was taken, whether something waits to stand still)."""
         if is_bucket_url(self._place):  # objects appear whole
             return self._all(self._place), False
+        if not self._collector.went_on(self._repository, self._branch, self._stood):
+            self._state.taken.clear()  # it was reset, or commits were dropped: what they held may be missing
+        try:
+            return self._look_at_files()
+        finally:
+            self._stood = self._data.head(self._repository, self._branch)
+
+    def _look_at_files(self) -> tuple[Collected, bool]:
         if self._repository.kind == RepositoryKind.TABLE:
             return self._rows()
         return self._files()
@@ -160,7 +171,7 @@ class Watch:
         if not ready:
             return Collected(), True
         done, failed = self._take({paths[name] for name in ready})
-        marks = self._collector.marks(self._repository)
+        marks = self._collector.marks(self._repository, self._branch)
         for name in still:
             if marks.get(self._source(paths[name]), {}).get("read") is None:  # else a line without an end waits
                 state.taken[name] = now[name]
@@ -188,7 +199,7 @@ class Watch:
         self._state.restless[name] = self._state.restless.get(name, 0) + 1
         if not lines.grows(name):
             return False
-        known = self._source(path) in self._collector.marks(self._repository)
+        known = self._source(path) in self._collector.marks(self._repository, self._branch)
         return known or self._state.restless[name] >= _STARVING
 
     def _source(self, path: Path) -> str:

@@ -1,6 +1,8 @@
-"""Open commits, remotes, producers, erasures; versions whose content is gone."""
+"""Open commits, remotes, producers, erasures; marks of commits; versions whose content is gone."""
 
 from __future__ import annotations
+
+import json
 
 import sqlalchemy as sa
 from alembic import op
@@ -71,16 +73,21 @@ def upgrade() -> None:
     op.create_table(
         "producers",
         sa.Column("repository_id", BigId, nullable=False),
-        sa.Column("branch", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("commit_id", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("answer", Json(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["repository_id"], ["repositories.id"], name=op.f("fk_producers_repository_id_repositories")
-        ),
-        sa.PrimaryKeyConstraint("repository_id", "branch", "name", name=op.f("pk_producers")),
+        sa.ForeignKeyConstraint(["commit_id"], ["commits.id"], name=op.f("fk_producers_commit_id")),
+        sa.ForeignKeyConstraint(["repository_id"], ["repositories.id"], name=op.f("fk_producers_repository_id")),
+        sa.PrimaryKeyConstraint("repository_id", "name", "commit_id", name=op.f("pk_producers")),
     )
+    op.create_index(
+        op.f("ix_producers_repository_id_name_sequence"), "producers", ["repository_id", "name", "sequence"]
+    )
+    op.create_index(op.f("ix_producers_commit_id"), "producers", ["commit_id"], unique=False)
+    _marks_of_commits()
     op.create_table(
         "erasures",
         sa.Column("id", BigId, nullable=False),
@@ -99,8 +106,78 @@ def upgrade() -> None:
     )
 
 
+def _marks_of_commits() -> None:
+    """Marks were kept for a repository; now they say as of which commit. Each branch goes on from what it is now."""
+    op.create_table(
+        "refusals",
+        sa.Column("repository_id", BigId, nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("contract", sa.Integer(), nullable=False),
+        sa.Column("batch", BigId, nullable=False),
+        sa.Column("mark", Json(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["repository_id"], ["repositories.id"], name=op.f("fk_refusals_repository_id")),
+        sa.PrimaryKeyConstraint("repository_id", "branch", "source", name=op.f("pk_refusals")),
+    )
+    bind = op.get_bind()
+    marks = bind.execute(sa.text("SELECT repository_id, source, mark, at FROM collected")).all()
+    op.drop_table("collected")
+    op.create_table(
+        "collected",
+        sa.Column("repository_id", BigId, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("commit_id", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("mark", Json(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["commit_id"], ["commits.id"], name=op.f("fk_collected_commit_id")),
+        sa.ForeignKeyConstraint(["repository_id"], ["repositories.id"], name=op.f("fk_collected_repository_id")),
+        sa.PrimaryKeyConstraint("repository_id", "source", "commit_id", name=op.f("pk_collected")),
+    )
+    op.create_index(
+        op.f("ix_collected_repository_id_source_generation"), "collected", ["repository_id", "source", "generation"]
+    )
+    op.create_index(op.f("ix_collected_commit_id"), "collected", ["commit_id"], unique=False)
+    heads = bind.execute(
+        sa.text("SELECT b.repository_id, b.name, b.head, c.generation FROM branches b JOIN commits c ON c.id = b.head")
+    ).all()
+    keep = sa.text(
+        "INSERT INTO collected (repository_id, source, commit_id, generation, mark, at) "
+        "VALUES (:repository_id, :source, :commit_id, :generation, :mark, :at) ON CONFLICT DO NOTHING"
+    )
+    refuse = sa.text(
+        "INSERT INTO refusals (repository_id, branch, source, contract, batch, mark, at) "
+        "VALUES (:repository_id, :branch, :source, :contract, :batch, :mark, :at)"
+    )
+    for row in marks:
+        mark = json.loads(row.mark)
+        refused = mark.pop("refused", None)
+        place = {"repository_id": row.repository_id, "source": row.source, "at": row.at}
+        for head in (head for head in heads if head.repository_id == row.repository_id):
+            if mark:
+                value = {"commit_id": head.head, "generation": head.generation, "mark": json.dumps(mark)}
+                bind.execute(keep, {**place, **value})
+            if refused is not None and "batch" in refused:
+                value = {"contract": refused["contract"], "batch": refused["batch"]}
+                bind.execute(refuse, {**place, **value, "branch": head.name, "mark": json.dumps(refused["mark"])})
+
+
 def downgrade() -> None:
     op.drop_table("erasures")
+    op.drop_table("refusals")
+    op.drop_table("collected")
+    op.create_table(
+        "collected",
+        sa.Column("repository_id", BigId, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("mark", Json(), nullable=False),
+        sa.Column("commit_id", sa.Text(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["commit_id"], ["commits.id"], name=op.f("fk_collected_commit_id")),
+        sa.ForeignKeyConstraint(["repository_id"], ["repositories.id"], name=op.f("fk_collected_repository_id")),
+        sa.PrimaryKeyConstraint("repository_id", "source", name=op.f("pk_collected")),
+    )
     op.drop_table("producers")
     op.drop_table("remotes")
     op.drop_index(op.f("ix_drafts_repository_id_state"), table_name="drafts")

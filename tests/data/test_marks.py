@@ -1,0 +1,308 @@
+"""What a branch has taken of a source is what its commits say: whatever moves the branch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import sqlite3
+import zipfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from noria import workspace as workspaces
+from noria.base.actor import Actor
+from noria.base.errors import Conflict
+from noria.data import ancestry, queries
+from noria.data import tables as t
+from noria.data.records import QuarantineState, Repository, RepositoryKind
+from noria.data.service.collect import Collected, SourceSpec
+from noria.data.service.produce import SequenceWrong
+from noria.testing import ManualClock
+from noria.workspace import Workspace
+
+SPEC = SourceSpec(files="in/*.csv")
+NUMBERS = itertools.count()
+
+
+def table(ws: Workspace, actor: Actor, *key: str, name: str = "t") -> Repository:
+    return ws.data.create(ws.project.id, name, RepositoryKind.TABLE, actor=actor, key=key)
+
+
+def write(ws: Workspace, name: str, *ids: int, folder: str = "in") -> None:
+    path = ws.home.parent / folder / name
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.write_text("id,n\n")
+    with path.open("a") as file:
+        file.writelines(f"{one},{one * 10}\n" for one in ids)
+
+
+def collect(ws: Workspace, repo: Repository, actor: Actor, branch: str = "main", spec: SourceSpec = SPEC) -> Collected:
+    return ws.collector.collect(repo, spec, actor=actor, branch=branch)
+
+
+def ids(ws: Workspace, repo: Repository, branch: str = "main") -> list[int]:
+    return sorted(ws.data.read(repo, branch)["id"]) if ws.data.head(repo, branch) is not None else []
+
+
+def replayed(ws: Workspace, repo: Repository, branch: str) -> dict[str, Any]:
+    """The marks of a branch from nothing but its commits: oldest first, the later one wins."""
+    head = ws.data.head(repo, branch)
+    with ws.db.read() as conn:
+        held = ancestry.ancestors(queries.graph(conn, repo.id), [] if head is None else [head.id])
+        found = select(t.collected).where(t.collected.c.repository_id == repo.id)
+        rows = [row for row in conn.execute(found) if row.commit_id in held]
+    return {row.source: row.mark for row in sorted(rows, key=lambda r: (r.generation, r.at, r.commit_id))}
+
+
+@pytest.mark.parametrize("key", [("id",), ()], ids=["keyed", "plain"])
+def test_what_drop_and_reset_take_away_is_collected_again(both: Workspace, actor: Actor, key: tuple[str, ...]) -> None:
+    repo = table(both, actor, *key)
+    write(both, "a.csv", 1, 2)
+    assert collect(both, repo, actor).rows == 2
+    write(both, "a.csv", 3)
+    write(both, "b.csv", 4)
+    assert collect(both, repo, actor).rows == 2
+    both.data.drop(repo, count=2, actor=actor)
+    assert ids(both, repo) == [1, 2]
+    assert collect(both, repo, actor).rows == 2
+    assert ids(both, repo) == [1, 2, 3, 4]
+    assert collect(both, repo, actor).commits == []
+    first = both.data.log(repo)[-1]
+    stood = both.data.log(repo)[0]
+    both.data.reset(repo, first.id, actor=actor)
+    assert collect(both, repo, actor).rows == 2
+    both.data.reset(repo, stood.id, actor=actor)  # forward: what it holds is known again
+    assert collect(both, repo, actor).commits == []
+    assert ids(both, repo) == [1, 2, 3, 4]
+
+
+def test_each_branch_takes_what_it_does_not_hold(both: Workspace, actor: Actor) -> None:
+    repo = table(both, actor)
+    write(both, "a.csv", 1, 2)
+    collect(both, repo, actor)
+    first = both.data.log(repo)[0].id
+    write(both, "a.csv", 3)
+    both.data.create_branch(repo, "trial", actor=actor)
+    assert collect(both, repo, actor, "trial").rows == 1
+    assert ids(both, repo) == [1, 2]
+    both.data.merge(repo, "trial", actor=actor)
+    assert collect(both, repo, actor).commits == []
+    assert ids(both, repo) == [1, 2, 3]
+    both.data.delete_branch(repo, "trial", actor=actor)
+    both.data.create_branch(repo, "trial", at=first, actor=actor)
+    assert collect(both, repo, actor, "trial").rows == 1
+    assert ids(both, repo, "trial") == [1, 2, 3]
+
+
+def test_a_commit_that_takes_the_place_of_others_has_taken_what_they_took(both: Workspace, actor: Actor) -> None:
+    repo = table(both, actor)
+    for n in range(1, 5):
+        write(both, f"{n % 2}.csv", n)
+        assert collect(both, repo, actor).rows == 1
+        both.data.produce(repo, [{"id": 100 + n, "n": 0}], producer="p", sequence=n, actor=actor)
+    first = both.data.log(repo)[-1]
+    before = both.collector.marks(repo)
+    both.data.squash(repo, first.id, actor=actor)
+    assert len(both.data.log(repo)) == 2
+    assert both.collector.marks(repo) == before == replayed(both, repo, "main")
+    assert collect(both, repo, actor).commits == []
+    assert [p.sequence for p in both.data.producers(repo)] == [4]
+    assert both.data.produce(repo, [{"id": 104, "n": 0}], producer="p", sequence=4, actor=actor).repeated
+    both.data.drop(repo, actor=actor)
+    assert collect(both, repo, actor).rows == 3
+    assert ids(both, repo) == [1, 2, 3, 4]
+    assert both.data.producers(repo) == []
+    with both.db.read() as conn:  # nothing is kept of commits that are gone
+        assert conn.execute(select(t.producers)).all() == []
+
+
+def test_what_was_taken_back_by_a_commit_stays_taken(workspace: Workspace, actor: Actor) -> None:
+    repo = table(workspace, actor, "id")
+    write(workspace, "a.csv", 1)
+    collect(workspace, repo, actor)
+    write(workspace, "b.csv", 2)
+    collect(workspace, repo, actor)
+    workspace.data.revert(repo, "main", actor=actor)
+    assert collect(workspace, repo, actor).commits == []
+    workspace.data.revert(repo, "main", actor=actor)  # the way back
+    assert ids(workspace, repo) == [1, 2]
+
+
+def test_a_part_that_brings_no_rows_is_known_as_of_the_head_it_met(workspace: Workspace, actor: Actor) -> None:
+    repo = table(workspace, actor, "id")
+    write(workspace, "a.csv", 1, 2)
+    collect(workspace, repo, actor)
+    workspace.data.append(repo, pl.DataFrame({"id": [3], "n": [30]}), actor=actor)
+    write(workspace, "b.csv", 3)
+    assert collect(workspace, repo, actor).commits == []
+    assert set(workspace.collector.marks(repo)) == {"file:in/a.csv", "file:in/b.csv"}
+    assert workspace.collector.pending_files(repo, "in/*.csv") == []
+    workspace.data.drop(repo, actor=actor)
+    assert collect(workspace, repo, actor).rows == 1
+    assert ids(workspace, repo) == [1, 2, 3]
+
+
+def test_a_refusal_belongs_to_a_branch(both: Workspace, actor: Actor) -> None:
+    repo = table(both, actor, "id")
+    write(both, "a.csv", 1)
+    collect(both, repo, actor)
+    both.data.create_branch(repo, "trial", actor=actor)
+    both.data.set_contract(repo, {"columns": {"id": {"type": "int64", "max": 9}, "n": {"type": "int64"}}}, actor=actor)
+    repo = both.data.get(both.project.id, "t")
+    write(both, "b.csv", 2, 99)
+    assert len(collect(both, repo, actor).refused) == 1
+    done = collect(both, repo, actor)
+    assert (done.refused, done.waiting) == ([], ["file:in/b.csv"])
+    assert len(collect(both, repo, actor, "trial").refused) == 1
+    (batch,) = both.data.quarantine(both.project.id, repo)
+    mended = both.data.offer(batch.id, pl.DataFrame({"id": [2], "n": [20]}), actor=actor)
+    assert collect(both, repo, actor).waiting == []
+    assert ids(both, repo) == [1, 2]
+    # The other branch does not hold it: it is offered the part, and the batch waits for a decision again.
+    assert len(collect(both, repo, actor, "trial").refused) == 1
+    again, _ = both.data.quarantined(batch.id)
+    assert (again.state, again.branch) == (QuarantineState.OPEN, "trial")
+    both.data.merge(repo, "main", into="trial", actor=actor)
+    assert mended.id in {c.id for c in both.data.log(repo, "trial")}
+    both.data.drop_quarantined(batch.id, "main has it mended", actor=actor)
+    done = collect(both, repo, actor, "trial")
+    assert (done.refused, done.waiting) == ([], [])
+
+
+def test_what_was_taken_travels_with_the_commits(
+    workspace: Workspace, actor: Actor, clock: ManualClock, tmp_path: Path
+) -> None:
+    repo = table(workspace, actor, "id")
+    write(workspace, "a.csv", 1, 2)
+    collect(workspace, repo, actor)
+    how: dict[str, Any] = {"actor": actor, "producer": "p"}
+    workspace.data.produce(repo, [{"id": 7, "n": 0}], sequence=1, **how)
+    (tmp_path / "far").mkdir()
+    with workspaces.init(tmp_path / "far", clock=clock, environment={}) as far:
+        shutil.copytree(workspace.home.parent / "in", tmp_path / "far" / "in", copy_function=shutil.copy2)
+        far.transfer.clone(str(workspace.home.parent), "t", actor=actor)
+        there = far.data.get(far.project.id, "t")
+        assert far.collector.marks(there) == workspace.collector.marks(repo)
+        assert collect(far, there, actor).commits == []
+        assert far.data.produce(there, [{"id": 7, "n": 0}], sequence=1, **how).repeated
+        write(workspace, "a.csv", 3)
+        collect(workspace, repo, actor)
+        workspace.data.produce(repo, [{"id": 8, "n": 0}], sequence=2, **how)
+        far.transfer.pull(there, actor=actor)
+        shutil.copy2(workspace.home.parent / "in" / "a.csv", tmp_path / "far" / "in" / "a.csv")
+        assert collect(far, there, actor).commits == []
+        assert not far.data.produce(there, [{"id": 9, "n": 0}], sequence=3, **how).repeated
+        far.transfer.push(there, actor=actor)
+    assert [p.sequence for p in workspace.data.producers(repo)] == [3]
+
+
+def test_a_producer_goes_on_where_its_branch_stands(both: Workspace, actor: Actor) -> None:
+    repo = table(both, actor)
+    how: dict[str, Any] = {"actor": actor, "producer": "p"}
+    sent = [both.data.produce(repo, [{"id": n, "n": 0}], sequence=n, **how) for n in (1, 2, 3)]
+    both.data.create_branch(repo, "trial", actor=actor)
+    assert both.data.produce(repo, [{"id": 3, "n": 0}], sequence=3, branch="trial", **how).commit == sent[2].commit
+    both.data.produce(repo, [{"id": 4, "n": 1}], sequence=4, branch="trial", **how)
+    both.data.reset(repo, sent[1].commit, actor=actor)
+    with pytest.raises(SequenceWrong) as refused:
+        both.data.produce(repo, [{"id": 5, "n": 0}], sequence=5, **how)
+    assert refused.value.details["expected"] == 3
+    again = both.data.produce(repo, [{"id": 33, "n": 0}], sequence=3, **how)
+    assert (again.repeated, ids(both, repo)) == (False, [1, 2, 33])
+    assert [(p.branch, p.sequence) for p in both.data.producers(repo)] == [("main", 3), ("trial", 4)]
+    both.data.drop(repo, actor=actor)
+    assert not both.data.produce(repo, [{"id": 33, "n": 0}], sequence=3, **how).repeated
+    assert ids(both, repo, "trial") == [1, 2, 3, 4]
+
+
+OPS = st.lists(
+    st.tuples(
+        st.sampled_from(["take", "take", "take", "write", "branch", "reset", "drop", "squash", "forward", "produce"]),
+        st.sampled_from(["main", "main", "x", "y"]),
+        st.integers(0, 5),
+    ),
+    min_size=8,
+    max_size=12,
+)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(ops=OPS)
+def test_however_branches_moved_a_collection_leaves_each_line_once(
+    workspace: Workspace, actor: Actor, clock: ManualClock, ops: list[tuple[str, str, int]]
+) -> None:
+    ws, number = workspace, next(NUMBERS)
+    repo = table(ws, actor, name=f"law{number}")
+    spec, written, sent = SourceSpec(files=f"law{number}/*.csv"), list[int](), itertools.count(1000)
+
+    def check(branch: str) -> None:
+        assert ws.collector.marks(repo, branch) == replayed(ws, repo, branch)
+        collect(ws, repo, actor, branch, spec)
+        assert [one for one in ids(ws, repo, branch) if one < 1000] == sorted(written)
+        assert ws.collector.marks(repo, branch) == replayed(ws, repo, branch)
+
+    written.append(1)
+    write(ws, "0.csv", 1, folder=f"law{number}")
+    check("main")
+    for op, branch, n in ops:
+        clock.tick(5)
+        here = {b.name for b in ws.data.branches(repo)}
+        if op in ("write", "take"):
+            written.append(len(written) + 1)
+            write(ws, f"{n}.csv", written[-1], folder=f"law{number}")
+        if op == "write":
+            continue
+        if op == "branch" and branch not in here:
+            commits = ws.data.log(repo)
+            ws.data.create_branch(repo, branch, at=commits[n % len(commits)].id, actor=actor)
+        elif branch in here:
+            line = ws.data.log(repo, branch)
+            try:
+                if op == "take":
+                    check(branch)
+                elif op == "produce":
+                    ws.data.produce(repo, [{"id": next(sent), "n": 0}], branch=branch, actor=actor)
+                elif op == "reset":
+                    every = ws.data.log(repo) + line
+                    ws.data.reset(repo, every[n % len(every)].id, branch=branch, actor=actor)
+                elif op == "drop" and len(line) > n + 1:
+                    ws.data.drop(repo, branch=branch, count=n + 1, actor=actor)
+                elif op == "squash" and len(line) > 1:
+                    ws.data.squash(repo, line[1 + n % (len(line) - 1)].id, branch=branch, actor=actor)
+                elif op == "forward" and ws.data.head(repo).id in {c.id for c in line}:
+                    ws.data.merge(repo, branch, actor=actor)
+            except Conflict:
+                pass  # another branch holds what should go
+    for one in ws.data.branches(repo):
+        check(one.name)
+
+
+def test_marks_of_before_are_those_of_the_heads(tmp_path: Path) -> None:
+    """Up to revision 1 they were kept for the whole repository."""
+    with zipfile.ZipFile(Path(__file__).parents[1] / "golden" / "workspace-1.zip") as file:
+        file.extractall(tmp_path)
+    refused = {"contract": 1, "batch": 7, "mark": {"size": 3}}
+    marks = {
+        "file:a.csv": {"size": 1},
+        "file:b.csv": {"size": 2, "refused": refused},
+        "file:c.csv": {"refused": refused},
+    }
+    with closing(sqlite3.connect(tmp_path / ".noria" / "meta.db")) as db:
+        number = db.execute("SELECT id FROM repositories ORDER BY id").fetchone()[0]
+        rows = [(number, source, json.dumps(mark)) for source, mark in marks.items()]
+        db.executemany("INSERT INTO collected (repository_id, source, mark, at) VALUES (?, ?, ?, 5)", rows)
+        db.commit()
+    workspaces.migrate(tmp_path)
+    with workspaces.connect(tmp_path) as ws:
+        repo = next(r for r in ws.data.repositories(ws.project.id) if r.id == number)
+        assert ws.collector.marks(repo) == marks
+        assert ws.collector.went_on(repo, "main", None)
