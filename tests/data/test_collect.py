@@ -248,10 +248,10 @@ def test_a_watermark_that_is_no_column_or_does_not_grow_is_named(
 
 @pytest.mark.postgres
 def test_dates_and_decimals_of_postgresql_are_watermarks(
-    workspace: Workspace, actor: Actor, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, actor: Actor, bare_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("noria.data.collectors.sql._BATCH", 2)
-    url = postgres_url.replace("postgresql://", "postgresql+psycopg://")
+    url = bare_postgres_url.replace("postgresql://", "postgresql+psycopg://")
     engine = create_engine(url)
     with engine.begin() as conn:
         conn.execute(text("create table sold (id integer, day date, price numeric(8, 2), at timestamptz)"))

@@ -3,6 +3,8 @@ from __future__ import annotations
 import importlib
 import sqlite3
 import threading
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,12 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, select, text
 
 import noria
 from noria.base.errors import DiskFull
-from noria.db import Database, metadata
+from noria.db import Database, metadata, migrate
 from noria.db.dialects import file_system_of
 from noria.db.engine import HEAD_REVISION
 from noria.db.errors import DatabaseUnavailable, NetworkFileSystem, ValueUnfit, WorkspaceTooNew, WorkspaceTooOld
 from noria.db.migrate import head, upgrade
+from noria.testing import ManualClock
 
 
 def all_tables() -> None:
@@ -219,3 +222,46 @@ def test_backup_is_a_whole_database(tmp_path: Path, clock) -> None:
     copy.check_revision()
     copy.close()
     db.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_the_quick_tables_of_the_tests_are_those_of_the_migrations(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock, kind: str
+) -> None:
+    def dump(db: Database) -> dict[str, list[str]]:
+        with db.read() as conn:
+            if kind == "sqlite":
+                rows = conn.execute(text("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"))
+                return {"all": [str(tuple(row)) for row in rows], "version": [str(db.dialect.revision(conn))]}
+            indexes = conn.execute(text("SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"))
+            columns = conn.execute(
+                text(
+                    "SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default"
+                    " FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2"
+                )
+            )
+            limits = conn.execute(
+                text(
+                    "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+                    " WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2"
+                )
+            )
+            found = {"indexes": indexes, "columns": columns, "limits": limits}
+            return {what: [str(tuple(row)) for row in rows] for what, rows in found.items()} | {
+                "version": [str(db.dialect.revision(conn))]
+            }
+
+    def filled(name: str, fill: Callable[[Database], tuple[int, int]]) -> dict[str, list[str]]:
+        url = request.getfixturevalue(name) if kind == "postgres" else f"sqlite:///{tmp_path / uuid.uuid4().hex}"
+        db = Database(url, clock)
+        assert (db.revision(), fill(db)) == (0, (0, HEAD_REVISION))
+        found = dump(db)
+        db.close()
+        return found
+
+    real = filled("bare_postgres_url", upgrade)  # bound when this module was imported: Alembic's own
+    assert migrate.upgrade is not upgrade
+    if kind == "sqlite":
+        filled("", migrate.upgrade)  # the first of a session is Alembic's too
+    assert filled("postgres_url", migrate.upgrade) == real
+    assert len(str(real)) > 10_000

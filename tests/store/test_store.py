@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -747,6 +748,80 @@ def test_objects_over_several_packs_are_stored_once(
     assert len(made) > 4
     assert sum(pack.count for pack in made) == 40
     assert [store.get(oid, Kind.CHUNK) for oid in oids] == raws
+
+
+class Counted(Collection[bytes]):
+    """A collection that counts what is asked of it."""
+
+    def __init__(self, of: Collection[bytes]) -> None:
+        self.of = of
+        self.asked = self.walked = 0
+
+    def __contains__(self, item: object) -> bool:
+        self.asked += 1
+        return item in self.of
+
+    def __iter__(self) -> Iterator[bytes]:
+        for one in self.of:
+            self.walked += 1
+            yield one
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_one_object_asks_one_question_of_the_pack_before(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, blank: bool
+) -> None:
+    if not blank:
+        with store.writer() as writer:
+            writer.put(Kind.BLOB, b"something")
+            writer.flush()
+    monkeypatch.setattr(packs_writer, "PACK_TARGET", 100_000)
+    with store.writer() as writer:
+        first = writer.put(Kind.CHUNK, os.urandom(1_000))
+        while writer._closing is None:
+            writer.put(Kind.CHUNK, os.urandom(1_000))
+        counted = writer._closing.ids = Counted(writer._closing.ids)
+        assert len(counted) > 80
+        for _ in range(20):
+            writer.put(Kind.CHUNK, os.urandom(1_000))
+        assert (counted.asked, counted.walked) == (20, 0)
+        assert writer.put(Kind.CHUNK, os.urandom(1_000)) not in writer.put_all(Kind.CHUNK, [b"a", b"b"])
+        assert (counted.asked, counted.walked) == (23, 0)
+        assert writer.missing([first.raw]) == set()
+        assert len(writer.flush()) == 2
+
+
+def test_packs_are_written_where_a_rename_brings_them_to_their_place(tmp_path: Path) -> None:
+    """The folder of the store may be on another file system than the cache."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    assert ObjectStore(LocalBytes(home / "store"), home / "cache").temporary == home / "cache" / "tmp"
+    store = ObjectStore(LocalBytes(elsewhere), home / "cache")
+    assert not elsewhere.exists()  # it may be for reading only
+    with store.writer() as writer:
+        oid = writer.put(Kind.BLOB, b"a" * 1000)
+        (pack,) = writer.flush()
+    assert store.temporary == elsewhere / "tmp"
+    assert list(store.temporary.iterdir()) == []
+    assert list(store.source.list("packs/")) == [pack_name(pack.id)]
+    assert store.get(oid, Kind.BLOB) == b"a" * 1000
+
+
+def test_the_store_may_be_on_another_file_system(tmp_path: Path) -> None:
+    here = tmp_path.stat().st_dev
+    others = [place for place in (Path("/var/tmp"), Path("/dev/shm")) if os.access(place, os.W_OK)]
+    other = next((place for place in others if place.stat().st_dev != here), None)
+    if other is None:
+        pytest.skip("one file system only")
+    with tempfile.TemporaryDirectory(dir=other) as folder:
+        store = ObjectStore(LocalBytes(Path(folder) / "store"), tmp_path / "home" / "cache")
+        with store.writer() as writer:
+            oid = writer.put(Kind.BLOB, b"a" * 1000)
+            writer.flush()
+        assert store.get(oid, Kind.BLOB) == b"a" * 1000
+        store.close()
 
 
 def test_a_pack_that_cannot_be_made_durable_is_told_and_leaves_nothing(

@@ -43,8 +43,8 @@ class ObjectStore:
 
     def __init__(self, source: ByteStore, cache: Path, faults: Faults | None = None) -> None:
         self.source = source
-        self.temporary = cache / "tmp"
-        self.temporary.mkdir(parents=True, exist_ok=True)
+        self._cache = cache
+        (cache / "tmp").mkdir(parents=True, exist_ok=True)
         self.index = PackIndex(cache / "index.db")
         self.faults = faults or NoFaults()
         self._maps: dict[str, mmap.mmap] = {}
@@ -53,6 +53,15 @@ class ObjectStore:
         self.remote: Callable[[], Elsewhere] | None = None
         """Gives whom to ask for what is in no pack here."""
         self.index.renewed = self._learn_again
+
+    @property
+    def temporary(self) -> Path:
+        """Where packs are written. A rename brings them to their place, so that a folder elsewhere has its own."""
+        place = self.source.local_path("tmp")
+        if place is None or place.resolve().is_relative_to(self._cache.resolve().parent):
+            return self._cache / "tmp"
+        place.mkdir(parents=True, exist_ok=True)
+        return place
 
     # ---- reading
 
