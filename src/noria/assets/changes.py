@@ -22,7 +22,7 @@ from noria.base.once import Once
 from noria.db import Database, Tx
 
 Subscriptions = Mapping[str, tuple[str, ...]]
-"""Which subscribers hear of which type of event. Put together in ``workspace.py``."""
+"""Which subscribers hear of which type of event. Put together in ``workspace``."""
 
 
 class Change:

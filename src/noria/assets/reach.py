@@ -1,6 +1,6 @@
 """What is reachable: from every row that names an object, through trees, recipes and tables, to the last chunk.
 
-Each room that keeps ids of objects in its tables registers a provider of roots in ``workspace.py``. The set of what
+Each room that keeps ids of objects in its tables registers a provider of roots in ``workspace``. The set of what
 lives is kept as eight bytes of each id: an object that is dead may so be taken for a live one, once in 10^10 stores of
 a hundred million objects, and stays; the other way round cannot happen.
 """

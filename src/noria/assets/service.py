@@ -52,7 +52,7 @@ class Assets:
         self._faults = faults or NoFaults()
         self._ids = IdMaker()
         self.holders: list[versions.Holder] = [versions.RUNS]
-        """Rows that need the content of versions; ``workspace.py`` adds those of other rooms."""
+        """Rows that need the content of versions; ``workspace`` adds those of other rooms."""
         self._known: dict[tuple[ProjectId, str, AssetKind], AssetId] = {}
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
         """Names this process in leases."""

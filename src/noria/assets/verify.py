@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from sqlalchemy import select
 
 from noria.assets import queries
 from noria.assets import tables as t
-from noria.assets.records import Content, Version
+from noria.assets.reach import Reach
+from noria.assets.records import Version
+from noria.assets.roots import layout_kind
 from noria.base.digest import Digest
 from noria.base.errors import NoriaError
 from noria.base.ids import VersionId
 from noria.db import Database
-from noria.store import Kind, ObjectStore
+from noria.store import ObjectStore
 from noria.store.objects import pack_name
-
-Walker = Callable[[Version], Iterator[tuple[Kind, bytes]]]
-"""Every object that a version needs; kinds of content register theirs in ``workspace.py``."""
 
 
 def verify(
     db: Database,
     store: ObjectStore,
-    walkers: Mapping[Content, Walker],
+    reach: Reach,
     *,
     data: bool = False,
     advance: Callable[..., None] | None = None,
@@ -37,12 +36,12 @@ def verify(
             VersionId(found) for (found,) in conn.execute(select(t.versions.c.id).where(t.versions.c.gone_at.is_(None)))
         ]
     faults = [fault for pack, size in packs for fault in _check_pack(store, pack, size, data, step)]
-    seen: set[tuple[Kind, bytes]] = set()
+    seen = set[bytes]()
     for version_id in ids:
         with db.read() as conn:
             version = queries.version(conn, version_id)
         if version is not None:
-            faults += _check_version(store, version, walkers[version.content], seen)
+            faults += _check_version(store, version, reach, seen)
         step()
     return faults
 
@@ -67,15 +66,10 @@ def _check_pack(store: ObjectStore, pack: str, size: int, data: bool, step: Call
         yield error.message
 
 
-def _check_version(
-    store: ObjectStore, version: Version, walker: Walker, seen: set[tuple[Kind, bytes]]
-) -> Iterator[str]:
+def _check_version(store: ObjectStore, version: Version, reach: Reach, seen: set[bytes]) -> Iterator[str]:
     name = f"{version.asset} {version.digest.short}"
     try:
-        for kind, raw in walker(version):
-            if (kind, raw) in seen:
-                continue
-            seen.add((kind, raw))
+        for kind, raw in reach.walk((layout_kind(version.content), version.layout.raw), seen):
             here = store.has(Digest(raw)) or (store.refresh() and store.has(Digest(raw)))
             if not here and not store.promised(Digest(raw), kind):
                 yield f"{name} needs the {kind.name.lower()} {raw.hex()[:16]}, which no pack holds whole"

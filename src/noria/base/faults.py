@@ -1,7 +1,7 @@
 """Crash points (decision 22): every write, fsync, rename and change of state announces itself here first.
 
 In production the hook does nothing. Crash tests pass ``CrashAt``, which ends the process the way ``kill -9`` does. The
-setting ``NORIA_FAULT`` is read by ``workspace.py``; worker processes are told it by whoever starts them.
+setting ``NORIA_FAULT`` is read by ``workspace``; worker processes are told it by whoever starts them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the kinds of steps differ in. Later rooms add theirs in ``workspace.py``."""
+"""What the kinds of steps differ in. Later rooms add theirs in ``workspace``."""
 
 from __future__ import annotations
 

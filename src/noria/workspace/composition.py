@@ -6,16 +6,14 @@ metadata only never pays for Polars (the one reason for the imports inside funct
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from noria import project as project_file
 from noria.assets import (
@@ -35,29 +33,26 @@ from noria.assets.audit import AuditLog
 from noria.assets.errors import ProjectNotFound
 from noria.assets.logs import prune_logs
 from noria.assets.packing import Packing
-from noria.assets.records import Content, Project, Version
+from noria.assets.records import Project
 from noria.assets.retention import Retention
-from noria.assets.versions import Holder
-from noria.base import faults as crash_points
 from noria.base.actor import Actor
-from noria.base.clock import Clock, SystemClock
+from noria.base.clock import Clock
 from noria.base.digest import Digest
-from noria.base.errors import Conflict, Invalid, NotFound
 from noria.base.faults import Faults
-from noria.base.ids import ProjectId, VersionId
+from noria.base.ids import ProjectId
 from noria.db import Database, Tx
-from noria.db.engine import HEAD_REVISION
 from noria.delivery.records import FOLLOW, FOLLOWED
 from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
+from noria.workspace.errors import WorkspaceMissing
+from noria.workspace.holders import version_holders
+from noria.workspace.location import locate, redacted
 
 if TYPE_CHECKING:
     import polars as pl
-    from sqlalchemy import Connection
 
     from noria.assets.gc import GarbageCollector
     from noria.assets.reach import Reach
-    from noria.assets.verify import Walker
     from noria.data import Collector, Data, Files
     from noria.data.records import Commit, Repository
     from noria.data.rows import RowsChange
@@ -78,12 +73,11 @@ if TYPE_CHECKING:
     from noria.scorecard import Scorecard
     from noria.serving.ingest import Ingest
     from noria.serving.service import Serving
-    from noria.store import Kind, ObjectStore
+    from noria.store import ObjectStore
     from noria.trace import Trace
     from noria.tracking import Tracking
     from noria.training.service import Training
 
-HOME = ".noria"
 CAPTURE = "capture"
 FORMATS = {"pack": 1, "tree": 1, "recipe": 2, "commit": 1, "table": 2, "segment": 1, "manifest": 1, "task": 1}
 """The newest format of each kind that this noria writes; a workspace with a newer one is refused (decision 17)."""
@@ -91,24 +85,6 @@ FORMATS = {"pack": 1, "tree": 1, "recipe": 2, "commit": 1, "table": 2, "segment"
 _HOOKS = "hooks.due"
 SUBSCRIPTIONS: dict[str, tuple[str, ...]] = {**dict.fromkeys(FOLLOWED, (FOLLOW,)), _HOOKS: (_HOOKS,)}
 """Type of event -> who hears of it (decision 11)."""
-
-
-class WorkspaceMissing(NotFound):
-    """There is no workspace here."""
-
-    code = "workspace_missing"
-
-
-class WorkspaceExists(Conflict):
-    """There is a workspace here already."""
-
-    code = "workspace_exists"
-
-
-class WorkspaceUrlInvalid(Invalid):
-    """No workspace is opened by an URL of this kind."""
-
-    code = "workspace_url_invalid"
 
 
 class Workspace:
@@ -157,7 +133,7 @@ class Workspace:
         self.jobs = Jobs(db, clock, self.event_clock, self.assets.holder, faults)
         self.retention = Retention(db)
         self._register_pruners()
-        self._register_holders()
+        self.assets.holders += version_holders()
         self.project: Project = self.assets.ensure_project(project_name)
 
     @staticmethod
@@ -178,34 +154,6 @@ class Workspace:
         register("jobs", lambda tx, project_id, before: prune_jobs(tx.conn, project_id, before))
         register("logs", lambda tx, project_id, before: prune_logs(tx, project_id, self.home / "logs", before))
         register("segments", segments)
-
-    def _register_holders(self) -> None:
-        """Which rows need the content of the versions that they name."""
-
-        def naming(where: Callable[[], Any]) -> Callable[[Connection, Collection[VersionId]], set[VersionId]]:
-            def needs(conn: Connection, ids: Collection[VersionId]) -> set[VersionId]:
-                column = where()
-                return {VersionId(found) for (found,) in conn.execute(select(column).where(column.in_(ids)))}
-
-            return needs
-
-        def commits() -> Any:
-            from noria.data import tables
-
-            return tables.commits.c.version_id
-
-        def models() -> Any:
-            from noria.registry import tables
-
-            return tables.model_versions.c.version_id
-
-        def deployments() -> Any:
-            from noria.serving import tables
-
-            return tables.deployments.c.version_id
-
-        for what, where in (("a commit", commits), ("a model", models), ("a deployment", deployments)):
-            self.assets.holders.append(Holder(what=what, needs=naming(where)))
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -235,36 +183,9 @@ class Workspace:
     @cached_property
     def reach(self) -> Reach:
         """What the rows of every room name, and what that needs: a room that stores ids of objects stands here."""
-        from noria.assets.reach import Reach
-        from noria.assets.roots import version_roots
-        from noria.data.roots import data_roots
-        from noria.serving.roots import serving_roots
-        from noria.store import Kind, files, tree
-        from noria.tracking.roots import tracking_roots
+        from noria.workspace.reaching import reach
 
-        def table(store: ObjectStore, oid: Digest) -> Iterable[tuple[Kind, bytes]]:
-            from noria.data.rows import load_layout
-            from noria.data.rows.read import objects_of
-
-            return (found for found in objects_of(oid, load_layout(store, oid)) if found[0] != Kind.TABLE)
-
-        def recipe(store: ObjectStore, oid: Digest) -> Iterable[tuple[Kind, bytes]]:
-            here = store.has(oid) or (store.refresh() and store.has(oid))
-            if not here and store.promised(oid, Kind.RECIPE):
-                return ()  # of a partial clone: it lies at a remote, with its chunks
-            return files.chunks(store, oid)
-
-        return Reach(
-            self.db,
-            self.store,
-            providers=[data_roots, tracking_roots, serving_roots, version_roots],
-            children={
-                Kind.NODE: tree.children,
-                Kind.RANGE: tree.contents,
-                Kind.RECIPE: recipe,
-                Kind.TABLE: table,
-            },
-        )
+        return reach(self.db, self.store)
 
     @cached_property
     def gc(self) -> GarbageCollector:
@@ -412,7 +333,7 @@ class Workspace:
             project: a project there. Default: the one of its folder; of a database, the one of the same name as here,
                 or the only one.
         """
-        place, root = _locate(url, self.environment)
+        place, root = locate(url, self.environment)
         source = project_file.load(root) if root is not None and not isinstance(place, str) else None
         if isinstance(place, str):
             db_url, home = place, self.home / "cache" / "remotes" / Digest.of(place.encode()).short
@@ -437,7 +358,15 @@ class Workspace:
                     hint=f"Write URL#PROJECT. Projects there: {', '.join(names) or 'none'}.",
                 )
             wanted = names[0]
-        other = _open(db_url, home, None, wanted, self.clock, self.faults, self.environment)
+        other = Workspace(
+            Database(db_url, self.clock, self.faults),
+            home,
+            project_name=wanted,
+            source=None,
+            environment=self.environment,
+            clock=self.clock,
+            faults=self.faults,
+        )
         try:
             yield other._side
         finally:
@@ -675,24 +604,7 @@ class Workspace:
         """What does not hold between rows and bytes, in words; with ``data``, every byte is read."""
         from noria.assets.verify import verify
 
-        return verify(self.db, self.store, self._walkers(), data=data, advance=advance)
-
-    def _walkers(self) -> dict[Content, Walker]:
-        from noria.store import Kind, tree
-
-        def folder(version: Version) -> Iterator[tuple[Kind, bytes]]:
-            return tree.objects_of(self.store, version.layout)
-
-        def blob(version: Version) -> Iterator[tuple[Kind, bytes]]:
-            yield Kind.BLOB, version.layout.raw
-
-        def table(version: Version) -> Iterator[tuple[Kind, bytes]]:
-            from noria.data.rows import load_layout
-            from noria.data.rows.read import objects_of
-
-            return objects_of(version.layout, load_layout(self.store, version.layout))
-
-        return {Content.TABLE: table, Content.TREE: folder, Content.MODEL: folder, Content.JSON: blob}
+        return verify(self.db, self.store, self.reach, data=data, advance=advance)
 
     # ---- life
 
@@ -717,200 +629,3 @@ class Workspace:
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.home)!r}, project={self.project.name!r})"
-
-
-def connect(
-    url: str | os.PathLike[str] | None = None,
-    *,
-    project: str | None = None,
-    root: str | os.PathLike[str] | None = None,
-    clock: Clock | None = None,
-    faults: Faults | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Workspace:
-    """Opens a workspace.
-
-    Args:
-        url: a folder that holds a project or a workspace, or ``postgresql://...``. Default: the workspace that the
-            nearest project names, else ``.noria`` in the nearest project.
-        project: another project than the one of the folder.
-        root: the folder of the project's code, where it is another one (a materialised snapshot).
-
-    Raises:
-        WorkspaceMissing: there is none; ``noria init`` makes one.
-        WorkspaceUrlInvalid: the URL is of a kind that opens none.
-        WorkspaceTooNew: it was written by a newer noria.
-    """
-    env = os.environ if environment is None else environment
-    place, found = _locate(url, env)
-    folder = found if root is None else Path(root)
-    source = project_file.load(folder) if folder is not None else None
-    if isinstance(place, str):
-        home, db_url = (None if found is None else found / HOME), place
-    else:
-        if not (place / "meta.db").is_file():
-            raise WorkspaceMissing(f"There is no workspace in {place.parent}.", hint="noria init")
-        home, db_url = place, f"sqlite:///{place / 'meta.db'}"
-    return _open(db_url, home, source, project, clock or SystemClock(), faults or _faults(env), env)
-
-
-def _open(
-    db_url: str,
-    home: Path | None,
-    source: project_file.ProjectFile | None,
-    project: str | None,
-    clock: Clock,
-    faults: Faults,
-    env: Mapping[str, str],
-) -> Workspace:
-    return Workspace(
-        Database(db_url, clock, faults),
-        home,
-        project_name=project or (source.name if source else "default"),
-        source=source,
-        environment=env,
-        clock=clock,
-        faults=faults,
-    )
-
-
-def init(
-    folder: str | os.PathLike[str],
-    *,
-    db_url: str | None = None,
-    store_url: str = "file:",
-    clock: Clock | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Workspace:
-    """Makes a workspace in ``folder`` (and a ``noria.toml`` where there is none) and opens it."""
-    from noria.db.migrate import upgrade
-    from noria.store.factory import byte_store
-
-    env = os.environ if environment is None else environment
-    if db_url is not None:
-        _check_url(db_url)
-    root = Path(folder).resolve()
-    home = root / HOME
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
-    byte_store(store_url, home=home, environment=env, faults=_faults(env))  # refused before anything is made
-    clock = clock or SystemClock()
-    db = Database(db_url or f"sqlite:///{home / 'meta.db'}", clock, _faults(env))
-    if db.revision() >= HEAD_REVISION:
-        db.close()
-        raise WorkspaceExists(f"There is a workspace in {root} already.", hint="noria doctor")
-    if db_url is not None and store_url == "file:":
-        store_url = (home / "store").as_uri()  # a database is seen from several places: the store's is written out
-    with db.write() as tx:
-        upgrade(db, tx)
-        row = {"id": secrets.token_hex(16), "created_at": tx.now_ms, "store_url": store_url, "formats": FORMATS}
-        tx.insert(asset_tables.workspace, {**row, "gc_epoch": 0})
-    db.close()
-    if project_file.find_root(root) is None:
-        setting = f'workspace = "{db_url}"\n' if db_url else ""
-        name = "".join(c if c.isalnum() or c in "_.-" else "-" for c in root.name).lstrip("-.0123456789") or "default"
-        (root / "noria.toml").write_text(f'name = "{name}"\nmodules = []\n{setting}', encoding="utf-8")
-    found = project_file.find_root(root)
-    assert found is not None
-    url = db_url or f"sqlite:///{home / 'meta.db'}"
-    return _open(url, home, project_file.load(found), None, clock, _faults(env), env)
-
-
-def migrate(url: str | os.PathLike[str] | None = None, *, environment: Mapping[str, str] | None = None) -> Any:
-    """Brings an older workspace to this version, after a backup; returns (before, after, path of the backup)."""
-    from noria.db.migrate import upgrade
-
-    env = os.environ if environment is None else environment
-    place, _ = _locate(url, env)
-    db_url = place if isinstance(place, str) else f"sqlite:///{place / 'meta.db'}"
-    if not isinstance(place, str) and not (place / "meta.db").is_file():
-        raise WorkspaceMissing(f"There is no workspace in {place.parent}.", hint="noria init")
-    clock = SystemClock()
-    db = Database(db_url, clock, _faults(env))
-    found = db.revision()
-    if found >= HEAD_REVISION:
-        db.check_revision()
-        return found, found, None
-    backup = None
-    if not isinstance(place, str):
-        backup = db.backup(place / f"meta-before-{HEAD_REVISION}-{clock.now_ms()}.db")
-    with db.write() as tx:
-        before, after = upgrade(db, tx)
-        tx.execute(update(asset_tables.workspace).values(formats=FORMATS))
-    db.close()
-    return before, after, backup
-
-
-def place_of(url: str | os.PathLike[str] | None = None, *, environment: Mapping[str, str] | None = None) -> str:
-    """What opens the workspace of ``url`` (default: of the nearest project) from any folder: a path or an URL.
-
-    Raises:
-        WorkspaceMissing: there is none.
-    """
-    env = os.environ if environment is None else environment
-    text = (None if url is None else os.fspath(url)) or env.get("NORIA_WORKSPACE")
-    if text is not None:
-        return _check_url(text) if "://" in text else str(Path(text).expanduser().resolve())
-    root = project_file.find_root(Path.cwd())
-    if root is None:
-        raise WorkspaceMissing(f"Neither {Path.cwd()} nor a folder above it holds a project.", hint="noria init")
-    return str(root)
-
-
-def _locate(url: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Path | str, Path | None]:
-    """(home folder or database URL, project root)."""
-    text = None if url is None else os.fspath(url)
-    text = text or env.get("NORIA_WORKSPACE")
-    if text is not None and "://" in text:
-        return _check_url(text), project_file.find_root(Path.cwd())
-    if text is not None:
-        folder = Path(text).expanduser().resolve()
-        if folder.name == HOME:
-            return folder, project_file.find_root(folder.parent)
-        root = project_file.find_root(folder)
-        if root is None or root != folder or (folder / HOME / "meta.db").is_file():
-            return folder / HOME, root
-        return _named(root, folder / HOME), root
-    root = project_file.find_root(Path.cwd())
-    if root is None:
-        raise WorkspaceMissing(f"Neither {Path.cwd()} nor a folder above it holds a project.", hint="noria init")
-    return _named(root, root / HOME), root
-
-
-def _named(root: Path, default: Path) -> Path | str:
-    """The workspace that a project's ``noria.toml`` names."""
-    named = project_file.load(root).workspace
-    if named is None:
-        return default
-    return _check_url(named) if "://" in named else (root / named).resolve() / HOME
-
-
-def _check_url(url: str) -> str:
-    """The URL, if a workspace can be opened by it."""
-    scheme = url.partition("://")[0].lower()
-    if scheme in ("postgresql", "postgresql+psycopg"):
-        return url
-    shown = redacted(url)
-    if scheme in ("http", "https"):
-        raise WorkspaceUrlInvalid(
-            f"A workspace behind a server ({shown}) cannot be opened yet: that client is not built.",
-            hint="Call the server's HTTP API (GET /openapi.json), or open its database: postgresql://host/name",
-        )
-    raise WorkspaceUrlInvalid(
-        f"A workspace is not opened by {scheme}:// ({shown}).",
-        hint="Write a folder that holds a project or a workspace, or postgresql://host/name.",
-        details={"scheme": scheme},
-    )
-
-
-def redacted(url: str) -> str:
-    """An URL as it may be shown: without user and password, query and fragment."""
-    scheme, _, rest = url.partition("://")
-    before, _, place = rest.rpartition("@")  # a password may hold any of the signs that end other parts
-    if "?" in before or "#" in before:  # or a query holds an @: where the host stands cannot be told
-        place = "..."
-    return f"{scheme}://{place}".partition("?")[0].partition("#")[0]
-
-
-def _faults(env: Mapping[str, str]) -> Faults:
-    return crash_points.of(env.get(crash_points.SETTING))
