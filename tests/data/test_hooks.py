@@ -383,3 +383,71 @@ def test_a_push_is_asked_by_the_hooks_of_who_receives_it(tmp_path: Path, actor: 
         with pytest.raises(HookRefused, match="'no_fives' refused the merge to flights@main: no fives"):
             here.transfer.push(repository, "there", actor=actor)
         assert there.read("flights")["id"].sort().to_list() == [1, 2]
+
+
+def test_a_first_push_and_a_clone_are_asked_by_who_receives_them(tmp_path: Path, actor: Actor) -> None:
+    asked: list[tuple[str, str, list[int]]] = []
+
+    def no_fives(change: HookChange) -> None:
+        assert change.rows is not None
+        asked.append((change.repository, change.branch, change.rows["n"].to_list()))
+        if 5 in change.rows["n"]:
+            nr.refuse("no fives")
+
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        nr.init(tmp_path / name).close()
+    with connect(tmp_path / "here") as here, connect(tmp_path / "there") as there:
+        for name, n in (("good", 1), ("bad", 5)):
+            made = there.data.create(there.project.id, name, RepositoryKind.TABLE, actor=actor, key=("id",))
+            there.data.append(made, rows((n, n)), actor=actor)
+        here.data.hooks.add("before-merge", no_fives)
+        here.transfer.clone(str(tmp_path / "there"), "good", actor=actor)
+        with pytest.raises(HookRefused, match="refused the merge to bad@main: no fives"):
+            here.transfer.clone(str(tmp_path / "there"), "bad", actor=actor)
+        assert here.data.find(here.project.id, "bad") is None
+        assert asked == [("good", "main", [1]), ("bad", "main", [5])]
+    (tmp_path / "there" / "closed.py").write_text(
+        "import noria as nr\n@nr.hook('before-merge', on='*')\ndef no(change):\n    nr.refuse('nothing comes here')\n"
+    )
+    (tmp_path / "there" / "noria.toml").write_text('name = "there"\nmodules = ["closed"]\n')
+    with connect(tmp_path / "here") as here, connect(tmp_path / "there") as there:
+        there.pipelines.apply(actor=actor)
+        flights = table(here, actor)
+        here.data.append(flights, rows((1, 1)), actor=actor)
+        here.transfer.add_remote(flights, "there", str(tmp_path / "there"), actor=actor)
+        with pytest.raises(HookRefused, match="nothing comes here"):
+            here.transfer.push(flights, "there", actor=actor)
+        assert there.data.find(there.project.id, "flights") is None
+
+
+def test_a_squash_is_asked_as_a_commit_and_a_drop_as_a_merge(both: Workspace, actor: Actor) -> None:
+    repository, data = table(both, actor), both.data
+    first = data.append(repository, rows((1, 1)), actor=actor)
+    data.append(repository, rows((2, 2)), actor=actor)
+    head = data.append(repository, rows((3, 3)), actor=actor)
+    asked: list[tuple[str, Any, Any]] = []
+    answer = ["no"]
+
+    def ask(change: HookChange) -> None:
+        assert change.rows is not None
+        assert change.old_rows is not None
+        gone = change.old_rows["id"].sort().to_list()
+        asked.append((change.event, change.rows["id"].sort().to_list(), gone))
+        if answer:
+            nr.refuse(answer.pop())
+
+    for event in ("before-commit", "before-merge", "after-commit", "after-merge"):
+        data.hooks.add(event, ask if event.startswith("before") else lambda change: asked.append((change.event, 0, 0)))
+    with pytest.raises(HookRefused, match="refused the commit"):
+        data.squash(repository, first.id, actor=actor)
+    assert data.head(repository) == head
+    made = data.squash(repository, first.id, actor=actor)
+    assert asked == [("before-commit", [2, 3], []), ("before-commit", [2, 3], []), ("after-commit", 0, 0)]
+    asked.clear()
+    answer.append("main stays")
+    with pytest.raises(HookRefused, match="refused the merge to flights@main: main stays"):
+        data.drop(repository, actor=actor)
+    assert data.head(repository) == made
+    assert data.drop(repository, actor=actor) == first
+    assert asked == [("before-merge", [], [2, 3]), ("before-merge", [], [2, 3]), ("after-merge", 0, 0)]

@@ -28,9 +28,9 @@ from noria.data.edits import Delete, Put
 from noria.data.errors import (
     BranchNotFound,
     Diverged,
-    FilesBroken,
     HeadMoved,
     MergeConflict,
+    MoveBreaksContract,
     RemoteExists,
     RemoteNotFound,
     RepositoryExists,
@@ -39,7 +39,7 @@ from noria.data.errors import (
 from noria.data.http import routes
 from noria.data.records import Commit, Repository, RepositoryKind, Transferred
 from noria.data.rows import RowsChange
-from noria.data.service import sending
+from noria.data.service import exchange, sending
 from noria.data.service.purge import Erase
 from noria.store.errors import ObjectCorrupt, ObjectMissing
 from noria.store.s3 import S3Bytes
@@ -784,11 +784,100 @@ def test_the_number_of_a_contract_is_taken_over_only_where_it_is_the_same_one(ne
     far.data.set_contract(there, {"files": {"max_size": "1 MB"}}, actor=far.actor)
     second = far.data.change(there, [Put("evil.exe", "1")], actor=far.actor)
     assert second.contract == 2
-    near.transfer.pull(here, actor=near.actor)
+    with pytest.raises(MoveBreaksContract, match=r"photos@main does not keep contract 2: .*evil\.exe"):
+        near.transfer.pull(here, actor=near.actor)
+    near.transfer.pull(here, heads=False, actor=near.actor)
     assert near.data.resolve(here, second.id).contract is None
-    with pytest.raises(FilesBroken):  # a pull is not checked, but the next commit is, and as a whole
-        near.data.change(here, [Put("b.jpg", "1")], actor=near.actor)
-    near.data.change(here, [Delete("evil.exe")], actor=near.actor)
+    near.data.create_branch(here, "look", at=second.id, actor=near.actor)
+    mended = near.data.change(here, [Delete("evil.exe")], actor=near.actor, branch="look")
+    assert near.data.merge(here, "look", actor=near.actor).id == mended.id
+    near.transfer.push(here, actor=near.actor)
+    assert stands(far, there) == mended.id
+
+
+def stands(ws: Workspace, repo: Repository, branch: str = "main") -> str:
+    found = ws.data.head(repo, branch)
+    assert found is not None
+    return found.id
+
+
+def columns(most: int | None = None) -> dict[str, Any]:
+    return {"columns": {"id": {"type": "int64"}, "n": {"type": "int64", **({} if most is None else {"max": most})}}}
+
+
+def test_what_a_pull_or_push_brings_keeps_the_contract_of_who_receives_it(pair: tuple[Workspace, Workspace]) -> None:
+    near, far = pair
+    there = far.data.create(far.project.id, "orders", RepositoryKind.TABLE, actor=far.actor, key=("id",))
+    first = far.data.append(there, [{"id": 1, "n": 1}], actor=far.actor)
+    near.transfer.clone(url(far), "orders", actor=near.actor)
+    here = repository(near, "orders")
+    near.data.set_contract(here, columns(10), actor=near.actor)
+    far.data.append(there, [{"id": 2, "n": 999}], actor=far.actor)
+    last = far.data.append(there, [{"id": 3, "n": 3}], actor=far.actor)
+    for name in ("orders", "main"):  # also with a record of the repository from before the contract
+        with pytest.raises(MoveBreaksContract, match="above 10; found 999") as broken:
+            near.transfer.pull(here if name == "main" else repository(near, name), actor=near.actor)
+    assert f"noria data branch orders LOOK --at {last.id[:12]}" in broken.value.hint
+    assert (broken.value.details["branch"], broken.value.details["contract"]) == ("main", 1)
+    assert stands(near, here) == first.id
+    assert near.data.quarantine(near.project.id) == [], "the rows lie in the other workspace"
+    near.data.set_contract(here, columns(1000), actor=near.actor)
+    assert near.transfer.pull(here, actor=near.actor).moved[0].after == last.id
+    # The other way round: a push is checked there, also against what is said of the whole table.
+    far.data.set_contract(there, {**columns(), "whole": {"max_rows": 3}}, actor=far.actor)
+    mine = near.data.append(repository(near, "orders"), [{"id": 4, "n": 4}], actor=near.actor)
+    with pytest.raises(MoveBreaksContract, match=r"main there does not keep contract 1: .* at most 3"):
+        near.transfer.push(here, actor=near.actor)
+    assert stands(far, there) == last.id
+    near.data.create_branch(here, "more", actor=near.actor)
+    near.transfer.push(here, branches=["more"], actor=near.actor)
+    assert stands(far, there, "more") == mine.id, "a branch that is new there is nobody's head yet"
+    with pytest.raises(Refused):
+        far.data.merge(there, "more", actor=far.actor)
+    assert far.verify(data=True) == near.verify(data=True) == []
+
+
+def test_commits_that_were_checked_against_the_same_contract_are_not_checked_again(
+    near: Workspace, far: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = far.data.create(far.project.id, "orders", RepositoryKind.TABLE, actor=far.actor, key=("id",))
+    far.data.set_contract(there, columns(10), actor=far.actor)
+    far.data.append(there, [{"id": 1, "n": 1}], actor=far.actor)
+    near.transfer.clone(url(far), "orders", actor=near.actor, partial=True)
+    here = repository(near, "orders")
+    far.data.append(there, [{"id": 2, "n": 2}], actor=far.actor)
+    checked: list[object] = []
+    monkeypatch.setattr("noria.data.contract.check", lambda *a, **k: checked.append(a) or [])
+    near.transfer.pull(here, actor=near.actor)
+    assert checked == []
+    monkeypatch.undo()
+    far.data.set_contract(there, columns(99), actor=far.actor)
+    far.data.append(there, [{"id": 3, "n": 50}], actor=far.actor)
+    with pytest.raises(MoveBreaksContract, match="found 50"):  # rows that a partial clone fetches to look at them
+        near.transfer.pull(here, actor=near.actor)
+
+
+def test_a_contract_that_is_set_while_commits_arrive_is_asked(
+    near: Workspace, far: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = far.data.create(far.project.id, "orders", RepositoryKind.TABLE, actor=far.actor, key=("id",))
+    first = far.data.append(there, [{"id": 1, "n": 1}], actor=far.actor)
+    near.transfer.clone(url(far), "orders", actor=near.actor)
+    here = repository(near, "orders")
+    far.data.append(there, [{"id": 2, "n": 999}], actor=far.actor)
+    ask = exchange._ask
+    left = [True]
+
+    def late(*args: Any) -> None:
+        ask(*args)
+        if left:
+            left.pop()
+            near.data.set_contract(here, columns(10), actor=near.actor)
+
+    monkeypatch.setattr(exchange, "_ask", late)
+    with pytest.raises(MoveBreaksContract, match="found 999"):
+        near.transfer.pull(here, actor=near.actor)
+    assert stands(near, here) == first.id
 
 
 class Peers(RuleBasedStateMachine):

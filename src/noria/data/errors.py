@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noria.base.errors import Conflict, Failed, Invalid, NotFound, Refused
@@ -215,6 +215,30 @@ class FilesBroken(Refused):
             "Nothing was committed.",
             hint=f"noria data contract show {name}",
             details={"repository": name, "contract": number, "findings": findings},
+        )
+
+
+class MoveBreaksContract(Refused):
+    """What a pull or a push brings to a branch does not keep the contract that is in force there."""
+
+    code = "contract_broken"
+
+    def __init__(self, name: str, branch: str, commit: str, remote: str, verb: str, details: Mapping[str, Any]) -> None:
+        first, more = details["findings"][0]["message"], len(details["findings"]) - 1
+        pushed = verb == "data.push"
+        there = " there" if pushed else ""
+        hint = (
+            f"Mend it here and push again; or push it to a branch that is new there; or allow it there: "
+            f"noria data contract set {name} FILE"
+            if pushed
+            else f"noria data fetch {name} {remote}   then   noria data branch {name} LOOK --at {commit[:12]}\n"
+            f"to mend it on that branch and merge it; or allow it: noria data contract set {name} FILE"
+        )
+        super().__init__(
+            f"What comes to {name}@{branch}{there} does not keep contract {details['contract']}: "
+            f"{first}{f' and {more} more findings' if more else ''}. Nothing was moved.",
+            hint=hint,
+            details={**details, "branch": branch, "commit": commit},
         )
 
 

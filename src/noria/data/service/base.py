@@ -436,6 +436,7 @@ class DataBase:
         *,
         again: bool = True,
         batch: bool = True,
+        aside: bool = True,
     ) -> bool:
         """Refuses a content that does not keep the contract of ``repository``; True where it was checked.
 
@@ -444,6 +445,7 @@ class DataBase:
             source: where it comes from, for the report of refused rows.
             again: of a table, check its new rows too; False where they were checked when they were written.
             batch: the new rows have to keep what the contract says of a batch.
+            aside: refused rows go to quarantine; False where they lie elsewhere anyway.
         """
         self._keep_files(repository, head, made.layout, actor)
         return True

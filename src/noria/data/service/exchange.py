@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from noria.assets import Change
@@ -13,13 +13,23 @@ from noria.base.errors import Invalid
 from noria.base.ids import CommitId, RunId
 from noria.base.names import check_branch, nearest
 from noria.data import queries
-from noria.data.errors import BranchNotFound, Diverged, HeadMoved, RepositoryExists
-from noria.data.records import Branch, Moved, Repository, RepositoryKind, Transferred
+from noria.data.errors import (
+    BranchNotFound,
+    ContractBroken,
+    Diverged,
+    FilesBroken,
+    HeadMoved,
+    MoveBreaksContract,
+    RepositoryExists,
+)
+from noria.data.records import MAIN, Branch, Moved, Repository, RepositoryKind, Transferred
 from noria.data.service.base import LostRaceError, Services
+from noria.data.service.history import HistoryVerbs
 from noria.data.service.meeting import ERASED, Meeting
 from noria.data.service.receiving import (
     Parcel,
     Side,
+    as_here,
     land_commits,
     land_tags,
     make_repository,
@@ -88,7 +98,11 @@ def exchange(way: Way) -> Transferred:
 
 
 def _try(way: Way) -> Transferred:
-    if way.target is not None:
+    verbs = _verbs(way.receiver, way.source.kind)
+    if way.target is not None:  # a contract that was set since the caller looked counts
+        with way.receiver.services.db.read() as conn:
+            way = replace(way, target=queries.repository_by_id(conn, way.target.id) or way.target)
+        assert way.target is not None
         _check_form(way.source, way.target)
     plan = _plan(way)
     if plan.diverged and way.heads:
@@ -106,11 +120,13 @@ def _try(way: Way) -> Transferred:
         if way.target is not None and not (parcel.commits or moves or parcel.tags or way.news):
             return _report(way, parcel, sending, writer)
         packs = sending.flush()
-        _ask_hooks(way, parcel, moves)
+        _ask(way, verbs, parcel, moves)
         target.faults.at("transfer.land")
         with _packs_kept(target, packs), target.changes.begin(*opened) as change:
             target.sessions.seal(change.tx, packs)
             repository = way.target or make_repository(change, way.receiver, way.name, parcel)
+            if moves and queries.contract_in_force(change.tx.conn, repository.id) != repository.contract:
+                raise LostRaceError  # another one was set since the commits were checked
             run = land_commits(change, way.receiver, repository, parcel, way.title)
             land_tags(change, repository, parcel.tags)
             if not move_heads(change, way.receiver, repository, moves):
@@ -121,23 +137,46 @@ def _try(way: Way) -> Transferred:
     return _report(way, parcel, sending, writer, moves, run)
 
 
-def _ask_hooks(way: Way, parcel: Parcel, moves: Sequence[Moved]) -> None:
-    """The hooks of the receiver are asked before a branch moves there, as before a merge."""
-    if way.target is None:
-        return
-    services, sent = way.receiver.services, {commit.id: commit for commit in parcel.commits}
+def _ask(way: Way, verbs: HistoryVerbs, parcel: Parcel, moves: Sequence[Moved]) -> None:
+    """Contract and hooks of the receiver are asked before a branch moves there, as before a merge.
+
+    A branch that is new there is only asked about by hooks, as one that is made there; ``main`` is never new. A
+    repository that is new there has the contract of the sender.
+
+    Raises:
+        MoveBreaksContract: what comes does not keep the contract.
+        HookRefused: a hook refused it.
+    """
+    services, repository = way.receiver.services, way.target
+    if repository is None:
+        repository = replace(parcel.repository, project_id=way.receiver.project_id, name=way.name, contract=None)
+    with services.db.read() as conn:
+        sent = as_here(conn, repository, parcel)
     for move in moves:
         with services.db.read() as conn:
             before = None if move.before is None else queries.commit(conn, move.before)
             after = sent.get(move.after) or queries.commit(conn, move.after)
         assert after is not None
         rows = None
-        if way.target.kind == RepositoryKind.TABLE:
+        if repository.kind == RepositoryKind.TABLE:
             from noria.data.service.exchanged import exchanged  # Polars: only where a table is exchanged
 
             rows = exchanged(services.sessions.store, None if before is None else before.layout, after.layout)
-        told = {"actor": way.actor, "message": after.message, "meta": after.meta, "stats": after.stats}
-        services.hooks.before(way.target, move.branch, before, after.layout, rows, merge=True, **told)
+        new = before is None and move.branch != MAIN
+        asked = replace(repository, contract=None) if new else repository
+        how = {"message": after.message, "meta": after.meta, "sent": sent, "aside": False}
+        try:
+            verbs.admit(asked, move.branch, before, after, rows, way.actor, parcel.source, **how)
+        except (ContractBroken, FilesBroken) as broken:
+            raise MoveBreaksContract(way.name, move.branch, after.id, way.remote, way.verb, broken.details) from broken
+
+
+def _verbs(side: Side, kind: RepositoryKind) -> HistoryVerbs:
+    if kind != RepositoryKind.TABLE:
+        return HistoryVerbs(side.services)
+    from noria.data.service.tablehistory import TableHistory  # Polars: only where a table is exchanged
+
+    return TableHistory(side.services)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from noria.assets import Change
 from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import Invalid
+from noria.base.ids import CommitId
 from noria.base.once import Once
 from noria.data import ancestry, queries
 from noria.data.errors import BranchNotFound, HeadMoved, MergeConflict
@@ -301,15 +302,59 @@ class HistoryVerbs(RefVerbs):
                 judge=judge,
             )
 
-    def _all_checked(self, repository: Repository, head: Commit | None, theirs: Commit) -> bool:
-        """Whether all commits that a branch would get with ``theirs`` were checked against the contract in force."""
+    def _all_checked(
+        self, repository: Repository, head: Commit | None, theirs: Commit, sent: Mapping[CommitId, Commit] | None = None
+    ) -> bool:
+        """Whether all commits that a branch would get with ``theirs`` were checked against the contract in force.
+
+        Args:
+            sent: commits that are not written yet, as they will be here.
+        """
         if repository.contract is None:
             return True
         with self._db.read() as conn:
             graph = queries.graph(conn, repository.id)
             unchecked = queries.unchecked(conn, repository.id, repository.contract)
+        for commit in (sent or {}).values():
+            graph[commit.id] = ancestry.Link(commit.generation, commit.parents, commit.at)
+            if commit.contract != repository.contract:
+                unchecked.add(commit.id)
         come = ancestry.ancestors(graph, [theirs.id]) - ancestry.ancestors(graph, [] if head is None else [head.id])
         return come.isdisjoint(unchecked)
+
+    def admit(
+        self,
+        repository: Repository,
+        branch: str,
+        head: Commit | None,
+        target: Commit,
+        rows: RowsChange | None,
+        actor: Actor,
+        source: str,
+        *,
+        message: str,
+        meta: dict[str, Any],
+        sent: Mapping[CommitId, Commit] | None = None,
+        aside: bool = True,
+    ) -> None:
+        """Asks contract and hooks of ``repository`` whether a branch may move to a commit that was made elsewhere.
+
+        Commits that were checked against the contract in force where they were made are not checked again.
+
+        Args:
+            rows: of a table, how the rows of ``target`` differ from those of ``head``.
+            sent: of a transfer, the commits that are not written yet, as they will be here.
+            aside: refused rows go to quarantine.
+
+        Raises:
+            ContractBroken, FilesBroken: what comes does not keep the contract.
+            HookRefused: a hook refused it.
+        """
+        if not self._all_checked(repository, head, target, sent):
+            made = Made(layout=target.layout, change=rows)
+            self._judge(repository, branch, head, made, actor, source, aside=aside)
+        told = {"actor": actor, "message": message, "meta": meta, "stats": target.stats}
+        self._s.hooks.before(repository, branch, head, target.layout, rows, merge=True, **told)
 
     def _bring(
         self,
@@ -328,11 +373,8 @@ class HistoryVerbs(RefVerbs):
         """Moves a branch to a commit that was made elsewhere, once the contract and the hooks allow it."""
         repository = self._fresh(repository)
         rows = self._difference(repository, head, target)
-        if not self._all_checked(repository, head, target):
-            made = Made(layout=target.layout, change=rows)
-            self._judge(repository, branch, head, made, actor, f"{repository.name}@{source}")
-        told = {"actor": actor, "message": message, "meta": meta, "stats": target.stats}
-        self._s.hooks.before(repository, branch, head, target.layout, rows, merge=True, **told)
+        place = f"{repository.name}@{source}"
+        self.admit(repository, branch, head, target, rows, actor, place, message=message, meta=meta)
         return self._move(repository, branch, head, target, rows, verb, actor, once, brought=True)
 
     def _move(

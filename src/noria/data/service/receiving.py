@@ -21,6 +21,8 @@ from noria.data.service.base import Services
 from noria.data.service.refs import RefVerbs
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from noria.data.rows import RowsChange
 
 
@@ -101,8 +103,7 @@ def land_commits(change: Change, side: Side, repository: Repository, parcel: Par
     there = queries.commits_present(tx.conn, [c.id for c in parcel.commits])
     if any(number != repository.id for number in there.values()):
         raise TransferRefused(f"The commits of {repository.name} lie in another repository here already.")
-    known = _known_contract(change, repository, parcel)
-    for commit in parcel.commits:
+    for commit in as_here(change.tx.conn, repository, parcel).values():
         if commit.id in there:
             continue
         given = parcel.versions[commit.version_id]
@@ -118,9 +119,7 @@ def land_commits(change: Change, side: Side, repository: Repository, parcel: Par
             name=repository.name,
         )
         assets.link(tx, run_id, version.id, Direction.OUT, repository.name)
-        contract = commit.contract if commit.contract == known else None
-        place = {"repository_id": repository.id, "version_id": version.id, "run_id": run_id}
-        here = replace(commit, contract=contract, **place)
+        here = replace(commit, repository_id=repository.id, version_id=version.id, run_id=run_id)
         tx.insert(t.commits, queries.commit_row(here))
     for table, rows in zip((t.collected, t.producers), parcel.facts, strict=True):
         new = [{**row, "repository_id": repository.id} for row in rows if row["commit_id"] not in there]
@@ -129,13 +128,16 @@ def land_commits(change: Change, side: Side, repository: Repository, parcel: Par
     return run_id
 
 
-def _known_contract(change: Change, repository: Repository, parcel: Parcel) -> int | None:
-    """The number that means the same contract on both sides; the numbers of the sender mean nothing else here."""
-    given = parcel.contract
-    if given is None:
-        return None
-    here = queries.contract(change.tx.conn, repository.id, given["number"])
-    return given["number"] if here is not None and here.digest == given["digest"] else None
+def as_here(conn: Connection, repository: Repository, parcel: Parcel) -> dict[CommitId, Commit]:
+    """The commits, oldest first, with the contract that they were checked against where it is the same one here.
+
+    The numbers of the sender mean nothing else here.
+    """
+    given, known = parcel.contract, None
+    if given is not None:
+        here = queries.contract(conn, repository.id, given["number"])
+        known = given["number"] if here is not None and here.digest == given["digest"] else None
+    return {c.id: replace(c, contract=c.contract if c.contract == known else None) for c in parcel.commits}
 
 
 def land_tags(change: Change, repository: Repository, tags: Mapping[str, CommitId]) -> None:

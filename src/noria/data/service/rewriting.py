@@ -32,9 +32,11 @@ class RewriteVerbs(HistoryVerbs):
     ) -> Commit:
         """Makes one commit of all that came after ``since``. The content stays; the commits between are gone for good.
 
-        A commit that a tag or another branch needs stays there.
+        A commit that a tag or another branch needs stays there. Hooks are asked and told as of a commit, with all that
+        came after ``since`` as its change.
 
         Raises:
+            HookRefused: a hook refused it.
             Invalid: ``since`` is not in the history of the branch, or there is nothing after it.
         """
 
@@ -76,8 +78,10 @@ class RewriteVerbs(HistoryVerbs):
         """Takes the newest commits of a branch away for good; returns what it stands at then.
 
         Their content goes with the next garbage collection, unless something else has it or a run was made with it.
+        Hooks are asked and told as of a merge, since the branch goes to another commit, as by a reset.
 
         Raises:
+            HookRefused: a hook refused it.
             CommitInUse: a tag or another branch holds one of them.
             Invalid: nothing would be left.
         """
@@ -85,7 +89,10 @@ class RewriteVerbs(HistoryVerbs):
         if not 1 <= count <= 10_000:
             raise Invalid(f"{count} commits cannot be dropped.", hint="--count 1 and up")
 
+        named = repository
+
         def attempt() -> Commit:
+            repository = self._fresh(named)
             head = self._standing(repository, branch)
             if expected is not None and expected != head.id:
                 raise HeadMoved(repository.name, branch, expected, head.id)
@@ -109,8 +116,10 @@ class RewriteVerbs(HistoryVerbs):
                         details={"commits": sorted(kept)},
                     )
 
-            rows = self._difference(repository, head, left) if branch == MAIN else None
-            return self._move(repository, branch, head, left, rows, "data.drop", actor, once, also=prune)
+            rows = self._difference(repository, head, left)
+            told = {"message": f"drop of {count}", "meta": {"dropped": head.id}}
+            self.admit(repository, branch, head, left, rows, actor, f"{repository.name}@{branch}", **told)
+            return self._move(repository, branch, head, left, rows, "data.drop", actor, once, also=prune, brought=True)
 
         return self._once(repository, branch, "data.drop", actor, once, attempt)
 
@@ -139,6 +148,8 @@ class RewriteVerbs(HistoryVerbs):
         with self._s.sessions.writer() as writer:
             change_rows = self._difference(repository, since, head)
             facts = self._facts(writer, repository, since, Made(layout=head.layout, change=change_rows))
+            told = {"actor": actor, "message": message, "meta": {"squashed": head.id}, "stats": facts.stats}
+            self._s.hooks.before(repository, branch, since, head.layout, change_rows, merge=False, **told)
             landing = self._prepare(
                 writer,
                 repository,

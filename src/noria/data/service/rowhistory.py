@@ -83,6 +83,7 @@ class RowHistory(ContractVerbs):
         *,
         again: bool = True,
         batch: bool = True,
+        aside: bool = True,
     ) -> bool:
         if repository.kind != RepositoryKind.TABLE:
             return super()._judge(repository, branch, head, made, actor, source, again=again, batch=batch)
@@ -100,7 +101,7 @@ class RowHistory(ContractVerbs):
             findings = contracts.check_columns(contract, rows)
         if not findings:
             findings = self._whole_findings(contract, layout, rows, event_ms)
-        if findings and len(rows):
+        if findings and len(rows) and aside:
             self._refuse(repository, branch, rows, findings, actor, source, "append")
         if findings:
             plain = [msgspec.to_builtins(finding) for finding in findings]
