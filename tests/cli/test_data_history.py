@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import pty
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ def test_a_day_of_branches(noria: Noria, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(b"a" * 100)
+    (tmp_path / "other.txt").write_text("other")
     noria("data", "commit", "photos", "photos", "-m", "first")
     noria("data", "tag", "photos", "v1")
     noria("data", "branch", "photos", "trial")
@@ -45,6 +49,12 @@ def test_a_day_of_branches(noria: Noria, tmp_path: Path) -> None:
     assert noria("data", "show", "photos")["tags"].keys() == {"v1"}
     noria("data", "rm", "photos", "*.jpg")
     noria("data", "cp", "photos", "a.jpg", "a.jpg", "--ref", "v1")
+    assert noria("data", "mv", "photos", "a.jpg", "d/c.jpg", code=0)
+    noria("data", "cp", "photos", "d/c.jpg", "a.jpg")
+    noria("data", "put", "photos", "d/c.jpg", "other.txt")
+    assert noria("data", "mv", "photos", "a.jpg", "d/c.jpg", code=5)["error"]["code"] == "path_exists"
+    assert noria("data", "cp", "photos", "a.jpg", "d/c.jpg", code=5)["error"]["code"] == "path_exists"
+    noria("data", "cp", "photos", "a.jpg", "d/c.jpg", "--force")
     noria("data", "squash", "photos", "v1", "-m", "one")
     assert [c["message"] for c in noria("data", "log", "photos")] == ["one", "first"]
     noria("data", "revert", "photos", "main")
@@ -131,3 +141,56 @@ def test_conflicts_are_decided_path_by_path(noria: Noria, tmp_path: Path) -> Non
     (tmp_path / "t.csv").write_text("k\n1\n")
     noria("data", "commit", "t", "t.csv")
     assert "is a table" in noria("data", "merge", "t", "main", "--ours", "k", code=2)["error"]["message"]
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Makes the standard input a terminal, on which a person types."""
+    person, terminal = pty.openpty()
+    with os.fdopen(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield lambda text: os.write(person, f"{text}\n".encode()) and None
+    os.close(person)
+
+
+def test_what_cannot_be_undone_is_asked_for(
+    noria: Noria, tmp_path: Path, answer: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x").write_text("1")
+    noria("data", "create", "f", "--files")
+    for name in ("a", "b", "c", "d", "e"):
+        noria("data", "put", "f", name, "x", "-m", f"put {name}")
+    answer("no")
+    assert run(["data", "drop", "f"]) == 3
+    asked = capsys.readouterr().err
+    assert "(put e)" in asked
+    assert "for good.\nGo on? [y/N]" in asked
+    assert "Nothing was done" in asked
+    answer("")
+    assert run(["data", "drop", "f"]) == 3
+    answer("y")
+    assert run(["data", "drop", "f"]) == 0
+    capsys.readouterr()
+    assert [c["message"] for c in noria("data", "log", "f")] == ["put d", "put c", "put b", "put a"]
+    answer("yes")
+    assert run(["data", "delete", "f"]) == 3
+    assert "Type f to go on" in capsys.readouterr().err
+    answer("f")
+    assert run(["data", "delete", "f"]) == 0
+    capsys.readouterr()
+    assert noria("data", "list") == []
+
+
+def test_without_a_terminal_only_yes_takes_away(noria: Noria, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("1")
+    noria("data", "create", "f", "--files")
+    for name in ("a", "b", "c"):
+        noria("data", "put", "f", name, "x")
+    error = noria("data", "drop", "f", "--count", "2", code=3)["error"]
+    assert (error["code"], error["hint"]) == ("not_confirmed", "noria data drop f --count 2 --yes")
+    error = noria("data", "delete", "f", "--force", code=3)["error"]
+    assert (error["code"], error["hint"]) == ("not_confirmed", "noria data delete f --force --yes")
+    assert len(noria("data", "log", "f")) == 3
+    noria("data", "drop", "f", "--count", "2", "--yes")
+    assert len(noria("data", "log", "f")) == 1
+    noria("data", "delete", "f", "--yes")

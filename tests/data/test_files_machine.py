@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from noria import workspace as ws
 from noria.data.edits import Append, Copy, Delete, Move, Put
-from noria.data.errors import CommitInUse, MergeConflict
+from noria.data.errors import CommitInUse, MergeConflict, PathExists
 from noria.data.records import RepositoryKind
 from noria.testing import ManualClock
 
@@ -135,15 +135,22 @@ class FilesMachine(RuleBasedStateMachine):
         done = self.ws.files.change(self.repo, [Delete(path)], actor=self.actor, branch=branch)
         return self._note(done, branch, {k: v for k, v in before.items() if k != path})
 
-    @rule(target=commits, branch=branches, to=paths, move=st.booleans(), data=st.data())
-    def copy_or_move(self, branch: str, to: str, move: bool, data: Any) -> Any:
+    @rule(target=commits, branch=branches, to=paths, move=st.booleans(), force=st.booleans(), data=st.data())
+    def copy_or_move(self, branch: str, to: str, move: bool, force: bool, data: Any) -> Any:
         before = self._head(branch)
         others = sorted(before.keys() - {to})
         if not others:
             return multiple()
         path = data.draw(st.sampled_from(others))
-        edit = Move(path, to) if move else Copy(path, to)
-        done = self.ws.files.change(self.repo, [edit], actor=self.actor, branch=branch)
+        edit = Move(path, to, force) if move else Copy(path, to, overwrite=force)
+        try:
+            done = self.ws.files.change(self.repo, [edit], actor=self.actor, branch=branch)
+        except PathExists as error:
+            lost = error.details["paths"]
+            assert (lost, force) == ([to], False)
+            assert before[to] != before[path]
+            return multiple()
+        assert force or before.get(to) in (None, before[path])
         after = {**before, to: before[path]}
         if move:
             del after[path]

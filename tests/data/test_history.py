@@ -21,6 +21,7 @@ from noria.data.errors import (
     FolderAdrift,
     HeadMoved,
     MergeConflict,
+    PathExists,
     TagExists,
 )
 from noria.data.records import Repository, RepositoryKind
@@ -608,6 +609,26 @@ def test_what_is_moved_onto_itself_stays(workspace: Workspace, files: Repository
     for path, to in (("d", "d/e"), ("d/d", "d")):
         with pytest.raises(Invalid, match="lie in each other"):
             workspace.data.change(files, [Move(path, to)], actor=actor)
+
+
+def test_nothing_is_overwritten_by_a_new_name(workspace: Workspace, files: Repository, actor: Actor) -> None:
+    first = put(workspace, files, actor, **{"a": "1", "b": "2", "d/x": "1", "d/y": "3", "e/x": "1", "e/y": "4"})
+    refused: list[list[Any]] = [[Move("a", "b")], [Copy("a", "b")], [Copy("d", "e")], [Delete("e/x"), Move("d", "e")]]
+    for edits in refused:
+        with pytest.raises(PathExists, match=r"'(b|e/y)' is there already") as caught:
+            workspace.data.change(files, edits, actor=actor)
+        assert "--force" in caught.value.hint
+    draft = workspace.data.start(files, actor=actor)
+    with pytest.raises(PathExists):
+        workspace.data.edit(files, draft.id, [Put("c", "1"), Move("c", "b")], actor=actor)
+    assert workspace.data.head(files) == first
+    workspace.data.change(files, [Copy("a", "d/x"), Delete("b"), Move("a", "b")], actor=actor)
+    workspace.data.change(files, [Copy("d", "e", overwrite=True), Move("e/y", "b", overwrite=True)], actor=actor)
+    assert content(workspace, files) == {"b": b"3", "d/x": b"1", "d/y": b"3", "e/x": b"1"}
+    with pytest.raises(PathExists):
+        workspace.data.change(files, [Copy("b", "b", ref=first.id)], actor=actor)
+    workspace.data.change(files, [Copy("b", "b", ref=first.id, overwrite=True)], actor=actor)
+    assert content(workspace, files)["b"] == b"2"
 
 
 def test_a_name_with_brackets_is_a_name_first(workspace: Workspace, files: Repository, actor: Actor) -> None:

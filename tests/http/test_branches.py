@@ -49,6 +49,15 @@ def test_a_change_set_lands_and_its_commit_is_shown(http: Client, workspace: Wor
     assert [c["path"] for c in shown["changes"]] == ["a", "b", "d/c"]
 
 
+def test_a_new_name_takes_no_place_unasked(http: Client, workspace: Workspace) -> None:
+    change(http, put("a", "1"), put("b", "2"))
+    for op in ("copy", "move"):
+        refused = change(http, {"op": op, "path": "a", "to": "b"})
+        assert (refused.status, refused.json["error"]["code"]) == (409, "path_exists")
+    assert change(http, {"op": "move", "path": "a", "to": "b", "overwrite": True}).status == 200
+    assert files(workspace) == {"b": b"1"}
+
+
 @pytest.mark.parametrize(
     ("edit", "says"),
     [

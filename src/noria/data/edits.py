@@ -47,19 +47,26 @@ class Copy:
 
     Attributes:
         ref: take it from this commit; None: from the change set so far.
+        overwrite: also where something else has the new name already.
     """
 
     path: str
     to: str
     ref: str | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A path, or all below a folder, has another name."""
+    """A path, or all below a folder, has another name.
+
+    Attributes:
+        overwrite: also where something else has that name already.
+    """
 
     path: str
     to: str
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)

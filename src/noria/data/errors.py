@@ -262,6 +262,20 @@ class MergeConflict(Conflict):
         )
 
 
+class PathExists(Conflict):
+    """A copy or a new name would take the place of something else."""
+
+    code = "path_exists"
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        super().__init__(
+            f"{paths[0]!r:.200}{more} is there already, and would be overwritten.",
+            hint="Give another name, or overwrite it with --force (overwrite in Python and over HTTP).",
+            details={"paths": list(paths[:20]), "count": len(paths)},
+        )
+
+
 class CommitInUse(Conflict):
     """A commit that something else still needs."""
 

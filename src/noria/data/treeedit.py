@@ -11,6 +11,7 @@ from noria.base.digest import Digest
 from noria.base.errors import Invalid, NotFound
 from noria.base.names import check_path, is_pattern
 from noria.data.edits import Append, Copy, Delete, Describe, Edit, Link, Move, Put, Source, check
+from noria.data.errors import PathExists
 from noria.store import Entry, EntryKind, ObjectStore, Writer, entries, folders, merging, tree
 
 Resolve = Callable[[str], Digest]
@@ -62,9 +63,10 @@ class TreeEdit:
             for path in self._paths(edit.path):
                 self._set(path, None)
         elif isinstance(edit, Copy):
-            self._copy(edit.path, edit.to, None if edit.ref is None else self._resolve(edit.ref))
+            root = None if edit.ref is None else self._resolve(edit.ref)
+            self._copy(edit.path, edit.to, root, overwrite=edit.overwrite)
         elif isinstance(edit, Move):
-            copied = self._copy(edit.path, edit.to, None)
+            copied = self._copy(edit.path, edit.to, None, overwrite=edit.overwrite)
             for path in copied.keys() - set(copied.values()):
                 self._set(path, None)
         elif isinstance(edit, Link):
@@ -107,11 +109,15 @@ class TreeEdit:
         made = entries.appended(self._store, self._writer, before, data)
         self._set(edit.path, made, blind=False)
 
-    def _copy(self, path: str, to: str, root: Digest | None) -> dict[str, str]:
-        """Copies a path, or all below a folder; returns from which path to which."""
+    def _copy(self, path: str, to: str, root: Digest | None, *, overwrite: bool) -> dict[str, str]:
+        """Copies a path, or all below a folder; returns from which path to which.
+
+        Raises:
+            PathExists: something else has one of the new names.
+        """
         entry = self._find(path) if root is None else tree.find(self._store, root, path)
         if entry is not None:
-            self._set(to, replace(entry, path=to))
+            self._place([replace(entry, path=to)], overwrite=overwrite)
             return {path: to}
         prefix = path.rstrip("/") + "/"
         below = self._below(prefix) if root is None else list(tree.walk(self._store, root, prefix))
@@ -121,12 +127,17 @@ class TreeEdit:
             if to.rstrip("/") + "/" == prefix:
                 return {found.path: found.path for found in below}
             raise Invalid(f"{path!r} and {to!r} lie in each other.", hint="Choose a place outside of it.")
-        copied: dict[str, str] = {}
-        for found in below:
-            name = check_path(to.rstrip("/") + "/" + found.path[len(prefix) :])
-            self._set(name, replace(found, path=name))
-            copied[found.path] = name
+        copied = {found.path: check_path(to.rstrip("/") + "/" + found.path[len(prefix) :]) for found in below}
+        self._place([replace(found, path=copied[found.path]) for found in below], overwrite=overwrite)
         return copied
+
+    def _place(self, made: list[Entry], *, overwrite: bool) -> None:
+        if not overwrite:
+            lost = [entry.path for entry in made if self._find(entry.path) not in (None, entry)]
+            if lost:
+                raise PathExists(lost)
+        for entry in made:
+            self._set(entry.path, entry)
 
     def _describe(self, edit: Describe) -> None:
         before = self._find(edit.path)

@@ -365,10 +365,10 @@ class NoriaFileSystem(AbstractFileSystem, metaclass=_Placed):
         if source.repository != target.repository:
             self._write(path2, lambda inside: Put(inside, self.ws.files.open_entry(self._entry(source))))
         elif source.ref == target.ref:
-            self._write(path2, lambda inside: Copy(source.path, inside))
+            self._write(path2, lambda inside: Copy(source.path, inside, overwrite=True))
         else:
             self._entry(source)
-            self._write(path2, lambda inside: Copy(source.path, inside, ref=source.ref))
+            self._write(path2, lambda inside: Copy(source.path, inside, source.ref, overwrite=True))
 
     def copy(self, path1: Any, path2: Any, *args: Any, **kwargs: Any) -> None:
         with self._together():
@@ -378,7 +378,7 @@ class NoriaFileSystem(AbstractFileSystem, metaclass=_Placed):
         """Moves a file or folder, in one commit where both lie in one repository."""
         source, target = (address.parse(self._strip_protocol(one)) for one in (path1, path2))
         if source.head == target.head and not isinstance(path1, list):
-            self._write(path2, lambda inside: Move(source.path, inside))
+            self._write(path2, lambda inside: Move(source.path, inside, overwrite=True))
             return
         with self._together():
             super().copy(path1, path2, recursive=recursive, maxdepth=maxdepth, on_error="raise")

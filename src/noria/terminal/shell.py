@@ -9,6 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import IO, Any
 
+from noria.base.errors import Refused
+
+
+class NotConfirmed(Refused):
+    """What cannot be undone was not confirmed."""
+
+    code = "not_confirmed"
+
 
 class Shell:
     """One command's surroundings.
@@ -67,6 +75,27 @@ class Shell:
             return
         lines = [f"Warning: {message}", *(f"  {line}" for line in hint.splitlines())]
         sys.stderr.write("\n".join(lines) + "\n")
+
+    def confirm(self, what: str, *, yes: bool, again: str, typed: str | None = None) -> None:
+        """Asks before what cannot be undone. On a terminal a person answers; elsewhere only ``yes`` does.
+
+        Args:
+            what: what is about to happen, a sentence.
+            again: the command with ``--yes``, for who is no person.
+            typed: what has to be typed; None: a plain yes.
+
+        Raises:
+            NotConfirmed: somebody said no, or there is nobody to ask.
+        """
+        if yes:
+            return
+        if self.json or not sys.stdin.isatty():
+            raise NotConfirmed(f"{what} Nothing was done: there is no terminal to ask on.", hint=again)
+        sys.stderr.write(f"{what}\n{'Go on? [y/N]' if typed is None else f'Type {typed} to go on'}: ")
+        sys.stderr.flush()
+        said = sys.stdin.readline().strip()
+        if said != typed and not (typed is None and said.lower() in ("y", "yes")):
+            raise NotConfirmed("Nothing was done.", hint=f"{again}   does not ask.")
 
     @contextmanager
     def own_output(self) -> Iterator[None]:

@@ -165,14 +165,28 @@ def squash(shell: Shell, name: str, since: str, branch: str, message: str) -> No
 @click.option(
     "--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many commits, from the newest."
 )
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def drop(shell: Shell, name: str, branch: str, count: int) -> None:
+def drop(shell: Shell, name: str, branch: str, count: int, yes: bool) -> None:
     """Take the newest commits of a branch away for good.
 
     What a collection took in them, `noria data collect` takes again. To keep it out, use `noria data revert` instead.
     """
     repository = get(shell, name)
-    done = _verbs(shell, repository).drop(repository, branch=branch, count=count, actor=shell.ws.actor)
+    verbs = _verbs(shell, repository)
+    head = verbs.head(repository, branch)
+    if not yes and head is not None:
+        about = f" ({head.message})" if head.message else ""
+        rest = f" and the {count - 1} before it" if count > 1 else ""
+        options = "" if branch == MAIN else f" --branch {branch}"
+        options += "" if count == 1 else f" --count {count}"
+        shell.confirm(
+            f"{name}@{branch} would lose its newest commit {head.id[:12]}{about}{rest}, for good.",
+            yes=yes,
+            again=f"noria data drop {name}{options} --yes",
+        )
+    expected = None if yes or head is None else head.id  # what was shown is what goes
+    done = verbs.drop(repository, branch=branch, count=count, expected=expected, actor=shell.ws.actor)
     shell.emit({"commit": done.id}, f"{name}@{branch} stands at {done.id[:12]}.")
 
 

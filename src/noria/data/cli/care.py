@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -75,8 +74,13 @@ def delete(shell: Shell, name: str, force: bool, yes: bool) -> None:
     from noria.data.wire.care import deleted_out
 
     ws, repository = shell.ws, get(shell, name)
-    if not yes and not shell.json and sys.stdin.isatty():
-        click.confirm(f"Delete {name} with all its commits?", abort=True)
+    forced = " --force" if force else ""
+    shell.confirm(
+        f"{name} would be deleted with all its branches, tags and commits.",
+        yes=yes,
+        again=f"noria data delete {name}{forced} --yes",
+        typed=name,
+    )
     done = ws.data.delete(repository, actor=ws.actor, force=force)
     kept = f" {done.kept} versions stay, since something else needs them." if done.kept else ""
     shell.emit(

@@ -18,6 +18,8 @@ from noria.data.records import MAIN, RepositoryKind
 from noria.data.wire.history import draft_out
 from noria.terminal import Shell, command
 
+_FORCE = click.option("--force", is_flag=True, help="Also where something else has the new name already.")
+
 
 def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
@@ -93,24 +95,34 @@ def rm(shell: Shell, name: str, paths: tuple[str, ...], message: str, branch: st
 @click.argument("path")
 @click.argument("to")
 @click.option("--ref", help="Take it from this commit, for instance to bring a deleted file back.")
+@_FORCE
 @_options
 @click.pass_obj
 def cp(
-    shell: Shell, name: str, path: str, to: str, ref: str | None, message: str, branch: str, draft: str | None
+    shell: Shell,
+    name: str,
+    path: str,
+    to: str,
+    ref: str | None,
+    force: bool,
+    message: str,
+    branch: str,
+    draft: str | None,
 ) -> None:
     """Copy a path or folder inside a repository; no byte is moved."""
-    _do(shell, name, [e.Copy(path, to, ref)], message, branch, draft)
+    _do(shell, name, [e.Copy(path, to, ref, force)], message, branch, draft)
 
 
 @command("mv")
 @click.argument("name")
 @click.argument("path")
 @click.argument("to")
+@_FORCE
 @_options
 @click.pass_obj
-def mv(shell: Shell, name: str, path: str, to: str, message: str, branch: str, draft: str | None) -> None:
+def mv(shell: Shell, name: str, path: str, to: str, force: bool, message: str, branch: str, draft: str | None) -> None:
     """Rename a path or folder inside a repository; no byte is moved."""
-    _do(shell, name, [e.Move(path, to)], message, branch, draft)
+    _do(shell, name, [e.Move(path, to, force)], message, branch, draft)
 
 
 @command("start")

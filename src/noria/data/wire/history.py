@@ -16,7 +16,10 @@ from noria.data.wire import CommitOut, PathChangeOut, commit_out, path_change_ou
 
 
 class EditIn(msgspec.Struct, forbid_unknown_fields=True):
-    """One edit of a change set. The bytes of put and append are ``text`` (UTF-8) or ``base64``."""
+    """One edit of a change set. The bytes of put and append are ``text`` (UTF-8) or ``base64``.
+
+    Copies and moves do not take the place of something else without ``overwrite``.
+    """
 
     op: Literal["put", "append", "delete", "copy", "move", "link", "describe"]
     path: str
@@ -27,6 +30,7 @@ class EditIn(msgspec.Struct, forbid_unknown_fields=True):
     target: str | None = None
     executable: bool | None = None
     meta: dict[str, Any] | None = None
+    overwrite: bool = False
 
 
 class ChangeBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -203,7 +207,9 @@ def edit_of(number: int, given: EditIn) -> e.Edit:
     if given.op == "describe":
         return e.Describe(path, given.meta or {})
     to = _needed(number, given, "to", given.to)
-    return e.Copy(path, to, given.ref) if given.op == "copy" else e.Move(path, to)
+    if given.op == "copy":
+        return e.Copy(path, to, given.ref, given.overwrite)
+    return e.Move(path, to, given.overwrite)
 
 
 def edits_of(given: list[EditIn]) -> list[e.Edit]:
