@@ -47,6 +47,9 @@ def test_a_day_of_branches(noria: Noria, tmp_path: Path) -> None:
     assert [(t["commit"]["message"], t["changes"][0]["kind"]) for t in touched] == [("moved", "added")]
     assert noria("data", "show", "photos", "main")["changes"][0]["path"] == "c.jpg"
     assert noria("data", "show", "photos")["tags"].keys() == {"v1"}
+    log = {c["message"]: (c["branches"], c["tags"]) for c in noria("data", "log", "photos")}
+    assert log == {"moved": (["main", "trial"], []), "": ([], []), "first": ([], ["v1"])}
+    assert touched[0]["commit"]["branches"] == ["main", "trial"]
     noria("data", "rm", "photos", "*.jpg")
     noria("data", "cp", "photos", "a.jpg", "a.jpg", "--ref", "v1")
     assert noria("data", "mv", "photos", "a.jpg", "d/c.jpg", code=0)
@@ -194,3 +197,39 @@ def test_without_a_terminal_only_yes_takes_away(noria: Noria, tmp_path: Path) ->
     noria("data", "drop", "f", "--count", "2", "--yes")
     assert len(noria("data", "log", "f")) == 1
     noria("data", "delete", "f", "--yes")
+
+
+def test_the_log_names_branches_and_tags(noria: Noria, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x").write_text("1")
+    noria("data", "create", "f", "--files")
+    noria("data", "put", "f", "a", "x", "-m", "first")
+    noria("data", "tag", "f", "v1")
+    noria("data", "put", "f", "b", "x", "-m", "second")
+    noria("data", "branch", "f", "trial")
+    for more in ([], ["--path", "*"]):
+        assert run(["data", "log", "f", *more]) == 0
+        second, first = capsys.readouterr().out.splitlines()[1:]
+        assert "  main, trial  second" in second
+        assert "  tag v1       first" in first
+
+
+def test_a_table_is_shown_with_its_form(noria: Noria, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("station,day,rain\n1,2013-01-01T00:00:00Z,0.5\n2,2013-01-01T00:00:00Z,0\n")
+    noria("data", "create", "t", "--key", "station", "--key", "day", "--time", "day")
+    assert noria("data", "show", "t")["rows"] is None
+    noria("data", "commit", "t", "t.csv")
+    (tmp_path / "c.json").write_text(json.dumps(noria("data", "contract", "infer", "t")))
+    noria("data", "contract", "set", "t", "c.json")
+    assert noria("data", "show", "t")["rows"] == 2
+    assert run(["data", "show", "t"]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[:7] == [
+        "repository   t",
+        "kind         table",
+        "key          station, day",
+        "time         day",
+        "known since  the commit",
+        "rows         2",
+        "contract     1",
+    ]
+    assert lines[-3].split() == ["station", "int64"]

@@ -203,7 +203,10 @@ def test_commands_list_and_write_out_files(photos: Repository, noria: Any) -> No
     assert noria("data", "cat", "photos", "b/1.jpg", "--range", "10-20")[1] == BIG[10:20]
     assert noria("data", "cat", "photos", "b/1.jpg", "--range", "-3")[1] == BIG[-3:]
     assert noria("data", "cat", "photos", "b/1.jpg", "--range", "511990-")[1] == BIG[511990:]
-    assert noria("data", "cat", "photos", "a.txt", "--range", "9-5")[:2] == (0, b"")
+    assert noria("data", "cat", "photos", "a.txt", "--range", "5-5")[:2] == (0, b"")
+    for wrong, why in (("9-5", "ends before it begins"), ("abc", "not a range"), ("-", "not a range")):
+        code, out, err = noria("data", "cat", "photos", "a.txt", "--range", wrong)
+        assert (code, out, why in err, "--range" in err.partition(why)[2]) == (2, b"", True, True)
     code, out, err = noria("data", "cat", "photos", "b/1.jpeg")
     assert (code, out) == (4, b"")
     assert "Did you mean 'b/1.jpg'?" in err
@@ -232,10 +235,22 @@ def test_bytes_over_http_whole_in_part_and_not_at_all(photos: Repository, http: 
     ]:
         part = http.call("GET", path, range=asked)
         assert (part.status, part.body, part.headers["content-range"]) == (206, body, where)
-    for beyond in ("bytes=512000-", "bytes=5-4", "bytes=-0"):
-        refused = http.call("GET", path, range=beyond)
-        assert (refused.status, refused.body, refused.headers["content-range"]) == (416, b"", "bytes */512000")
-    for whole_again in ("bytes=0-1,4-5", "bytes=-", "lines=1-2", "bytes=" + "9" * 40 + "-"):
+    for wrong, why in [
+        ("bytes=512000-", "has none of the 512000 bytes"),
+        ("bytes=5-4", "ends before it begins"),
+        ("bytes=-0", "has none of"),
+        ("bytes=" + "9" * 40 + "-", "has none of"),
+        ("bytes=-", "not a range"),
+        ("bytes=abc", "not a range"),
+        ("Bytes=1", "not a range"),
+    ]:
+        refused = http.call("GET", path, range=wrong)
+        assert (refused.status, refused.headers["content-range"]) == (416, "bytes */512000")
+        error = refused.json["error"]
+        assert error["code"] == "range_not_satisfiable"
+        assert why in error["message"]
+        assert http.call("HEAD", path, range=wrong).body == b""
+    for whole_again in ("bytes=0-1,4-5", "bytes=0-1,abc", "lines=1-2", "lines"):
         assert http.call("GET", path, range=whole_again).status == 200
     assert http.call("GET", path, range="bytes=0-1", if_range=tag).status == 206
     assert http.call("GET", path, range="bytes=0-1", if_range='"other"').status == 200

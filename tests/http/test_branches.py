@@ -98,6 +98,7 @@ def test_history_is_rewritten_only_by_its_own_verbs(http: Client, workspace: Wor
     assert http.send("POST", "/v1/data/f/tags", {"tag": "v1", "at": ids[0]}).status == 201
     assert http.get("/v1/data/f/tags").json["items"] == [{"tag": "v1", "commit": ids[0]}]
     page = http.get("/v1/data/f/log", "limit=3").json
+    assert (page["items"][0]["branches"], page["items"][1]["branches"]) == (["main"], [])
     rest = http.get("/v1/data/f/log", f"limit=3&after={page['next']}").json
     assert [c["id"] for c in page["items"] + rest["items"]] == ids[::-1]
     assert rest["next"] is None

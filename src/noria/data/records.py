@@ -90,6 +90,14 @@ class Branch:
     updated_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The branches that stand at a commit, and its tags."""
+
+    branches: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
     """The same repository in another workspace.

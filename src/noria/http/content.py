@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +12,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from noria.base.errors import Invalid
+
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 _PIECE: Final = 1 << 20
-_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_RANGE: Final = re.compile(r"\s*(\d*)-(\d*)\s*")
+_FAR: Final = 10**18
+
+
+class RangeWrong(Invalid):
+    """The range that was asked for is none, or the bytes do not have it."""
+
+    code = "range_not_satisfiable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +46,8 @@ class Content:
 def respond(content: Content, request: Request, headers: dict[str, str]) -> Response:
     """The answer to GET or HEAD: whole, one range (206), not modified (304) or no such range (416).
 
-    Several ranges in one request get the whole, as the standard allows. Reads; call it in a worker thread.
+    As RFC 9110 has it: a range that is no range gets 416 like one that the bytes do not have, several ranges in one
+    request get the whole, and so does a unit that is not bytes. Reads; call it in a worker thread.
     """
     tag = f'"{content.etag}"'
     headers = {**headers, "etag": tag, "accept-ranges": "bytes", "content-disposition": "attachment"}
@@ -45,11 +56,12 @@ def respond(content: Content, request: Request, headers: dict[str, str]) -> Resp
     start, stop, status = 0, content.size, 200
     asked = request.headers.get("range")
     if asked is not None and request.headers.get("if-range", tag) == tag:
-        found = _RANGE.fullmatch(asked.strip())
-        if found is not None and found.groups() != ("", ""):
-            start, stop = _bounds(found[1], found[2], content.size)
-            if start >= stop:
-                return Response(None, 416, {**headers, "content-range": f"bytes */{content.size}"})
+        unit, _, part = asked.partition("=")
+        if unit.strip().lower() == "bytes" and "," not in part:
+            try:
+                start, stop = _bounds(part, content.size)
+            except RangeWrong as error:
+                return _refused(error, request, {**headers, "content-range": f"bytes */{content.size}"})
             status = 206
             headers["content-range"] = f"bytes {start}-{stop - 1}/{content.size}"
     headers["content-length"] = str(stop - start)
@@ -61,10 +73,31 @@ def respond(content: Content, request: Request, headers: dict[str, str]) -> Resp
     return _Sent(file, first, stop - start, status, headers)
 
 
-def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
-    if not first:  # the last so many bytes
-        return max(0, size - int(last)), size
-    return int(first), min(size, int(last) + 1) if last else size
+def _bounds(part: str, size: int) -> tuple[int, int]:
+    """From where to where (not included) a range goes.
+
+    Raises:
+        RangeWrong: it goes nowhere.
+    """
+    found = _RANGE.fullmatch(part)
+    if found is None or found.groups() == ("", ""):
+        raise RangeWrong(
+            f"{part!r:.60} is not a range of bytes.", hint="Range: bytes=0-99, bytes=100- or bytes=-100 (the last 100)."
+        )
+    first, last = (None if text == "" else int(text) if len(text) <= 18 else _FAR for text in found.groups())
+    if first is None:  # the last so many bytes
+        first, last = max(0, size - (last or 0)), None
+    if last is not None and last < first:
+        raise RangeWrong(f"The range {part.strip()[:60]} ends before it begins.", hint=f"Range: bytes={last}-{first}")
+    if first >= size:
+        raise RangeWrong(f"The range {part.strip()[:60]} has none of the {size} bytes.", hint=f"Range: bytes=0-{size}")
+    return first, size if last is None else min(size, last + 1)
+
+
+def _refused(error: RangeWrong, request: Request, headers: dict[str, str]) -> Response:
+    headers.pop("content-disposition")
+    body = None if request.method == "HEAD" else json.dumps(error.as_dict()).encode()
+    return Response(body, 416, headers, "application/json")
 
 
 class _Sent(Response):

@@ -82,4 +82,9 @@ def _part(text: str | None) -> slice:
     first, last = found.groups()
     if not first:
         return slice(-int(last), None) if int(last) else slice(0, 0)
+    if last and int(last) < int(first):
+        raise Invalid(
+            f"The range {text} ends before it begins.",
+            hint=f"--range {int(last)}-{int(first)}   goes up to byte {int(first)}, that one not included.",
+        )
     return slice(int(first), int(last) if last else None)

@@ -4,8 +4,8 @@ import click
 
 from noria.base.times import to_text
 from noria.data.cli.shared import get, plain, say_rows_diff
-from noria.data.records import MAIN, Commit, PathChange, RepositoryKind
-from noria.data.wire import branch_out, commit_out, path_change_out
+from noria.data.records import MAIN, Commit, Names, PathChange, RepositoryKind
+from noria.data.wire import branch_out, named_commit_out, path_change_out
 from noria.data.wire.history import touched_out
 from noria.data.wire.tables import rows_diff_out
 from noria.terminal import Shell, command
@@ -21,19 +21,21 @@ from noria.terminal import Shell, command
 def log(shell: Shell, name: str, ref: str, path: str | None, limit: int, after: str | None) -> None:
     """Show the history, newest first."""
     repository, files = get(shell, name), shell.ws.files
+    names = files.names(repository)
     if path is not None:
         page = files.touched(repository, path, ref, limit=limit, after=after)
         commits = [t.commit for t in page.items]
-        value = [plain(touched_out(t)) for t in page.items]
-        seen = [[c.id[:12], to_text(c.at), c.author, _paths(t.changes), c.message]
+        value = [plain(touched_out(t, names.get(t.commit.id))) for t in page.items]
+        seen = [[c.id[:12], to_text(c.at), c.author, _paths(t.changes), _named(names.get(c.id)), c.message]
                 for c, t in zip(commits, page.items, strict=True)]  # fmt: skip
-        columns = ["commit", "at", "author", "changed", "message"]
+        columns = ["commit", "at", "author", "changed", "names", "message"]
     else:
         page = files.log_page(repository, ref, limit=limit, after=after)
-        value = [plain(commit_out(c)) for c in page.items]
-        seen = [[c.id[:12], to_text(c.at), c.author, c.stats.get("rows", c.stats.get("files")), _changed(c), c.message]
+        value = [plain(named_commit_out(c, names.get(c.id))) for c in page.items]
+        seen = [[c.id[:12], to_text(c.at), c.author, c.stats.get("rows", c.stats.get("files")), _changed(c),
+                 _named(names.get(c.id)), c.message]
                 for c in page.items]  # fmt: skip
-        columns = ["commit", "at", "author", "total", "changed", "message"]
+        columns = ["commit", "at", "author", "total", "changed", "names", "message"]
 
     def human() -> None:
         shell.table(columns, seen, right=["total"])
@@ -41,6 +43,11 @@ def log(shell: Shell, name: str, ref: str, path: str | None, limit: int, after: 
             shell.say(f"More: --after {page.next}")
 
     shell.emit(value, human)
+
+
+def _named(names: Names | None) -> str:
+    """Branches as they are, tags marked as such."""
+    return "" if names is None else ", ".join([*names.branches, *(f"tag {tag}" for tag in names.tags)])
 
 
 def _changed(commit: Commit) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -49,20 +50,39 @@ def show(shell: Shell, name: str, ref: str | None) -> None:
     if ref is not None:
         _show_commit(shell, repository, ref)
         return
-    schema = ws.data.schema(repository) if repository.kind == RepositoryKind.TABLE else None
-    columns = {} if schema is None else {c.name: c.type for c in schema.columns}
+    head = ws.files.head(repository)
+    layout = ws.data.layout(head) if head is not None and repository.kind == RepositoryKind.TABLE else None
+    columns = {} if layout is None else {c.name: c.type for c in layout.schema.columns}
+    rows = None if layout is None else layout.rows
     branches = {b.name: b.head for b in ws.files.branches(repository)}
     tags = ws.files.tags(repository)
 
     def human() -> None:
-        shell.say(f"{repository.name}: {repository.kind.value}, contract {repository.contract or 'none'}")
+        facts: dict[str, Any] = {"repository": repository.name, "kind": repository.kind.value}
+        if repository.kind == RepositoryKind.TABLE:
+            facts |= {
+                "key": ", ".join(repository.key) or "none",
+                "time": repository.time or "none",
+                "known since": repository.known or ("the commit" if repository.time else "none"),
+                "rows": "no commit yet" if rows is None else rows,
+            }
+        else:
+            facts["files"] = "no commit yet" if head is None else head.stats.get("files")
+        facts["contract"] = "none" if repository.contract is None else repository.contract
+        shell.table(["", ""], facts.items())
         shell.table(["branch", "head"], [[n, h and h[:12]] for n, h in branches.items()])
         if tags:
             shell.table(["tag", "commit"], [[n, c[:12]] for n, c in tags.items()])
         if columns:
             shell.table(["column", "type"], columns.items())
 
-    value = {"repository": plain(repository_out(repository)), "branches": branches, "tags": tags, "columns": columns}
+    value = {
+        "repository": plain(repository_out(repository)),
+        "branches": branches,
+        "tags": tags,
+        "columns": columns,
+        "rows": rows,
+    }
     shell.emit(value, human)
 
 

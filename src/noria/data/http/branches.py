@@ -113,8 +113,10 @@ class BranchRoutes(Handlers):
 
     def touched(self, call: Call) -> h.TouchedPage:
         query: h.TouchedQuery = call.query
-        page = self._data.touched(self._repository(call), query.path, query.ref, limit=query.limit, after=query.after)
-        return h.TouchedPage([h.touched_out(t) for t in page.items], page.next)
+        repository = self._repository(call)
+        page = self._data.touched(repository, query.path, query.ref, limit=query.limit, after=query.after)
+        names = self._data.names(repository)
+        return h.TouchedPage([h.touched_out(t, names.get(t.commit.id)) for t in page.items], page.next)
 
 
 def routes(data: Data, project_id: ProjectId) -> list[Route]:

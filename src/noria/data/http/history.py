@@ -16,8 +16,10 @@ from noria.http import Call, Route
 class HistoryRoutes(Handlers):
     def log(self, call: Call) -> w.CommitPage:
         query: w.LogQuery = call.query
-        page = self._data.log_page(self._repository(call), query.ref, limit=query.limit, after=query.after)
-        return w.CommitPage([w.commit_out(c) for c in page.items], page.next)
+        repository = self._repository(call)
+        page = self._data.log_page(repository, query.ref, limit=query.limit, after=query.after)
+        names = self._data.names(repository)
+        return w.CommitPage([w.named_commit_out(c, names.get(c.id)) for c in page.items], page.next)
 
     def diff(self, call: Call) -> w.DiffOut:
         query: w.DiffQuery = call.query

@@ -33,11 +33,14 @@ class RepositoriesRoutes(Handlers):
 
     def show(self, call: Call) -> w.RepositoryDetail:
         repository = self._repository(call)
-        schema = self._data.schema(repository) if repository.kind == RepositoryKind.TABLE else None
+        head = self._data.head(repository) if repository.kind == RepositoryKind.TABLE else None
+        layout = None if head is None else self._data.layout(head)
         return w.RepositoryDetail(
             repository=w.repository_out(repository),
             branches=[w.branch_out(b) for b in self._data.branches(repository)],
-            columns={} if schema is None else {c.name: c.type for c in schema.columns},
+            columns={} if layout is None else {c.name: c.type for c in layout.schema.columns},
+            rows=None if layout is None else layout.rows,
+            tags=dict(self._data.tags(repository)),
         )
 
 
@@ -69,7 +72,7 @@ def routes(data: Data, project_id: ProjectId) -> list[Route]:
             path=ONE,
             handler=r.show,
             permission="data.read",
-            summary="Show a repository: branches and columns.",
+            summary="Show a repository: branches, tags, key, columns, number of rows.",
             answer=w.RepositoryDetail,
             cli="noria data show NAME",
         ),

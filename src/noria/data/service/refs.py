@@ -16,7 +16,7 @@ from noria.base.times import parse_time
 from noria.data import ancestry, queries
 from noria.data import tables as t
 from noria.data.errors import BranchNotFound, HeadMoved, RepositoryExists, TagExists
-from noria.data.records import MAIN, Branch, Commit, Repository
+from noria.data.records import MAIN, Branch, Commit, Names, Repository
 from noria.data.service.base import DataBase
 from noria.db import Tx
 
@@ -28,6 +28,17 @@ class RefVerbs(DataBase):
     def branches(self, repository: Repository) -> list[Branch]:
         with self._db.read() as conn:
             return queries.branches(conn, repository.id)
+
+    def names(self, repository: Repository) -> dict[CommitId, Names]:
+        """The branches and tags of each commit that has some."""
+        with self._db.read() as conn:
+            heads = [(branch.head, branch.name) for branch in queries.branches(conn, repository.id)]
+            tags = [(commit, name) for name, commit in queries.tags(conn, repository.id).items()]
+        named = {head for head, _ in heads if head is not None} | {commit for commit, _ in tags}
+        return {
+            one: Names(tuple(b for head, b in heads if head == one), tuple(t for commit, t in tags if commit == one))
+            for one in named
+        }
 
     def create_branch(
         self, repository: Repository, name: str, *, at: str = MAIN, actor: Actor, once: Once | None = None

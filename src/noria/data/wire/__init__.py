@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from noria.base.times import to_text
-from noria.data.records import MAIN, Branch, Commit, PathChange, Quarantined, Repository
+from noria.data.records import MAIN, Branch, Commit, Names, PathChange, Quarantined, Repository
 from noria.data.values import plain
 from noria.data.wire.tables import ChangedRowOut, SchemaDiffOut
 
@@ -27,9 +27,13 @@ class BranchOut(msgspec.Struct):
 
 
 class RepositoryDetail(msgspec.Struct):
+    """``rows`` and ``columns`` of a table are those of ``main``; null and empty while it has no commit."""
+
     repository: RepositoryOut
     branches: list[BranchOut]
     columns: dict[str, str]
+    rows: int | None = None
+    tags: dict[str, str] = {}
 
 
 class CommitOut(msgspec.Struct):
@@ -47,8 +51,15 @@ class CommitOut(msgspec.Struct):
     meta: dict[str, Any]
 
 
+class NamedCommitOut(CommitOut):
+    """A commit of the history, with the branches that stand at it and its tags."""
+
+    branches: list[str]
+    tags: list[str]
+
+
 class CommitPage(msgspec.Struct):
-    items: list[CommitOut]
+    items: list[NamedCommitOut]
     next: str | None = None
 
 
@@ -187,6 +198,12 @@ def commit_out(commit: Commit) -> CommitOut:
         stats=commit.stats,
         meta=commit.meta,
     )
+
+
+def named_commit_out(commit: Commit, names: Names | None) -> NamedCommitOut:
+    known = names or Names()
+    about = msgspec.structs.asdict(commit_out(commit))
+    return NamedCommitOut(**about, branches=list(known.branches), tags=list(known.tags))
 
 
 def repository_out(repository: Repository) -> RepositoryOut:

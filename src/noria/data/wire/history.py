@@ -11,8 +11,15 @@ import msgspec
 from noria.base.errors import Invalid
 from noria.base.times import to_text
 from noria.data import edits as e
-from noria.data.records import MAIN, Draft, MergePreview, Touched
-from noria.data.wire import CommitOut, PathChangeOut, commit_out, path_change_out
+from noria.data.records import MAIN, Draft, MergePreview, Names, Touched
+from noria.data.wire import (
+    CommitOut,
+    NamedCommitOut,
+    PathChangeOut,
+    commit_out,
+    named_commit_out,
+    path_change_out,
+)
 
 
 class EditIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -150,7 +157,7 @@ class DraftPage(msgspec.Struct):
 
 
 class TouchedOut(msgspec.Struct):
-    commit: CommitOut
+    commit: NamedCommitOut
     changes: list[PathChangeOut]
 
 
@@ -249,8 +256,8 @@ def draft_out(draft: Draft) -> DraftOut:
     )
 
 
-def touched_out(found: Touched) -> TouchedOut:
-    return TouchedOut(commit_out(found.commit), [path_change_out(c) for c in found.changes])
+def touched_out(found: Touched, names: Names | None) -> TouchedOut:
+    return TouchedOut(named_commit_out(found.commit, names), [path_change_out(c) for c in found.changes])
 
 
 def preview_out(found: MergePreview, limit: int | None = None) -> MergePreviewOut:
