@@ -233,3 +233,40 @@ def test_a_table_is_shown_with_its_form(noria: Noria, tmp_path: Path, capsys: py
         "contract     1",
     ]
     assert lines[-3].split() == ["station", "int64"]
+
+
+def test_a_command_inside_of_a_checkout_needs_no_names(
+    noria: Noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    (photos / "cat").mkdir(parents=True)
+    (photos / "cat" / "1").write_text("1")
+    error = noria("data", "status", code=4)["error"]
+    assert "lies in no checkout" in error["message"]
+    noria("data", "commit", "photos", "photos")
+    assert noria("data", "status", code=4)["error"]["code"] == "not_found", "the folder above is none"
+    monkeypatch.chdir(photos / "cat")
+    Path("2").write_text("2")
+    seen = noria("data", "status")
+    assert (seen["repository"], seen["folder"], [c["path"] for c in seen["changes"]]) == (
+        "photos",
+        str(photos),
+        ["cat/2"],
+    )
+    assert run(["data", "status"]) == 0
+    assert capsys.readouterr().out.startswith(f"photos in {photos}:")
+    assert noria("data", "commit", "-m", "two")["stats"]["added"] == 1
+    assert noria("data", "status", "photos")["changes"] == []
+    assert noria("data", "checkout", "--ref", "main~1")["folder"] == str(photos)
+    assert not Path("2").exists()
+    monkeypatch.chdir(tmp_path)
+    noria("data", "checkout", "photos", "elsewhere")
+    noria("data", "create", "other", "--files")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert noria("data", "status")["changes"] == []
+    assert noria("data", "status", "other", code=4)["error"]["message"].endswith(
+        "lies in no checkout of other that this workspace knows."
+    )
+    noria("data", "commit", "other", ".")
+    assert "checkout of" in noria("data", "status", code=2)["error"]["message"]
+    assert noria("data", "status", "other")["repository"] == "other"

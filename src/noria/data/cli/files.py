@@ -3,16 +3,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from noria.data.cli.shared import get, plain, say_commit
-from noria.data.records import MAIN, RepositoryKind
+from noria.data.records import MAIN, Repository, RepositoryKind
 from noria.data.wire import path_change_out
 from noria.terminal import Shell, command
 
 
+def _here(shell: Shell, name: str | None, folder: str | None) -> tuple[Repository, Path]:
+    """What a command of a folder is about: what was named, or the checkout that the current folder lies in."""
+    if name is not None and folder is not None:
+        return get(shell, name, RepositoryKind.FILES), Path(folder)
+    return shell.ws.files.checkout_at(shell.ws.project.id, Path.cwd(), name)
+
+
 @command("commit")
-@click.argument("name")
-@click.argument("path", type=click.Path(exists=True))
+@click.argument("name", required=False)
+@click.argument("path", type=click.Path(exists=True), required=False)
 @click.option("-m", "--message", default="")
 @click.option("--branch", default=MAIN, show_default=True)
 @click.option("--key", "idempotency_key", help="Idempotency key: a second call with it changes nothing.")
@@ -21,8 +29,8 @@ from noria.terminal import Shell, command
 @click.pass_obj
 def commit(
     shell: Shell,
-    name: str,
-    path: str,
+    name: str | None,
+    path: str | None,
     message: str,
     branch: str,
     idempotency_key: str | None,
@@ -31,11 +39,16 @@ def commit(
 ) -> None:
     """Commit a folder (repository of files) or a table file (CSV, Parquet, JSON lines).
 
-    The repository is made if it is new: of files for a folder, a table for a file.
+    The repository is made if it is new: of files for a folder, a table for a file. Without PATH it is the checkout that
+    the current folder lies in.
     """
-    ws, place = shell.ws, Path(path)
+    ws = shell.ws
+    if name is None or path is None:
+        repository, place = _here(shell, name, path)
+        name = repository.name
+    else:
+        repository, place = ws.files.find(ws.project.id, name), Path(path)
     kind = RepositoryKind.FILES if place.is_dir() else RepositoryKind.TABLE
-    repository = ws.files.find(ws.project.id, name)
     if repository is None:
         repository = ws.files.create(ws.project.id, name, kind, actor=ws.actor)
     before = ws.files.head(repository, branch)
@@ -59,39 +72,54 @@ def commit(
 
 
 @command("status")
-@click.argument("name")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.argument("name", required=False)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False), required=False)
 @click.option("--branch", default=MAIN, show_default=True)
 @click.option("--paths", multiple=True, metavar="PATH", help="Only this file or folder of the folder; repeatable.")
 @click.pass_obj
-def status(shell: Shell, name: str, folder: str, branch: str, paths: tuple[str, ...]) -> None:
-    """Show how a folder differs from the head."""
-    found = shell.ws.files.status(get(shell, name, RepositoryKind.FILES), Path(folder), branch, paths=paths or None)
+def status(shell: Shell, name: str | None, folder: str | None, branch: str, paths: tuple[str, ...]) -> None:
+    """Show how a folder differs from the head.
+
+    Without FOLDER it is the checkout that the current folder lies in.
+    """
+    repository, place = _here(shell, name, folder)
+    found = shell.ws.files.status(repository, place, branch, paths=paths or None)
     changes = [plain(path_change_out(c)) for c in found.changes]
-    value = {"commit": found.commit, "changes": changes, "behind": found.behind}
+    value = {
+        "commit": found.commit,
+        "changes": changes,
+        "behind": found.behind,
+        "repository": repository.name,
+        "folder": str(place),
+    }
 
     def human() -> None:
+        if folder is None:
+            shell.say(escape(f"{repository.name} in {place}:"))
         if found.changes:
             rows = [[c.kind, c.path, c.size_after] for c in found.changes]
             shell.table(["", "path", "bytes"], rows, right=["bytes"])
         else:
             shell.say("Nothing changed.")
         if found.behind:
-            shell.say(f"{name}@{branch} went on: {found.behind} paths differ there. A commit merges them.")
+            shell.say(f"{repository.name}@{branch} went on: {found.behind} paths differ there. A commit merges them.")
 
     shell.emit(value, human)
 
 
 @command("checkout")
-@click.argument("name")
-@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("name", required=False)
+@click.argument("folder", type=click.Path(file_okay=False), required=False)
 @click.option("--ref", default=MAIN, show_default=True)
 @click.option("--only", metavar="PATTERN", help="Only paths that fit, like 'train/*'; the others stay as they are.")
 @click.option("--force", is_flag=True, help="Overwrite changes that were never committed.")
 @click.pass_obj
-def checkout(shell: Shell, name: str, folder: str, ref: str, only: str | None, force: bool) -> None:
-    """Make a folder equal to a commit, writing only what differs."""
+def checkout(shell: Shell, name: str | None, folder: str | None, ref: str, only: str | None, force: bool) -> None:
+    """Make a folder equal to a commit, writing only what differs.
+
+    Without FOLDER it is the checkout that the current folder lies in.
+    """
     with shell.progress("Checking out") as advance:
-        repository = get(shell, name, RepositoryKind.FILES)
-        count = shell.ws.files.checkout(repository, Path(folder), ref, pattern=only, force=force, advance=advance)
-    shell.emit({"paths": count, "folder": folder}, f"{count} paths written or removed in {folder}.")
+        repository, place = _here(shell, name, folder)
+        count = shell.ws.files.checkout(repository, place, ref, pattern=only, force=force, advance=advance)
+    shell.emit({"paths": count, "folder": str(place)}, escape(f"{count} paths written or removed in {place}."))

@@ -12,13 +12,13 @@ import msgspec
 
 from noria.base.actor import Actor
 from noria.base.digest import Digest
-from noria.base.errors import NotFound
-from noria.base.ids import RunId
+from noria.base.errors import Invalid, NotFound
+from noria.base.ids import ProjectId, RunId
 from noria.base.once import Once
 from noria.data import ancestry, erased, queries
 from noria.data.errors import FolderAdrift, MergeConflict
 from noria.data.pathchange import path_change
-from noria.data.records import MAIN, Commit, PathChange, Repository
+from noria.data.records import MAIN, Commit, PathChange, Repository, RepositoryKind
 from noria.data.service.access import AccessVerbs
 from noria.data.service.base import Ancestry, LostRaceError, Made
 from noria.data.service.drafts import DraftVerbs
@@ -262,6 +262,34 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
         behind = 0 if head is None or against is None else len(tree.diff(store, against, head.layout))
         commit = None if head is None else head.id
         return Status(folder=str(folder), commit=commit, changes=[path_change(c) for c in changes], behind=behind)
+
+    def checkout_at(self, project_id: ProjectId, folder: Path, name: str | None = None) -> tuple[Repository, Path]:
+        """The repository that a folder is a checkout of, and the folder itself: it, or the nearest one above it.
+
+        A folder counts that was checked out, or committed as a whole.
+
+        Args:
+            name: only this repository.
+
+        Raises:
+            NotFound: none of them is one, as far as this workspace knows.
+            Invalid: it is one of several repositories.
+        """
+        kind = RepositoryKind.FILES
+        known = self.repositories(project_id) if name is None else [self.get(project_id, name, kind)]
+        at = folder.resolve()
+        for place in (at, *at.parents):
+            found = [r for r in known if r.kind == kind and Worktree(self._s.home, r.mark, place).synced is not None]
+            if len(found) > 1:
+                names = ", ".join(r.name for r in found)
+                raise Invalid(f"{place} is a checkout of {names}.", hint="Name one of them.")
+            if found:
+                return found[0], place
+        of = "" if name is None else f" of {name}"
+        raise NotFound(
+            f"{folder} lies in no checkout{of} that this workspace knows.",
+            hint="Name the repository and its folder; noria data list   names the repositories.",
+        )
 
     def diff(self, repository: Repository, before: str, after: str) -> list[PathChange]:
         """The files that differ between two commits."""
