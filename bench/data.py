@@ -1,8 +1,8 @@
 """Versioned files at the size of real data, beside ``cp``, a bare walk, and other tools that are installed.
 
-DVC is asked where ``NORIA_BENCH_DVC`` names its command; restic and borg where they are on the PATH. Each figure is a
-wall time; a second line of the same name gives the processor time (user and system) of the same rounds, which tells
-more on a busy machine.
+DVC is asked where ``NORIA_BENCH_DVC`` names its command; restic, borg and git-annex where they are on the PATH. Each
+figure is a wall time; a second line of the same name gives the processor time (user and system) of the same rounds,
+which tells more on a busy machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,41 +137,75 @@ def _pack(paths: list[str], target: Path) -> None:
         os.fsync(out.fileno())
 
 
-def _others(here: Path, source: Path) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Other tools that are there: (name, what stores the folder in a new repository)."""
-    numbers = itertools.count()
+@dataclass(frozen=True)
+class _Tool:
+    """Another tool that is there.
 
-    def quiet(*command: str, place: Path = here, **settings: str) -> None:
+    Attributes:
+        prepare: what is not timed: a new repository.
+        store: stores the folder in it.
+    """
+
+    name: str
+    prepare: Callable[[], object]
+    store: Callable[[], object]
+
+
+def _others(here: Path, source: Path) -> Iterator[_Tool]:
+    numbers = itertools.count()
+    place = here
+
+    def quiet(*command: str, **settings: str) -> None:
         subprocess.run(command, cwd=place, check=True, capture_output=True, env={**os.environ, **settings})
+
+    def new() -> None:
+        nonlocal place
+        place = here / f"other{next(numbers)}"
+        place.mkdir()
 
     dvc = os.environ.get("NORIA_BENCH_DVC")
     if dvc:
 
-        def add() -> None:
-            place = here / f"dvc{next(numbers)}"
-            place.mkdir()
+        def dvc_new() -> None:
+            new()
             shutil.copytree(source, place / "files", copy_function=os.link)
-            quiet(dvc, "init", "--no-scm", "-q", place=place)
-            quiet(dvc, "config", "core.analytics", "false", place=place)
-            quiet(dvc, "add", "-q", "files", place=place)
+            quiet(dvc, "init", "--no-scm", "-q")
+            quiet(dvc, "config", "core.analytics", "false")
 
-        yield "dvc add", add
+        yield _Tool("dvc add", dvc_new, lambda: quiet(dvc, "add", "-q", "files"))
     if shutil.which("restic"):
+        secret = {"RESTIC_PASSWORD": "x"}
 
-        def restic() -> None:
-            place = str(here / f"restic{next(numbers)}")
-            quiet("restic", "init", "-q", "-r", place, RESTIC_PASSWORD="x")
-            quiet("restic", "backup", "-q", "-r", place, str(source), RESTIC_PASSWORD="x")
+        def restic_new() -> None:
+            new()
+            quiet("restic", "init", "-q", "-r", ".", **secret)
 
-        yield "restic backup", restic
+        yield _Tool("restic", restic_new, lambda: quiet("restic", "backup", "-q", "-r", ".", str(source), **secret))
     if shutil.which("borg"):
+        own = {"BORG_BASE_DIR": str(here / "borg")}
 
-        def borg() -> None:
-            place = str(here / f"borg{next(numbers)}")
-            quiet("borg", "init", "-e", "none", place)
-            quiet("borg", "create", f"{place}::one", str(source))
+        def borg_new() -> None:
+            new()
+            quiet("borg", "init", "-e", "none", ".", **own)
 
-        yield "borg create", borg
+        yield _Tool("borg", borg_new, lambda: quiet("borg", "create", ".::one", str(source), **own))
+    if shutil.which("git-annex"):
+        who = {"HOME": str(here), "GIT_CONFIG_GLOBAL": os.devnull}
+        who |= {
+            f"GIT_{role}_{what}": "bench@localhost" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+
+        def annex_new() -> None:
+            new()
+            shutil.copytree(source, place / "files")  # it takes the files themselves away
+            quiet("git", "init", "-q", **who)
+            quiet("git", "annex", "init", "-q", **who)
+
+        def annex() -> None:
+            quiet("git", "annex", "add", "-q", "files", **who)
+            quiet("git", "commit", "-q", "-m", "one", **who)
+
+        yield _Tool("git-annex", annex_new, annex)
 
 
 def measure(*, quick: bool = False) -> list[Result]:
@@ -183,6 +218,7 @@ def measure(*, quick: bool = False) -> list[Result]:
         here = stack.enter_context(folder())
         return [
             *_many(stack, here, 1_000 if quick else 100_000, 1 if quick else 3),
+            *_beside_others(stack, here, 500 if quick else 20_000),
             *_million(here, 10_000 if quick else 1_000_000, 1 if quick else 5),
             *_big(stack, here, (16 if quick else 2048) * _MIB, 1 if quick else 3),
             *_inserts(here, (16 if quick else 1024) * _MIB),
@@ -218,7 +254,6 @@ def _many(stack: ExitStack, here: Path, count: int, rounds: int) -> list[Result]
         timed.of(copy),
         timed.of(lambda: _pack(paths, here / f"pack{next(numbers)}")),
         timed.of(restore),
-        *(timed.of(work) for _, work in _others(here, source)),
     ]
     walls = in_turns(rounds, *works)
     found = [
@@ -226,8 +261,6 @@ def _many(stack: ExitStack, here: Path, count: int, rounds: int) -> list[Result]
         *_pair(f"commit of {name}", timed, (works[0], walls[0]), (works[2], walls[2]), "read, hash, one file"),
         *_pair(f"full restore of {name}", timed, (works[3], walls[3]), (works[1], walls[1]), "cp -r", goal=1.2),
     ]
-    for (peer, _), work, wall in zip(_others(here, source), works[4:], walls[4:], strict=True):
-        found += _pair(f"commit of {name}", timed, (works[0], walls[0]), (work, wall), peer)
     peak = subprocess.run([sys.executable, "-c", _PEAK, str(source)], check=True, capture_output=True, text=True)
     found.append(Result(name=f"memory of a commit of {name}", unit="MB", ours=float(peak.stdout), goal=400))
 
@@ -272,6 +305,29 @@ def _many(stack: ExitStack, here: Path, count: int, rounds: int) -> list[Result]
         *_pair(f"switch, {_CHANGES} of {name} differ", timed, (works[3], walls[3]), scan_out, "scan",
                goal=100, compare="difference", unit="ms"),
     ]  # fmt: skip
+
+
+def _beside_others(stack: ExitStack, here: Path, count: int) -> list[Result]:
+    """Fewer files, and one round after the first: some of the others take minutes."""
+    source, timed = here / "some", Timed()
+    _make(source, count)
+    tools = list(_others(here, source))
+    spare: list[Workspace] = []
+
+    def fresh() -> None:
+        spare.append(stack.enter_context(project()))
+        spare[-1].files.create(spare[-1].project.id, "files", RepositoryKind.FILES, actor=ME)
+
+    def commit() -> None:
+        one = spare[-1].files
+        one.commit(one.get(spare[-1].project.id, "files"), source, actor=ME)
+
+    works = [timed.of(commit, fresh), *(timed.of(tool.store, tool.prepare) for tool in tools)]
+    walls = in_turns(1, *works)
+    name, found = f"commit of {count:,} files of 1-4 KB", list[Result]()
+    for tool, work, wall in zip(tools, works[1:], walls[1:], strict=True):
+        found += _pair(name, timed, (works[0], walls[0]), (work, wall), tool.name)
+    return found
 
 
 def _million(here: Path, count: int, rounds: int) -> list[Result]:
