@@ -95,9 +95,9 @@ def test_commands_of_files_start_without_polars(noria: Noria, tmp_path: Path) ->
     program = (
         "import sys\nfrom noria.cli.main import run\n"
         "for line in (['commit', 'r', 'f'], ['status', 'r', 'f'], ['log', 'r'], ['put', 'r', 'b', 'f/a'],\n"
-        "             ['branch', 'r', 'x'], ['merge', 'r', 'x'], ['checkout', 'r', 'g']):\n"
+        "             ['branch', 'r', 'x'], ['merge', 'r', 'x'], ['merge', 'r', 'x', '--dry-run'], ['checkout', 'r', 'g']):\n"
         "    assert run(['data', *line]) == 0, line\n"
-        "print(sorted({'polars', 'pyarrow', 'alembic', 'numpy'} & sys.modules.keys()))"
+        "print(sorted({'polars', 'pyarrow', 'alembic', 'numpy', 'pathspec'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

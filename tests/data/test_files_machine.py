@@ -148,9 +148,9 @@ class FilesMachine(RuleBasedStateMachine):
         except PathExists as error:
             lost = error.details["paths"]
             assert (lost, force) == ([to], False)
-            assert before[to] != before[path]
+            assert move or before[to] != before[path]
             return multiple()
-        assert force or before.get(to) in (None, before[path])
+        assert force or to not in before or (not move and before[to] == before[path])
         after = {**before, to: before[path]}
         if move:
             del after[path]

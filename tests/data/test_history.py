@@ -613,7 +613,13 @@ def test_what_is_moved_onto_itself_stays(workspace: Workspace, files: Repository
 
 def test_nothing_is_overwritten_by_a_new_name(workspace: Workspace, files: Repository, actor: Actor) -> None:
     first = put(workspace, files, actor, **{"a": "1", "b": "2", "d/x": "1", "d/y": "3", "e/x": "1", "e/y": "4"})
-    refused: list[list[Any]] = [[Move("a", "b")], [Copy("a", "b")], [Copy("d", "e")], [Delete("e/x"), Move("d", "e")]]
+    refused: list[list[Any]] = [
+        [Put("b", "1"), Move("a", "b")],
+        [Move("a", "b")],
+        [Copy("a", "b")],
+        [Copy("d", "e")],
+        [Delete("e/x"), Move("d", "e")],
+    ]
     for edits in refused:
         with pytest.raises(PathExists, match=r"'(b|e/y)' is there already") as caught:
             workspace.data.change(files, edits, actor=actor)

@@ -64,9 +64,9 @@ class TreeEdit:
                 self._set(path, None)
         elif isinstance(edit, Copy):
             root = None if edit.ref is None else self._resolve(edit.ref)
-            self._copy(edit.path, edit.to, root, overwrite=edit.overwrite)
+            self._copy(edit.path, edit.to, root, overwrite=edit.overwrite, equal=True)
         elif isinstance(edit, Move):
-            copied = self._copy(edit.path, edit.to, None, overwrite=edit.overwrite)
+            copied = self._copy(edit.path, edit.to, None, overwrite=edit.overwrite, equal=edit.path == edit.to)
             for path in copied.keys() - set(copied.values()):
                 self._set(path, None)
         elif isinstance(edit, Link):
@@ -109,15 +109,18 @@ class TreeEdit:
         made = entries.appended(self._store, self._writer, before, data)
         self._set(edit.path, made, blind=False)
 
-    def _copy(self, path: str, to: str, root: Digest | None, *, overwrite: bool) -> dict[str, str]:
+    def _copy(self, path: str, to: str, root: Digest | None, *, overwrite: bool, equal: bool) -> dict[str, str]:
         """Copies a path, or all below a folder; returns from which path to which.
+
+        Args:
+            equal: what is there and is equal does not count as overwritten.
 
         Raises:
             PathExists: something else has one of the new names.
         """
         entry = self._find(path) if root is None else tree.find(self._store, root, path)
         if entry is not None:
-            self._place([replace(entry, path=to)], overwrite=overwrite)
+            self._place([replace(entry, path=to)], overwrite, equal)
             return {path: to}
         prefix = path.rstrip("/") + "/"
         below = self._below(prefix) if root is None else list(tree.walk(self._store, root, prefix))
@@ -128,12 +131,13 @@ class TreeEdit:
                 return {found.path: found.path for found in below}
             raise Invalid(f"{path!r} and {to!r} lie in each other.", hint="Choose a place outside of it.")
         copied = {found.path: check_path(to.rstrip("/") + "/" + found.path[len(prefix) :]) for found in below}
-        self._place([replace(found, path=copied[found.path]) for found in below], overwrite=overwrite)
+        self._place([replace(found, path=copied[found.path]) for found in below], overwrite, equal)
         return copied
 
-    def _place(self, made: list[Entry], *, overwrite: bool) -> None:
+    def _place(self, made: list[Entry], overwrite: bool, equal: bool) -> None:
         if not overwrite:
-            lost = [entry.path for entry in made if self._find(entry.path) not in (None, entry)]
+            there = [(entry, self._find(entry.path)) for entry in made]
+            lost = [entry.path for entry, old in there if old is not None and not (equal and old == entry)]
             if lost:
                 raise PathExists(lost)
         for entry in made:

@@ -71,9 +71,11 @@ def _preview(shell: Shell, repository: Repository, source: str, found: MergePrev
         if found.how == "nothing":
             shell.say(f"Nothing would come: {where} has all of {source}.")
             return
-        moves = f"{where} would move to" if found.how == "fast-forward" else f"a merge commit would take into {where}"
         counts = ", ".join(f"{count} {what}" for what, count in found.stats.items() if count) or "nothing new"
-        shell.say(f"{found.count} commits would come, {moves} {found.source[:12]}: {counts}.")
+        if found.how == "merge":
+            shell.say(f"{found.count} commits would come into {where} with a merge commit: {counts}.")
+        else:
+            shell.say(f"{found.count} commits would come: {where} would move to {found.source[:12]}: {counts}.")
         if found.changes:
             rows = [[c.kind, c.path, c.size_before, c.size_after] for c in found.changes[:_SHOWN]]
             shell.table(["", "path", "before", "after"], rows, right=["before", "after"])
