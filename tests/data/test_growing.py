@@ -113,14 +113,12 @@ def test_line_ends_between_quotes_are_none(workspace: Workspace, actor: Actor, l
     assert workspace.data.read(log).sort("id")["n"].to_list() == ["a\nb", 'c\n"d" and\ne', "f"]
 
 
-def test_a_value_that_does_not_fit_the_table_names_the_file(
-    workspace: Workspace, actor: Actor, log: Repository
-) -> None:
+def test_values_that_do_not_fit_the_table_name_the_file(workspace: Workspace, actor: Actor, log: Repository) -> None:
     path = place(workspace)
     path.write_text("id,n\n1,10\n")
     collected(workspace, log, actor)
-    append(path, "2,many\n")
-    with pytest.raises(SourceFailed, match=r"log\.csv"):
+    append(path, "2,many\n" * 11)
+    with pytest.raises(SourceFailed, match=r"11 of 11 lines of .*log\.csv do not fit the table"):
         collected(workspace, log, actor)
     assert workspace.data.read(log).rows() == [(1, 10)]
 

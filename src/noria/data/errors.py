@@ -132,6 +132,29 @@ class ContractBroken(Refused):
         )
 
 
+class LinesSetAside(ContractBroken):
+    """Lines of a file do not fit the table. They lie in quarantine, and the others were taken."""
+
+    code = "lines_set_aside"
+
+    def __init__(
+        self, name: str, source: str, count: int, lines: int, findings: list[dict[str, Any]], quarantine_id: int
+    ) -> None:
+        more = f" and {len(findings) - 1} more findings" if len(findings) > 1 else ""
+        Refused.__init__(
+            self,
+            f"{count} of {lines} lines do not fit {name!r}: {findings[0]['message']}{more}. The others are taken.",
+            hint=f"noria data quarantine show {quarantine_id}   has the findings and the rows.",
+            details={
+                "repository": name,
+                "contract": None,
+                "findings": findings,
+                "quarantine": quarantine_id,
+                "source": source,
+            },
+        )
+
+
 class HeadBreaksContract(Refused):
     """A contract was to be set only if what is there keeps it, and that does not."""
 

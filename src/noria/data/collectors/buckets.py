@@ -14,8 +14,9 @@ import blake3
 from noria.base.errors import Invalid
 from noria.base.names import check_path
 from noria.data.collectors.downloads import Advance, Downloads
-from noria.data.collectors.files import read_rows
+from noria.data.collectors.files import read_fitting
 from noria.data.collectors.parts import Opened, Part, PartsSource
+from noria.data.collectors.protocol import Known, Misfits
 from noria.data.errors import SourceFailed
 from noria.store.buckets import Bucket, BucketUrl, ObjectInfo, parse
 from noria.store.errors import ObjectMissing
@@ -123,9 +124,11 @@ class BucketSource(PartsSource):
         folder: Path,
         *,
         keyed: bool = True,
+        known: Known = lambda: None,
         advance: Advance | None = None,
     ) -> None:
         super().__init__(url, keyed=keyed)
+        self._known = known
         self._listing = Listing(url, environment)
         self._downloads = Downloads(self._listing.bucket, folder)
         self._advance = advance
@@ -169,8 +172,8 @@ class BucketSource(PartsSource):
         yield Opened(part=part, mark={**part.quick, "digest": digest}, same=before.get("digest") == digest, handle=path)
         self._downloads.drop(info)  # not where it ended with an error: then it is not fetched again
 
-    def _read(self, opened: Opened) -> pl.DataFrame:
-        return read_rows(opened.handle)
+    def _read(self, opened: Opened, *, whole: bool) -> tuple[pl.DataFrame, Misfits | None]:
+        return read_fitting(opened.handle, None if whole else self._known())
 
     def _meta(self, opened: Opened) -> dict[str, Any]:
         url = self._listing.url

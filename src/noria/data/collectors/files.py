@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,10 @@ import polars as pl
 
 from noria.base.names import is_pattern
 from noria.data.collectors import lines
-from noria.data.collectors.csv import read_csv
 from noria.data.collectors.parts import Opened, Part, PartsSource
-from noria.data.collectors.protocol import Marks
+from noria.data.collectors.protocol import Columns, Known, Marks, Misfits
+from noria.data.collectors.sift import TooManyMisfits
 from noria.data.errors import SourceFailed
-
-Types = Mapping[str, pl.DataType]
 
 
 class FileSource(PartsSource):
@@ -30,7 +28,7 @@ class FileSource(PartsSource):
 
     Args:
         keyed: whether rows have a key. Without one a file that changed brings all files again, as one whole piece.
-        types: gives the columns of the table as it stands; for lines that were added.
+        known: gives the columns of the table as it stands.
         settle: seconds after which a last line without an end counts as one, in a file that grew.
         first_settle: the same for a file that is read for the first time.
         only: full paths; the others wait.
@@ -42,7 +40,7 @@ class FileSource(PartsSource):
         pattern: str,
         *,
         keyed: bool = True,
-        types: Callable[[], Types | None] = lambda: None,
+        known: Known = lambda: None,
         settle: float = 2.0,
         first_settle: float = 0.0,
         only: Collection[Path] | None = None,
@@ -50,7 +48,7 @@ class FileSource(PartsSource):
         super().__init__(pattern, keyed=keyed)
         self._root = root
         self._pattern = pattern
-        self._types = types
+        self._known = known
         self._settle = settle
         self._first_settle = first_settle
         self._only = only
@@ -116,15 +114,15 @@ class FileSource(PartsSource):
             handle=span,
         )
 
-    def _read(self, opened: Opened) -> pl.DataFrame:
+    def _read(self, opened: Opened, *, whole: bool) -> tuple[pl.DataFrame, Misfits | None]:
         path = self._root / opened.part.name
+        columns = None if whole else self._known()
         if isinstance(opened.handle, lines.Span):
-            types = self._types() if opened.handle.start else None
-            return translated(path, lambda: lines.read_lines(path, opened.handle, types))
-        frame = read_rows(path)
+            return translated(path, lambda: lines.read_lines(path, opened.handle, columns))
+        found = read_fitting(path, columns)
         if _quick(path).items() - opened.mark.items():
             raise SourceFailed(f"{path} changed while it was read.", hint="Repeat the command when it is whole.")
-        return frame
+        return found
 
     def _meta(self, opened: Opened) -> dict[str, Any]:
         meta: dict[str, Any] = {"kind": "file", "path": opened.part.name, "digest": f"blake3:{opened.mark['digest']}"}
@@ -210,6 +208,27 @@ def _unreadable(path: Path, error: OSError) -> SourceFailed:
     )
 
 
+def read_fitting(path: Path, columns: Columns | None) -> tuple[pl.DataFrame, Misfits | None]:
+    """The rows of a file that fit the columns of a table, and the lines that do not; all rows where none are known.
+
+    Raises:
+        SourceFailed: it cannot be read, or more than half of its lines do not fit.
+    """
+    kind = lines.kind_of(path.name)
+    if columns is None or kind not in lines.KINDS:
+        return read_rows(path), None
+
+    def read() -> tuple[pl.DataFrame, Misfits | None]:
+        return lines.read_text(_bytes(path), kind, columns, lambda: 2 if kind in ("csv", "tsv") else 1)
+
+    return translated(path, read)
+
+
+def _bytes(path: Path) -> bytes:
+    raw = path.read_bytes()
+    return gzip.decompress(raw) if path.name.lower().endswith(".gz") else raw
+
+
 def read_rows(path: Path) -> pl.DataFrame:
     """A table file, by its ending; times in text become times."""
     kind = lines.kind_of(path.name)
@@ -217,14 +236,7 @@ def read_rows(path: Path) -> pl.DataFrame:
     def read() -> pl.DataFrame | None:
         if kind == "parquet":
             return pl.read_parquet(path)
-        if kind in ("csv", "tsv"):
-            raw = path.read_bytes()
-            if path.name.lower().endswith(".gz"):
-                raw = gzip.decompress(raw)
-            return read_csv(raw, separator="\t" if kind == "tsv" else ",")
-        if kind in ("jsonl", "ndjson"):
-            return pl.read_ndjson(path, infer_schema_length=None)
-        return None
+        return lines.parse(_bytes(path), kind) if kind in lines.KINDS else None
 
     frame = translated(path, read)
     if frame is None:
@@ -238,6 +250,15 @@ def translated(path: Path, read: Callable[[], Any]) -> Any:
     """What ``read`` gives; errors of Polars in our words."""
     try:
         return read()
+    except TooManyMisfits as error:
+        found = error.misfits
+        raise SourceFailed(
+            f"{found.count} of {found.lines} lines of {path} do not fit the table: {found.report[0].message}. None of "
+            "them was taken.",
+            hint="Has the form of the file changed? noria data show NAME   tells the columns of the table, and "
+            "noria data alter NAME   changes them.",
+            details={"path": str(path), "lines": found.lines, "misfits": found.count},
+        ) from None
     except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError) as error:
         raise SourceFailed(
             f"{path} cannot be read as {lines.kind_of(path.name)}: {str(error).splitlines()[0]:.300}",

@@ -10,7 +10,7 @@ import io
 import mmap
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,9 @@ from typing import Any, Final
 import blake3
 import polars as pl
 
+from noria.data.collectors import sift
 from noria.data.collectors.csv import read_csv
+from noria.data.collectors.protocol import Columns, Misfits
 
 KINDS: Final = frozenset({"csv", "tsv", "jsonl", "ndjson"})
 _HASH_AT_ONCE: Final = 64 << 20
@@ -88,28 +90,63 @@ def look(path: Path, before: Mapping[str, Any], settle: float) -> Span:
     )
 
 
-def read_lines(path: Path, span: Span, types: Mapping[str, pl.DataType] | None) -> pl.DataFrame:
-    """The rows of a span. Lines that were added take their columns from the header, their types from the table."""
+def read_lines(path: Path, span: Span, columns: Columns | None) -> tuple[pl.DataFrame, Misfits | None]:
+    """The rows of a span that fit the columns of the table, and the lines that do not.
+
+    Lines that were added take the names of their columns from the header.
+
+    Args:
+        columns: None where the table has none yet: the lines say what the types are.
+
+    Raises:
+        TooManyMisfits: see ``read_fitting``.
+    """
     kind = kind_of(path.name)
     with path.open("rb") as file:
         header = file.readline() if span.start and kind in ("csv", "tsv") else b""
         file.seek(span.start)
         data = file.read(span.end - span.start)
-    if span.start:
-        data = data.lstrip(b"\r\n")
+    text = data.lstrip(b"\r\n") if span.start else data
     if header and not header.endswith(b"\n"):
         header += b"\n"
-    text = header + data
-    known = _types(types) if span.start else None
+
+    def first() -> int:
+        if span.start:
+            return 1 + _lines_before(path, span.start) + data.count(b"\n", 0, len(data) - len(text))
+        return 2 if kind in ("csv", "tsv") else 1
+
+    return read_text(header + text, kind, columns, first)
+
+
+def read_text(
+    text: bytes, kind: str, columns: Columns | None, first: Callable[[], int]
+) -> tuple[pl.DataFrame, Misfits | None]:
+    """The rows of a text with its header; see ``read_lines``.
+
+    Args:
+        first: the number of the first line of rows, as a person counts.
+    """
+    if columns is None:
+        return parse(text, kind), None
+    # Text that looks like a number stays the text that it is; all else is read as it looks, and cast.
+    texts = {name: dtype for name, dtype in columns.types.items() if dtype == pl.String}
+    return sift.read_fitting(text, kind, columns, lambda data: parse(data, kind, texts), first)
+
+
+def parse(text: bytes, kind: str, texts: Mapping[str, pl.DataType] | None = None) -> pl.DataFrame:
+    """Rows with the types that they look like; ``texts`` names columns that hold text. Raises Polars' errors."""
     if kind in ("jsonl", "ndjson"):
-        return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None, schema_overrides=known)
-    return read_csv(text, separator="\t" if kind == "tsv" else ",", types=known)
+        return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None, schema_overrides=texts)
+    return read_csv(text, separator="\t" if kind == "tsv" else ",", types=texts)
 
 
-def _types(types: Mapping[str, pl.DataType] | None) -> dict[str, pl.DataType]:
-    """Those of a table that a few lines may not show: numbers, text and truth values. Times are read as they look."""
-    plain = (pl.Boolean, pl.String)
-    return {n: d for n, d in (types or {}).items() if isinstance(d, plain) or d.is_integer() or d.is_float()}
+def _lines_before(path: Path, place: int) -> int:
+    count = 0
+    with path.open("rb") as file:
+        while place > 0 and (data := file.read(min(place, _HASH_AT_ONCE))):
+            count += data.count(b"\n")
+            place -= len(data)
+    return count
 
 
 def _ended(data: mmap.mmap, read: int, size: int) -> bool:

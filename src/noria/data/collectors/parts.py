@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from noria.data.collectors.protocol import Marks, Piece
+from noria.data.collectors.protocol import Marks, Misfits, Piece
 from noria.data.errors import SourceFailed
 
 
@@ -82,8 +82,12 @@ class PartsSource(ABC):
         """Looks at the content."""
 
     @abstractmethod
-    def _read(self, opened: Opened) -> pl.DataFrame:
-        """Its rows; of one that grew, those that were added."""
+    def _read(self, opened: Opened, *, whole: bool) -> tuple[pl.DataFrame, Misfits | None]:
+        """Its rows, and the lines that do not fit the table; of one that grew, those that were added.
+
+        Args:
+            whole: they take the place of all rows, and their columns the place of the table's: all fit.
+        """
 
     @abstractmethod
     def _meta(self, opened: Opened) -> dict[str, Any]:
@@ -109,17 +113,22 @@ class PartsSource(ABC):
                     continue
                 yield self._piece(opened)
 
-    def _piece(self, opened: Opened) -> Piece:
-        frame = None if opened.same else self._read(opened)
+    def _piece(self, opened: Opened, *, whole: bool = False) -> Piece:
+        frame, misfits = (None, None) if opened.same else self._read(opened, whole=whole)
         return Piece(
-            source=opened.part.source, mark=opened.mark, frame=frame, meta=self._meta(opened), note=opened.note
+            source=opened.part.source,
+            mark=opened.mark,
+            frame=frame,
+            meta=self._meta(opened),
+            note=opened.note,
+            misfits=misfits,
         )
 
     def _whole(self, changed: Opened, marks: Marks) -> Piece:
         """All parts, to take the place of all rows."""
         with ExitStack() as stack:
             all_parts = [stack.enter_context(self._open(part, {})) for part in self._parts()]
-            pieces = {opened.part.source: self._piece(opened) for opened in all_parts}
+            pieces = {opened.part.source: self._piece(opened, whole=True) for opened in all_parts}
         kind = changed.part.source.partition(":")[0] + ":"
         gone = sorted(source for source in marks if source.startswith(kind) and source not in pieces)
         if gone:

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import polars as pl  # noqa: TC002 - the type of a field of a dataclass
+
+if TYPE_CHECKING:
+    from noria.data.contract import Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """What the rows of a table are, as far as those who read lines need it."""
+
+    types: Mapping[str, pl.DataType]
+    key: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfits:
+    """Lines of a piece that do not fit the table.
+
+    Attributes:
+        lines: how many the piece has; ``count`` of them do not fit.
+        rows: they, with each value as text; what is no row at all stands in the column ``__line``.
+        report: rule, column, number, and lines as examples.
+    """
+
+    lines: int
+    count: int
+    rows: pl.DataFrame
+    report: list[Finding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +48,7 @@ class Piece:
         whole: it takes the place of all rows, since those of a part that changed cannot be found without a key.
         others: marks of the further parts that a whole piece holds.
         note: what a person should hear of it, for instance that a file was rewritten.
+        misfits: lines of it that do not fit the table, and are not in ``frame``.
     """
 
     source: str
@@ -30,6 +58,7 @@ class Piece:
     whole: bool = False
     others: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     note: str | None = None
+    misfits: Misfits | None = None
 
     @property
     def marks(self) -> dict[str, dict[str, Any]]:
@@ -53,6 +82,10 @@ class Marks(dict[str, dict[str, Any]]):
         super().__init__(marks)
         self.refused = frozenset(refused)
         self.never_landed = frozenset(never_landed)
+
+
+Known: TypeAlias = Callable[[], "Columns | None"]
+"""Gives the columns of the table as it stands; None where it has none yet, so that there is nothing to compare."""
 
 
 class Source(Protocol):

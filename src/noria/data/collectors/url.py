@@ -18,8 +18,8 @@ import blake3
 import urllib3
 
 from noria.base.errors import Invalid
-from noria.data.collectors.files import read_rows
-from noria.data.collectors.protocol import Marks, Piece
+from noria.data.collectors.files import read_fitting
+from noria.data.collectors.protocol import Known, Marks, Piece
 from noria.data.errors import SourceFailed
 
 _PIECE = 1 << 20
@@ -33,13 +33,16 @@ class UrlSource:
         keyed: whether rows have a key. Without one a file that changed is a whole piece.
     """
 
-    def __init__(self, url: str, cache: Path, checksum: str | None = None, *, keyed: bool = True) -> None:
+    def __init__(
+        self, url: str, cache: Path, checksum: str | None = None, *, keyed: bool = True, known: Known = lambda: None
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise Invalid(f"{url!r} is not an HTTP address.", hint="https://host/path/file.parquet")
         self._url = url
         self._checksum = checksum
         self._keyed = keyed
+        self._known = known
         name = Path(parts.path).name or "download"
         self._part = cache / f"{blake3.blake3(url.encode()).hexdigest()[:16]}-{name}"
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=urllib3.Retry(3))
@@ -66,8 +69,9 @@ class UrlSource:
         if mark != before:
             same, whole = before.get("digest") == digest, bool(before) and not self._keyed
             meta = {"kind": "url", "url": self._url, "digest": f"blake3:{digest}"}
-            frame = None if same else read_rows(self._part)
-            yield Piece(source=source, mark=mark, frame=frame, meta=meta, whole=whole)
+            columns = None if whole else self._known()
+            frame, misfits = (None, None) if same else read_fitting(self._part, columns)
+            yield Piece(source=source, mark=mark, frame=frame, meta=meta, whole=whole, misfits=misfits)
         self._part.unlink(missing_ok=True)
 
     def _download(self, etag: str | None) -> str | None:

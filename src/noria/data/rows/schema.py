@@ -36,6 +36,8 @@ _PLAIN: Final[dict[str, Any]] = {
     "time": pl.Time(),
 }
 _DIGITS: Final = 38
+_EXACT: Final = 2.0**53
+"""Below it a float64 holds every whole number."""
 _NAMES: Final = {dtype: name for name, dtype in _PLAIN.items()}
 _PARAMETRIC: Final = re.compile(r"(datetime|duration|decimal)\[([^\]]*)\]")
 
@@ -284,6 +286,14 @@ def _parsed(column: pl.Series, wanted: pl.DataType) -> pl.Series:
         finer = column.cast(pl.Decimal(_DIGITS, min(_DIGITS, (wanted.scale or 0) + 9)), strict=False)
         made = finer.cast(wanted, strict=False)
         return made.set(made.cast(finer.dtype, strict=False).ne_missing(finer), None)
+    if wanted.is_integer():
+        made = column.cast(wanted, strict=False)
+        if made.null_count() == column.null_count():
+            return made
+        number = column.cast(pl.Float64, strict=False)  # 7.0: so whole numbers are written beside missing ones
+        whole = number.cast(wanted, strict=False)
+        exact = (whole.cast(pl.Float64) == number) & (number.abs() < _EXACT)
+        return whole.zip_with(made.is_null() & exact.fill_null(value=False), made)
     if wanted.is_numeric() or wanted == pl.Binary():
         return column.cast(wanted, strict=False)
     return pl.Series(column.name, [None], dtype=wanted).new_from_index(0, len(column))

@@ -17,8 +17,8 @@ from noria.base.ids import ProjectId, RunId
 from noria.data import queries, taken
 from noria.data import tables as t
 from noria.data.collectors import BucketSource, FileSource, SqlSource, UrlSource
-from noria.data.collectors.protocol import Marks, Piece, Source
-from noria.data.errors import ContractBroken, SourceFailed
+from noria.data.collectors.protocol import Columns, Marks, Misfits, Piece, Source
+from noria.data.errors import ContractBroken, LinesSetAside, SourceFailed
 from noria.data.records import MAIN, Commit, QuarantineState, Repository, RepositoryKind
 from noria.data.service import Data
 from noria.data.service.base import again
@@ -407,6 +407,12 @@ class Collector:
             self._mark_alone(repository, branch, piece, self._data.head(repository, branch), actor)
             return
         run_id = self._begin(repository, actor, done)
+        if piece.misfits is not None:
+            # First: where the process dies in between they come again, and are the same batch.
+            self._set_aside(repository, piece, piece.misfits, branch, actor, done)
+            if not len(piece.frame):
+                self._mark_alone(repository, branch, piece, self._data.head(repository, branch), actor)
+                return
         head = self._data.head(repository, branch)
 
         def mark(change: Change) -> None:
@@ -447,6 +453,15 @@ class Collector:
             return
         done.commits.append(commit)
         done.rows += commit.stats["added"] + commit.stats["updated"]
+
+    def _set_aside(
+        self, repository: Repository, piece: Piece, misfits: Misfits, branch: str, actor: Actor, done: Collected
+    ) -> None:
+        """Keeps lines that do not fit the table; tells of them unless that was decided before."""
+        batch = self._data.set_aside(repository, branch, misfits.rows, misfits.report, actor, piece.source)
+        if batch.state == QuarantineState.OPEN:
+            about = (piece.source, misfits.count, misfits.lines, batch.report)
+            done.refused.append(LinesSetAside(repository.name, *about, batch.id))
 
     def _mark_alone(self, repository: Repository, branch: str, piece: Piece, seen: Commit | None, actor: Actor) -> None:
         """Remembers a part that brought no rows, as of the commit that holds all that there is of it.
@@ -498,23 +513,31 @@ class Collector:
         advance: Callable[..., None] | None,
     ) -> Source:
         keyed = bool(repository.key)
+
+        def known() -> Columns | None:
+            return self._columns(repository, branch)
+
         if spec.files is not None and is_bucket_url(spec.files):
-            return BucketSource(spec.files, self._environment, self._downloads, keyed=keyed, advance=advance)
+            how = {"keyed": keyed, "known": known, "advance": advance}
+            return BucketSource(spec.files, self._environment, self._downloads, **how)
         if spec.files is not None:
             waits = {} if settle is None else {"settle": settle, "first_settle": settle}
-            types = lambda: self._types(repository, branch)  # noqa: E731 - asked for only where a file grew
-            return FileSource(self._root, spec.files, keyed=keyed, types=types, only=only, **waits)
+            return FileSource(self._root, spec.files, keyed=keyed, known=known, only=only, **waits)
         if spec.sql is not None and spec.url is not None:
             return SqlSource(spec.url, spec.sql, spec.watermark, keyed=keyed)
         if spec.url is not None:
-            return UrlSource(spec.url, self._cache / "downloads", spec.checksum, keyed=keyed)
+            return UrlSource(spec.url, self._cache / "downloads", spec.checksum, keyed=keyed, known=known)
         raise Invalid(
             "The source says neither files= nor sql= nor url=: its rows are posted.", hint="noria data append"
         )
 
-    def _types(self, repository: Repository, branch: str) -> dict[str, Any] | None:
+    def _columns(self, repository: Repository, branch: str) -> Columns | None:
+        """What lines are compared with: the table as it stands, else its contract."""
         schema = self._data.schema(repository, branch)
-        return None if schema is None else schema.polars()
+        if schema is not None:
+            return Columns(types=schema.polars(), key=schema.key)
+        contract = self._data.contract(repository)
+        return None if contract is None else Columns(types=contract.types, key=repository.key)
 
 
 def _would_lose(repository: Repository, piece: Piece) -> SourceFailed:

@@ -186,7 +186,7 @@ class ContractVerbs(RefVerbs):
         mode: str,
     ) -> None:
         assert repository.contract is not None
-        number = self._set_aside(repository, branch, frame, findings, actor, source, mode)
+        number = self._set_aside(repository, branch, frame, findings, actor, source, mode, repository.contract)
         plain = [msgspec.to_builtins(f) for f in findings]
         raise ContractBroken(repository.name, repository.contract, plain, number)
 
@@ -207,6 +207,23 @@ class ContractVerbs(RefVerbs):
             details={"contract": repository.contract, "rules": [], "rows": rows},
         )
 
+    def set_aside(
+        self,
+        repository: Repository,
+        branch: str,
+        rows: pl.DataFrame,
+        findings: list[Finding],
+        actor: Actor,
+        source: str,
+        mode: str = "append",
+    ) -> Quarantined:
+        """Puts rows that do not have the types of the table into quarantine, as they came; the same ones once.
+
+        The report says what is wrong with them. They are offered and dropped as batches that a contract refused.
+        """
+        number = self._set_aside(repository, branch, rows, findings, actor, source, mode, 0)
+        return self.quarantined(number)[0]
+
     def _set_aside(
         self,
         repository: Repository,
@@ -216,6 +233,7 @@ class ContractVerbs(RefVerbs):
         actor: Actor,
         source: str,
         mode: str,
+        contract: int,
     ) -> int:
         out = io.BytesIO()
         frame.write_parquet(out, compression="zstd", statistics=False)
@@ -225,23 +243,15 @@ class ContractVerbs(RefVerbs):
             packs = writer.flush()
             with self._s.changes.begin("data.quarantine", repository.project_id, actor) as change:
                 self._s.sessions.seal(change.tx, packs)
-                row = {"repository_id": repository.id, "branch": branch, "contract": repository.contract}
+                row = {"repository_id": repository.id, "branch": branch, "contract": contract}
                 batch = {"rows": len(frame), "report": report, "object": oid.hex, "source": source, "state": "open"}
                 who = {"actor": actor.name, "created_at": change.tx.now_ms, "mode": mode}
                 if change.tx.insert_new(t.quarantine, {**row, **batch, **who}):
                     # The same batch offered again is the same refusal: one record, one piece of evidence.
-                    self._s.evidence.record(
-                        change,
-                        "contract",
-                        repository.name,
-                        passed=False,
-                        evaluator=EVALUATOR,
-                        details={
-                            "contract": repository.contract,
-                            "rules": [f.rule for f in findings],
-                            "rows": len(frame),
-                        },
-                    )
+                    if contract:
+                        how = {"passed": False, "evaluator": EVALUATOR}
+                        rules = {"contract": contract, "rules": [f.rule for f in findings], "rows": len(frame)}
+                        self._s.evidence.record(change, "contract", repository.name, **how, details=rules)
                     change.event("batch.refused", repository.name, {"rows": len(frame), "rules": len(findings)})
                 change.note(repository.name, rows=len(frame), source=source)
                 found = queries.quarantine_by_object(change.tx.conn, repository.id, oid.hex)

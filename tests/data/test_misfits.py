@@ -1,0 +1,229 @@
+"""Lines of collected files that do not fit the table: they go to quarantine, and the others land."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noria.base.actor import Actor
+from noria.base.errors import Invalid, NoriaError
+from noria.cli.main import run
+from noria.data.collectors import lines
+from noria.data.collectors.protocol import Columns
+from noria.data.collectors.sift import TooManyMisfits
+from noria.data.errors import ContractBroken, SourceFailed
+from noria.data.records import QuarantineState, Repository, RepositoryKind
+from noria.data.service.collect import Collected, SourceSpec
+from noria.workspace import Workspace
+
+SPEC = SourceSpec(files="log.*")
+
+
+@pytest.fixture(params=[("id",), ()], ids=["keyed", "plain"])
+def log(request: pytest.FixtureRequest, workspace: Workspace, actor: Actor) -> Repository:
+    return workspace.data.create(workspace.project.id, "log", RepositoryKind.TABLE, actor=actor, key=request.param)
+
+
+def collected(ws: Workspace, actor: Actor, spec: SourceSpec = SPEC) -> Collected:
+    return ws.collector.collect(ws.data.get(ws.project.id, "log"), spec, actor=actor)
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a", newline="") as file:
+        file.write(text)
+
+
+def rows(ws: Workspace) -> list[Any]:
+    return sorted(ws.data.read(ws.data.get(ws.project.id, "log")).rows())
+
+
+def test_a_line_that_does_not_fit_goes_to_quarantine_and_the_others_land(
+    workspace: Workspace, actor: Actor, log: Repository
+) -> None:
+    path = workspace.home.parent / "log.csv"
+    path.write_text("id,x,s\n1,1.5,a\n")
+    assert collected(workspace, actor).rows == 1
+    append(path, "2,n/a,b\n3,3,c\n4,4,d,e\n5,5,007\n")
+    done = collected(workspace, actor)
+    assert (done.rows, done.waiting) == (2, [])
+    assert rows(workspace) == [(1, 1.5, "a"), (3, 3.0, "c"), (5, 5.0, "007")]
+    (refused,) = done.refused
+    assert "2 of 4 lines do not fit 'log'" in refused.message
+    (batch,) = workspace.data.quarantine(workspace.project.id, log)
+    assert (batch.rows, batch.source, batch.state) == (2, "file:log.csv", "open")
+    assert [(f["rule"], f["column"], f["count"], f["rows"]) for f in batch.report] == [
+        ("x.type", "x", 1, [{"line": 3, "text": "2,n/a,b"}]),
+        ("line.fields", "", 1, [{"line": 5, "text": "4,4,d,e"}]),
+    ]
+    done = collected(workspace, actor)
+    assert (done.commits, done.refused, done.run_id) == ([], [], None), "the source goes on behind them"
+    append(path, "6,6,f\n")
+    assert (collected(workspace, actor).rows, len(workspace.data.quarantine(workspace.project.id))) == (1, 1)
+
+
+def test_such_a_batch_is_mended_and_offered_or_dropped(workspace: Workspace, actor: Actor, log: Repository) -> None:
+    path = workspace.home.parent / "log.csv"
+    path.write_text("id,x\n1,1.5\n")
+    collected(workspace, actor)
+    append(path, "2,n/a\n")
+    (first,) = collected(workspace, actor).refused
+    append(path, "3,3,3\n")
+    (second,) = collected(workspace, actor).refused
+    one, two = first.details["quarantine"], second.details["quarantine"]
+    with pytest.raises(Invalid, match="x of row 0 is 'n/a', and x holds float64"):
+        workspace.data.offer(one, actor=actor)
+    _, frame = workspace.data.quarantined(one)
+    assert frame.rows(named=True) == [{"id": "2", "x": "n/a"}]
+    workspace.data.offer(one, frame.with_columns(x=pl.lit("2.5")), actor=actor)
+    with pytest.raises(Invalid, match="unknown __line"):  # what is no row cannot land as one without anything in it
+        workspace.data.offer(two, actor=actor)
+    workspace.data.drop_quarantined(two, "torn", actor=actor)
+    assert rows(workspace) == [(1, 1.5), (2, 2.5)]
+    states = [batch.state for batch in workspace.data.quarantine(workspace.project.id)]
+    assert states == [QuarantineState.DROPPED, QuarantineState.ACCEPTED]
+
+
+def test_where_most_lines_do_not_fit_nothing_is_taken(workspace: Workspace, actor: Actor, log: Repository) -> None:
+    path = workspace.home.parent / "log.csv"
+    path.write_text("id,x\n1,1.5\n")
+    collected(workspace, actor)
+    append(path, "".join(f"{n},new\n" for n in range(2, 13)) + "".join(f"{n},1\n" for n in range(20, 30)))
+    with pytest.raises(SourceFailed, match=r"11 of 21 lines of .*log\.csv do not fit the table: .*line 3 holds 'new'"):
+        collected(workspace, actor)
+    assert (rows(workspace), workspace.data.quarantine(workspace.project.id)) == ([(1, 1.5)], [])
+    append(path, "30,1\n")  # now it is half of them: single lines, not another form
+    done = collected(workspace, actor)
+    assert (done.rows, done.refused[0].details["findings"][0]["count"]) == (11, 11)
+
+
+def test_a_new_file_of_a_table_is_read_by_its_types_and_the_first_one_by_its_looks(
+    workspace: Workspace, actor: Actor, log: Repository
+) -> None:
+    root = workspace.home.parent
+    (root / "log.1.csv").write_text("id,x,s\n1,1.5,a\n")
+    (root / "log.2.csv").write_text("id,x,s\n2,n/a,b\n3,3,007\n4,4,\n")
+    (root / "log.3.jsonl").write_text(
+        '{"id": 5, "x": 5, "s": "e"}\n{"id": 6, "x": "six", "s": "f"}\n{"id": 7,\n{"id": 8, "x": 8.5, "s": null}\n'
+    )
+    done = collected(workspace, actor)
+    assert rows(workspace)[:2] == [(1, 1.5, "a"), (3, 3.0, "007")], "text stays the text that it is"
+    assert [row[0] for row in rows(workspace)] == [1, 3, 4, 5, 8]
+    found = {e.details["source"]: [f["rule"] for f in e.details["findings"]] for e in done.refused}
+    assert found == {"file:log.2.csv": ["x.type"], "file:log.3.jsonl": ["x.type", "line.json"]}
+
+
+def test_a_contract_is_something_to_compare_with_and_judges_the_rest(workspace: Workspace, actor: Actor) -> None:
+    made = workspace.data.create(workspace.project.id, "log", RepositoryKind.TABLE, actor=actor, key=("id",))
+    columns = {"id": {"type": "int64"}, "x": {"type": "float64", "max": 10}}
+    workspace.data.set_contract(made, {"columns": columns}, actor=actor)
+    path = workspace.home.parent / "log.csv"
+    path.write_text("id,x\n1,1\n2,n/a\n,3\n")
+    done = collected(workspace, actor)
+    assert [[f["rule"] for f in e.details["findings"]] for e in done.refused] == [["x.type", "id.missing"]]
+    assert rows(workspace) == [(1, 1.0)]
+    append(path, "3,x\n4,400\n")
+    done = collected(workspace, actor)
+    assert [[f["rule"] for f in e.details["findings"]] for e in done.refused] == [["x.type"], ["x.max"]]
+    assert collected(workspace, actor).waiting == ["file:log.csv"]
+    append(path, "5,5\n")
+    assert (collected(workspace, actor).rows, rows(workspace)) == (1, [(1, 1.0), (5, 5.0)])
+    assert len(workspace.data.quarantine(workspace.project.id)) == 3
+    assert isinstance(done.refused[0], ContractBroken)
+
+
+def test_lines_set_apart_before_a_crash_are_the_same_batch_after_it(
+    workspace: Workspace, actor: Actor, log: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workspace.home.parent / "log.csv"
+    path.write_text("id,x\n1,1.5\n")
+    collected(workspace, actor)
+    append(path, "2,n/a\n3,3\n")
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workspace.data, "append", dies)
+        with pytest.raises(KeyboardInterrupt):
+            collected(workspace, actor)
+    assert (rows(workspace), len(workspace.data.quarantine(workspace.project.id))) == ([(1, 1.5)], 1)
+    assert (len(collected(workspace, actor).refused), rows(workspace)) == (1, [(1, 1.5), (3, 3.0)])
+    assert len(workspace.data.quarantine(workspace.project.id)) == 1
+
+
+def test_a_watched_file_goes_on_behind_such_a_line(workspace: Workspace, actor: Actor, log: Repository) -> None:
+    path = workspace.home.parent / "log.csv"
+    path.write_text("id,x\n1,1.5\n")
+    collected(workspace, actor)
+    append(path, "2,n/a\n")
+    told: list[Collected | NoriaError] = []
+    stop = Event()
+
+    def tell(found: Collected | NoriaError) -> None:
+        told.append(found)
+        if len(told) == 1:
+            append(path, "3,3\n")
+        else:
+            stop.set()
+
+    workspace.collector.watch(log, "log.*", actor=actor, every=0.05, stop=stop, tell=tell)
+    first, second = told
+    assert isinstance(first, Collected)
+    assert isinstance(second, Collected)
+    assert (len(first.refused), second.refused, second.rows) == (1, [], 1)
+    assert rows(workspace) == [(1, 1.5), (3, 3.0)]
+
+
+def test_by_commands(
+    workspace: Workspace, actor: Actor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = workspace.home.parent
+    monkeypatch.chdir(root)
+    (root / "log.csv").write_text("id,x\n1,1.5\n")
+    assert run(["data", "collect", "log", "--from", "log.csv", "--key", "id"]) == 0
+    append(root / "log.csv", "2,n/a\n3,3\n")
+    capsys.readouterr()
+    assert run(["data", "collect", "log", "--from", "log.csv", "--json"]) == 0
+    (refused,) = json.loads(capsys.readouterr().out)["refused"]
+    assert (refused["code"], refused["details"]["findings"][0]["rows"][0]["line"]) == ("lines_set_aside", 3)
+    append(root / "log.csv", '4,"n/a"\n')
+    assert run(["data", "collect", "log", "--from", "log.csv"]) == 3, "nothing landed"
+    assert run(["data", "quarantine", "show", "1", "--out", "bad.csv"]) == 0
+    assert (root / "bad.csv").read_text() == "id,x\n2,n/a\n"
+    (root / "bad.csv").write_text("id,x\n2,2\n")
+    assert run(["data", "quarantine", "offer", "1", "bad.csv"]) == 0
+    assert rows(workspace) == [(1, 1.5), (2, 2.0), (3, 3.0)]
+
+
+FIELDS = st.sampled_from(["1", "2.5", "n/a", "", '"a"', '"a,b"', '"a\nb"', "7.0", 'x"y', "é"])
+LINES = st.lists(st.lists(FIELDS, min_size=1, max_size=4).map(",".join), max_size=12)
+
+
+@given(LINES)
+def test_every_line_is_a_row_or_set_apart(some: list[str]) -> None:
+    columns = Columns(types={"n": pl.Int64(), "x": pl.Float64(), "s": pl.String()})
+    text = "n,x,s\n" + "".join(f"{line}\n" for line in some)
+    try:
+        frame, misfits = lines.read_text(text.encode(), "csv", columns, lambda: 2)
+    except TooManyMisfits as error:
+        found = error.misfits.count
+    else:
+        found = None
+    if found is not None:
+        assert found > len(some) / 2
+        return
+    assert frame.schema == columns.types
+    if misfits is not None:
+        assert misfits.count == len(misfits.rows) == sum(f.count for f in misfits.report)
+        assert len(frame) + misfits.count == misfits.lines
+        physical = text.splitlines()
+        for finding in misfits.report:
+            for shown in finding.rows:
+                assert physical[shown["line"] - 1] == shown["text"].splitlines()[0]
