@@ -17,6 +17,7 @@ import pytest
 from noria.assets.records import RunState
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NotFound, Unavailable
+from noria.cli.main import run
 from noria.data.collectors import downloads
 from noria.data.collectors.buckets import Listing
 from noria.data.collectors.downloads import Downloads
@@ -318,14 +319,18 @@ def test_bytes_that_do_not_have_the_md5_of_the_list_are_fetched_again_and_refuse
 
 
 @pytest.mark.s3
-def test_the_command_needs_no_project_and_says_the_same_twice(remote: Remote, tmp_path: Path) -> None:
-    environment = {**os.environ, **remote.environment}
+def test_the_command_needs_no_project_and_says_the_same_twice(
+    remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in remote.environment.items():
+        monkeypatch.setenv(name, value)
 
     def noria(*words: str) -> str:
-        line = [sys.executable, "-m", "noria", *words]
-        done = subprocess.run(line, env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        code = run(list(words))
+        done = capsys.readouterr()
+        assert code == 0, done.err
+        return done.out
 
     noria("init")
     remote.put("in/a.csv", b"id,n\n1,1\n2,2\n")

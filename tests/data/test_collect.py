@@ -395,7 +395,7 @@ class Handler(BaseHTTPRequestHandler):
 def web() -> Iterator[str]:
     Handler.etag, Handler.cut, Handler.wrong, Handler.ranges, Handler.asked = '"1"', 0, "", [], 0
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/orders.csv"
     server.shutdown()

@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import subprocess
-import sys
 import time
 import unicodedata
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 
 from noria.base.digest import Digest
 from noria.base.errors import DiskFull, Invalid
+from noria.base.faults import CrashAt
 from noria.data import statcache
 from noria.data.worktree import Worktree
 from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, reading, tree, writing
@@ -374,19 +374,10 @@ def test_a_folder_is_switched_to_and_fro(switching: Switching, reads: Callable[[
     assert switching.switch(two) == 0
 
 
-CRASHING = """
-import sys
-from pathlib import Path
-from noria.base.digest import Digest
-from noria.base.faults import CrashAt
-from noria.data import statcache
-from noria.data.worktree import Worktree
-from noria.store import ObjectStore
-from noria.store.local import LocalBytes
-place, faults = Path(sys.argv[1]), CrashAt.parse(sys.argv[3])
-store = ObjectStore(LocalBytes(place / "store", faults), place / "cache", faults)
-Worktree(place / "home", 1, place / "out").checkout(store, Digest(bytes.fromhex(sys.argv[2])), None)
-"""
+def checked_out_until(place: Path, tree: Digest, point: str) -> None:
+    faults = CrashAt.parse(point)
+    store = ObjectStore(LocalBytes(place / "store", faults), place / "cache", faults)
+    Worktree(place / "home", 1, place / "out").checkout(store, tree, None)
 
 
 @pytest.mark.parametrize(
@@ -401,11 +392,12 @@ Worktree(place / "home", 1, place / "out").checkout(store, Digest(bytes.fromhex(
         "checkout.cache",
     ],
 )
-def test_a_checkout_that_was_killed_is_finished_by_the_next(switching: Switching, point: str) -> None:
+def test_a_checkout_that_was_killed_is_finished_by_the_next(
+    switching: Switching, point: str, in_a_child: Callable[..., int]
+) -> None:
     one, two = switching.tree(ONE), switching.tree(TWO)
     switching.switch(one)
-    arguments = [sys.executable, "-c", CRASHING, str(switching.place), two.hex, point]
-    assert subprocess.run(arguments, check=False).returncode == 137
+    assert in_a_child(lambda: checked_out_until(switching.place, two, point)) == 137
     for path in switching.out.rglob("*"):
         name = path.relative_to(switching.out).as_posix()
         if path.is_file() and not name.startswith(".noria-"):

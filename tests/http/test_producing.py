@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from rooms_client import Client, all_routes, client
 
 from noria.base.actor import Actor
+from noria.cli.main import run
 from noria.data.records import RepositoryKind
 from noria.http.access import Access
 from noria.http.app import build
@@ -161,20 +160,25 @@ def test_two_hundred_producers_at_once_land_in_few_commits(workspace: Workspace,
     assert sorted(r["value"]["id"] for r in api.get(PATH).json["records"]) == list(range(-1, 200))
 
 
-def test_the_command_sends_each_batch_once_and_notices_another_file(tmp_path: Path) -> None:
+def test_the_command_sends_each_batch_once_and_notices_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with init(tmp_path, environment={}) as ws:
         ws.data.create(ws.project.id, "t", RepositoryKind.TABLE, actor=ws.actor)
     path = tmp_path / "in.jsonl"
     path.write_text("".join(f'{{"id": {n}}}\n' for n in range(25)))
 
-    def noria(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "noria", *words], cwd=tmp_path, capture_output=True, text=True)
+    def noria(*words: str) -> tuple[int, str, str]:
+        code = run(list(words))
+        done = capsys.readouterr()
+        return code, done.out, done.err
 
     line = ("data", "produce", "t", "in.jsonl", "--producer", "p", "--batch", "10")
-    assert "25 records in 3 batches" in noria(*line).stdout
-    assert "nothing new" in noria(*line).stdout
+    assert "25 records in 3 batches" in noria(*line)[1]
+    assert "nothing new" in noria(*line)[1]
     path.write_text(path.read_text().replace("24", "99"))
-    changed = noria(*line)
-    assert (changed.returncode, "other records" in changed.stderr) == (5, True)
-    shown = json.loads(noria("data", "records", "t", "--limit", "30", "--json").stdout)
+    code, _, changed = noria(*line)
+    assert (code, "other records" in changed) == (5, True)
+    shown = json.loads(noria("data", "records", "t", "--limit", "30", "--json")[1])
     assert [r["value"]["id"] for r in shown["records"]] == list(range(25))
