@@ -47,7 +47,8 @@ def collect(
     Each file, object, row or document is taken once; a command that was interrupted goes on where it stopped. A batch
     that the contract refuses is set aside, and the rest is taken; it is offered again when it changed, or the contract.
 
-    With --from or --sql the source needs no project: NAME is a repository, made if it is new.
+    With --from or --sql the source needs no project: NAME is a repository, made if it is new and the source has
+    something.
     """
     ws = shell.ws
     if origin is None and sql is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -12,14 +12,16 @@ from noria.assets import Assets, Change, Changes, StoreSessions
 from noria.assets.records import AssetKind, RunState
 from noria.base.actor import Actor
 from noria.base.clock import Clock
-from noria.base.errors import Invalid, NoriaError
+from noria.base.errors import Invalid, NoriaError, NotFound
 from noria.base.ids import ProjectId, RunId
 from noria.data import queries, taken
 from noria.data import tables as t
 from noria.data.collectors import BucketSource, FileSource, SqlSource, UrlSource
+from noria.data.collectors.buckets import Listing
 from noria.data.collectors.protocol import Columns, Marks, Misfits, Piece, Source
 from noria.data.errors import ContractBroken, LinesSetAside, SourceFailed
 from noria.data.records import MAIN, Commit, QuarantineState, Repository, RepositoryKind
+from noria.data.rows import schema as schemas
 from noria.data.service import Data
 from noria.data.service.base import again
 from noria.data.service.mirror import Mirror
@@ -39,6 +41,22 @@ _HAPPENED = {"added": "is new", "changed": "changed", "removed": "is gone"}
 
 class TakenError(Exception):
     """Another collection landed this piece since its mark was read: the transaction rolls back."""
+
+
+class _Begun:
+    """A source of which the first piece was read; asked again it looks anew."""
+
+    def __init__(self, source: Source, first: Piece, rest: Iterator[Piece]) -> None:
+        self._source = source
+        self._begun: tuple[Piece, Iterator[Piece]] | None = first, rest
+
+    def pieces(self, marks: Marks) -> Iterator[Piece]:
+        if self._begun is None:
+            yield from self._source.pieces(marks)
+            return
+        (first, rest), self._begun = self._begun, None
+        yield first
+        yield from rest
 
 
 class Collector:
@@ -92,8 +110,23 @@ class Collector:
         """
         if repository.kind != RepositoryKind.TABLE:
             self._data.get(repository.project_id, repository.name, RepositoryKind.TABLE)
+        source = self._source(
+            lambda: repository, bool(repository.key), spec, branch, settle=settle, only=only, advance=advance
+        )
+        return self._collect(repository, spec, source, actor, branch, advance)
+
+    def _collect(
+        self,
+        repository: Repository,
+        spec: SourceSpec,
+        source: Source | None,
+        actor: Actor,
+        branch: str,
+        advance: Callable[..., None] | None,
+    ) -> Collected:
+        if source is None:
+            source = self._source(lambda: repository, bool(repository.key), spec, branch, advance=advance)
         done = Collected()
-        source = self._source(repository, spec, branch, settle=settle, only=only, advance=advance)
         with self._ending(done):
             try:
                 while not self._take(repository, source, spec, actor, branch, advance, done):
@@ -140,16 +173,32 @@ class Collector:
         """Collects from a source that no project declares; only its marks are remembered.
 
         Args:
-            name: of a repository; it is made where there is none, with ``key``, ``time`` and ``known``.
+            name: of a repository; it is made where there is none and the source has something, with ``key``, ``time``
+                and ``known``.
             folder: the files are kept as they are, in a repository of files.
+
+        Raises:
+            SourceFailed: the source cannot be read, or lacks a column of the key; a repository that is new is not made.
         """
-        found = self._data.find(project_id, name)
+        if folder and spec.files is None:
+            raise Invalid(f"{name} is a repository of files: it takes a folder or a prefix of a bucket.")
+        found, source = self._data.find(project_id, name), None
+        if found is None:
+            if branch != MAIN:
+                raise Invalid(f"There is no repository {name!r} with a branch {branch!r}.", hint="Leave out --branch.")
+            if folder:
+                there = self._is_something(spec.files or "")
+            else:
+                source = self._begun(project_id, name, spec, key=key, time=time, known=known, advance=advance)
+                there = source is not None
+            if not there:
+                return Collected(notes=[f"The source has nothing yet; {name} was not made."])
         if found is None or key or time or known or (folder and found.kind != RepositoryKind.FILES):
             kind = RepositoryKind.FILES if folder else RepositoryKind.TABLE
             how: dict[str, Any] = {"key": key, "time": time, "known": known}
             found = self._data.ensure(project_id, name, kind, actor=actor, asset_kind=AssetKind.SOURCE, **how)
         if found.kind == RepositoryKind.TABLE:
-            return self.collect(found, spec, actor=actor, branch=branch, advance=advance)
+            return self._collect(found, spec, source, actor, branch, advance)
         if spec.files is None:
             raise Invalid(f"{name} is a repository of files: it takes a folder or a prefix of a bucket.")
         return self.collect_folder(found, spec.files, actor=actor, branch=branch, advance=advance)
@@ -504,18 +553,18 @@ class Collector:
 
     def _source(
         self,
-        repository: Repository,
+        repository: Callable[[], Repository | None],
+        keyed: bool,
         spec: SourceSpec,
         branch: str,
         *,
-        settle: float | None,
-        only: Collection[Path] | None,
-        advance: Callable[..., None] | None,
+        settle: float | None = None,
+        only: Collection[Path] | None = None,
+        advance: Callable[..., None] | None = None,
     ) -> Source:
-        keyed = bool(repository.key)
-
         def known() -> Columns | None:
-            return self._columns(repository, branch)
+            found = repository()
+            return None if found is None else self._columns(found, branch)
 
         if spec.files is not None and is_bucket_url(spec.files):
             how = {"keyed": keyed, "known": known, "advance": advance}
@@ -530,6 +579,49 @@ class Collector:
         raise Invalid(
             "The source says neither files= nor sql= nor url=: its rows are posted.", hint="noria data append"
         )
+
+    def _begun(
+        self,
+        project_id: ProjectId,
+        name: str,
+        spec: SourceSpec,
+        *,
+        key: tuple[str, ...],
+        time: str | None,
+        known: str | None,
+        advance: Callable[..., None] | None,
+    ) -> Source | None:
+        """A source whose first piece was read before there is a repository for it; None where it has none.
+
+        Raises:
+            SourceFailed: it cannot be read, or its rows cannot be those of such a table.
+        """
+        source = self._source(lambda: self._data.find(project_id, name), bool(key), spec, MAIN, advance=advance)
+        pieces = iter(source.pieces(Marks({})))
+        first = next(pieces, None)
+        if first is None:
+            return None
+        if first.frame is not None:
+            try:
+                schemas.infer(first.frame, key=key, time=time, known=known)
+            except Invalid as error:
+                raise SourceFailed(
+                    f"{first.source}: {error.message}", hint=error.hint, details=error.details
+                ) from error
+        return _Begun(source, first, pieces)
+
+    def _is_something(self, place: str) -> bool:
+        """Whether a folder, or a prefix of a bucket, holds anything.
+
+        Raises:
+            SourceFailed: the bucket does not answer. NotFound: there is no such folder.
+        """
+        if is_bucket_url(place):
+            return bool(Listing(place, self._environment).objects())
+        folder = self._root / place
+        if not folder.is_dir():
+            raise NotFound(f"{folder} is not a folder.", hint="Give the folder that holds the files.")
+        return any(folder.iterdir())
 
     def _columns(self, repository: Repository, branch: str) -> Columns | None:
         """What lines are compared with: the table as it stands, else its contract."""
