@@ -1,18 +1,20 @@
-"""Buckets as sources, on a real S3 server; what no real server is here for is tried as far as it goes without one."""
+"""Buckets as sources, on servers of S3, of Google Cloud Storage and, where Azurite is there, of Azure."""
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-import obstore
-import polars as pl
 import pytest
+from bucketservers import AzureServer, GcsServer, Remote, azurite  # pyright: ignore[reportMissingImports]
 
 from noria.assets.records import RunState
 from noria.base.actor import Actor
@@ -21,39 +23,42 @@ from noria.cli.main import run
 from noria.data.collectors import downloads
 from noria.data.collectors.buckets import Listing
 from noria.data.collectors.downloads import Downloads
+from noria.data.collectors.url import strong
 from noria.data.edits import Describe
 from noria.data.errors import SourceFailed
 from noria.data.records import Repository, RepositoryKind
 from noria.data.service.collect import SourceSpec
+from noria.store import buckets
 from noria.store.buckets import Bucket, parse
 from noria.store.errors import ObjectChanged
 from noria.workspace import Workspace, init
 
-
-class Remote:
-    """A prefix in the bucket that no other test sees."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = environment
-        self.url = f"s3://packs/lake/{uuid.uuid4().hex}"
-        self.bucket = Bucket(parse(self.url), environment, prefix=parse(self.url).key)
-
-    def put(self, key: str, data: bytes) -> None:
-        obstore.put(self.bucket.store, key, data)
-
-    def rows(self, key: str, **columns: list[Any]) -> None:
-        path = Path(f"/tmp/{uuid.uuid4().hex}.parquet")
-        pl.DataFrame(columns).write_parquet(path)
-        self.put(key, path.read_bytes())
-        path.unlink()
-
-    def delete(self, key: str) -> None:
-        obstore.delete(self.bucket.store, key)
+S3 = pytest.param("s3", marks=pytest.mark.s3)
+ALL = [
+    S3,
+    pytest.param("gs", marks=pytest.mark.gcs),
+    pytest.param("az", marks=pytest.mark.skipif(azurite() is None, reason="no azurite-blob, see CONTRIBUTING.md")),
+]
+only_s3 = pytest.mark.parametrize("remote", [S3], indirect=True)
 
 
-@pytest.fixture
-def remote(s3_server: Any) -> Remote:
-    return Remote(s3_server.environment)
+@pytest.fixture(scope="module")
+def gs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsServer]:
+    server = GcsServer(tmp_path_factory.mktemp("gs"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def az_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    server = AzureServer(tmp_path_factory.mktemp("az"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=ALL)
+def remote(request: pytest.FixtureRequest) -> Remote:
+    return Remote(request.param, request.getfixturevalue(f"{request.param}_server"))
 
 
 @pytest.fixture
@@ -93,7 +98,6 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-@pytest.mark.s3
 def test_objects_of_a_prefix_are_rows_and_only_new_ones_are_fetched(
     ws: Workspace, actor: Actor, clicks: Repository, remote: Remote, fetched: list[str]
 ) -> None:
@@ -123,18 +127,20 @@ def test_objects_of_a_prefix_are_rows_and_only_new_ones_are_fetched(
     assert not list((ws.home / "cache" / "downloads" / "objects").glob("*.parquet"))
 
 
-@pytest.mark.s3
-def test_one_object_and_what_is_not_there(ws: Workspace, actor: Actor, clicks: Repository, remote: Remote) -> None:
+def test_one_object_and_what_is_not_there(
+    ws: Workspace, actor: Actor, clicks: Repository, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
     remote.put("in/one.csv", b"id,n\n1,1\n")
     assert ws.collector.collect(clicks, SourceSpec(files=f"{remote.url}/in/one.csv"), actor=actor).rows == 1
     for pattern in ("in/two.csv", "in/*.parquet", "nowhere/"):
         with pytest.raises(SourceFailed, match="no object"):
             ws.collector.collect(clicks, SourceSpec(files=f"{remote.url}/{pattern}"), actor=actor)
+    # The server for gs answers 500 here, not 404 as Google does, and that would be asked again for half a minute.
+    monkeypatch.setitem(buckets._RETRY, "max_retries", 0)
     with pytest.raises(Unavailable, match="no-such-bucket"):
-        ws.collector.collect(clicks, SourceSpec(files="s3://no-such-bucket/x/*.csv"), actor=actor)
+        ws.collector.collect(clicks, SourceSpec(files=f"{remote.scheme}://no-such-bucket/x/*.csv"), actor=actor)
 
 
-@pytest.mark.s3
 def test_a_prefix_is_mirrored_and_only_what_changed_is_fetched(
     ws: Workspace, actor: Actor, images: Repository, remote: Remote, fetched: list[str], tmp_path: Path
 ) -> None:
@@ -172,7 +178,6 @@ def test_a_prefix_is_mirrored_and_only_what_changed_is_fetched(
     assert ws.data.read_file(images, "sub/new.bin") == b"new"
 
 
-@pytest.mark.s3
 def test_a_prefix_that_became_empty_takes_nothing_away(
     ws: Workspace, actor: Actor, images: Repository, remote: Remote
 ) -> None:
@@ -183,7 +188,6 @@ def test_a_prefix_that_became_empty_takes_nothing_away(
     assert ws.data.read_file(images, "a") == b"1"
 
 
-@pytest.mark.s3
 @pytest.mark.parametrize("key", ["img/.noria/x", "img/c\x07d"])
 def test_keys_that_are_no_paths_are_named(
     ws: Workspace, actor: Actor, images: Repository, remote: Remote, key: str
@@ -193,7 +197,9 @@ def test_keys_that_are_no_paths_are_named(
         remote.put(key, b"1")
     except Exception:  # noqa: BLE001 - the server takes no such key: then there is nothing to refuse
         return
-    with pytest.raises(SourceFailed, match="cannot be a file"):
+    # The list of gs is XML, which cannot hold that sign: the name that stands there is of no object.
+    refused = ObjectChanged if remote.scheme == "gs" and "\x07" in key else SourceFailed
+    with pytest.raises(refused, match=r"cannot be a file|was listed, but is not there"):
         ws.collector.collect_folder(images, remote.url + "/img/", actor=actor)
     assert ws.data.head(images) is None
 
@@ -216,7 +222,6 @@ ws.collector.collect_folder(files, sys.argv[2], actor=ws.actor)
 """
 
 
-@pytest.mark.s3
 def test_a_mirror_that_was_killed_goes_on_with_the_objects_that_are_missing(
     ws: Workspace, actor: Actor, images: Repository, remote: Remote, fetched: list[str]
 ) -> None:
@@ -232,7 +237,6 @@ def test_a_mirror_that_was_killed_goes_on_with_the_objects_that_are_missing(
     assert left == []
 
 
-@pytest.mark.s3
 def test_a_commit_that_lands_while_a_prefix_is_fetched_stays(
     ws: Workspace, actor: Actor, images: Repository, remote: Remote, fetched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +261,6 @@ def test_a_commit_that_lands_while_a_prefix_is_fetched_stays(
     assert fetched == ["b"]  # once
 
 
-@pytest.mark.s3
 def test_a_big_object_is_fetched_by_ranges_and_goes_on_with_those_that_are_missing(
     remote: Remote, tmp_path: Path, fetched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,7 +297,7 @@ def test_a_big_object_is_fetched_by_ranges_and_goes_on_with_those_that_are_missi
         Downloads(bucket, tmp_path).fetch(info)
 
 
-@pytest.mark.s3
+@only_s3
 def test_bytes_that_do_not_have_the_md5_of_the_list_are_fetched_again_and_refused(
     remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,7 +321,7 @@ def test_bytes_that_do_not_have_the_md5_of_the_list_are_fetched_again_and_refuse
     assert Downloads(bucket, tmp_path).fetch(info).read_bytes()[:-1] == data[:-1]
 
 
-@pytest.mark.s3
+@only_s3
 def test_the_command_needs_no_project_and_says_the_same_twice(
     remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -341,6 +344,86 @@ def test_the_command_needs_no_project_and_says_the_same_twice(
     assert "nothing new" in noria("data", "collect", "raw", "--from", remote.url + "/in/")
     (tmp_path / "local.csv").write_text("id,n\n3,3\n")
     assert "1 rows" in noria("data", "collect", "clicks", "--from", "*.csv")
+
+
+@pytest.mark.gcs
+def test_a_key_of_google_and_no_key_read_from_the_same_endpoint(gs_server: GcsServer) -> None:
+    remote = Remote("gs", gs_server)
+    remote.put("x", b"1")
+    base = {"GOOGLE_BASE_URL": gs_server.url}
+    key = {"client_email": "", "private_key": "", "private_key_id": "", "gcs_base_url": "", "disable_oauth": True}
+    for more in ({"GOOGLE_SKIP_SIGNATURE": "1"}, {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(key)}):
+        assert [path for path, _ in Listing(remote.url, {**base, **more}).objects()] == ["x"]
+    with pytest.raises(Unavailable, match="GOOGLE_SERVICE_ACCOUNT"):
+        Listing(remote.url, {**base, "GOOGLE_SKIP_SIGNATURE": "false"})
+
+
+@pytest.mark.parametrize("mark", ["", "?"])
+@pytest.mark.parametrize("remote", ALL[2:], indirect=True)
+def test_a_token_of_azure_reads_and_is_never_shown(remote: Remote, tmp_path: Path, mark: str) -> None:
+    remote.put("x", b"1")
+    name = remote.environment["AZURE_STORAGE_ACCOUNT_NAME"]
+    for rights, end in (("rl", "2099-01-01T00:00:00Z"), ("rl", "2020-01-01T00:00:00Z")):
+        text = "\n".join([name, rights, "b", "sco", "", end, "", "", "2019-10-10", ""])
+        key = base64.b64decode(remote.environment["AZURE_STORAGE_ACCOUNT_KEY"])
+        sign = quote(base64.b64encode(hmac.digest(key, text.encode(), "sha256")).decode(), safe="")
+        token = f"{mark}sv=2019-10-10&ss=b&srt=sco&sp={rights}&se={quote(end, safe='')}&sig={sign}"
+        environment = {**remote.environment, "AZURE_STORAGE_SAS_TOKEN": token}
+        del environment["AZURE_STORAGE_ACCOUNT_KEY"]
+        if end > "2026":
+            ((_, info),) = Listing(remote.url, environment).objects()
+            assert Downloads(Bucket(parse(remote.url), environment), tmp_path).fetch(info).read_bytes() == b"1"
+            continue
+        with pytest.raises(Unavailable) as refused:
+            Listing(remote.url, environment).objects()
+        assert "AZURE_STORAGE_SAS_TOKEN" in refused.value.hint
+        assert sign not in refused.value.message + refused.value.hint
+
+
+def test_an_object_that_goes_between_the_list_and_its_fetch_is_named(remote: Remote, tmp_path: Path) -> None:
+    remote.put("x/gone", b"1")
+    ((_, info),) = Listing(remote.url + "/x/", remote.environment).objects()
+    remote.delete("x/gone")
+    with pytest.raises(ObjectChanged, match=r"gone was (listed, but is not there now|replaced or deleted)"):
+        Downloads(Bucket(parse(remote.url), remote.environment), tmp_path).fetch(info)
+
+
+WRONG = {
+    "s3": {"AWS_SECRET_ACCESS_KEY": "wrong-secret"},
+    "az": {"AZURE_STORAGE_ACCOUNT_KEY": base64.b64encode(b"wrong-secret").decode()},
+}
+
+
+def test_wrong_credentials_are_said_without_showing_them(
+    ws: Workspace, actor: Actor, clicks: Repository, remote: Remote, tmp_path: Path
+) -> None:
+    remote.put("in/one.csv", b"id,n\n1,1\n")
+    if remote.scheme == "gs":  # the server asks for none; a key file that is none is refused before a request
+        (tmp_path / "key.json").write_text("{wrong-secret")
+        wrong = {"GOOGLE_BASE_URL": remote.environment["GOOGLE_BASE_URL"]}
+        wrong["GOOGLE_SERVICE_ACCOUNT"] = str(tmp_path / "key.json")
+    else:
+        wrong = {**remote.environment, **WRONG[remote.scheme]}
+    root = tmp_path / "other"
+    root.mkdir()
+    with init(root, environment=wrong) as other:
+        table = other.data.create(other.project.id, "clicks", RepositoryKind.TABLE, actor=actor)
+        for what in ("in/*.csv", "in/one.csv"):
+            with pytest.raises(Unavailable) as refused:
+                other.collector.collect(table, SourceSpec(files=f"{remote.url}/{what}"), actor=actor)
+            said = f"{refused.value.message} {refused.value.hint}"
+            assert "secret" not in said
+            assert {"s3": "AWS keys", "gs": "GOOGLE_SERVICE_ACCOUNT", "az": "ACCOUNT_KEY"}[remote.scheme] in said
+        assert other.data.head(table) is None
+
+
+def test_every_service_gives_etags_that_a_download_can_go_on_by(remote: Remote) -> None:
+    """Some leave out the quotes in a list: without them no object would be fetched by ranges or resumed."""
+    remote.put("a/x", b"1")
+    (listed,) = [info for _, info in Listing(remote.url + "/a/", remote.environment).objects()]
+    ((_, one),) = Listing(remote.url + "/a/x", remote.environment).objects()
+    assert strong(listed.etag or "")
+    assert one.etag == listed.etag
 
 
 @pytest.mark.parametrize(
@@ -394,7 +477,6 @@ def totals(clicks):
 """
 
 
-@pytest.mark.s3
 def test_a_project_declares_prefixes_as_sources(project: Any, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in remote.environment.items():
         monkeypatch.setenv(name, value)

@@ -25,8 +25,10 @@ _RETRY: Final[dict[str, Any]] = {
 """Lost connections and answers of 5xx are tried again, for half a minute at most."""
 _CHECK: Final = {
     "s3": "Check AWS_ENDPOINT_URL and the AWS keys, then repeat the command.",
-    "gs": "Check GOOGLE_SERVICE_ACCOUNT (the path of a key file) or GOOGLE_SERVICE_ACCOUNT_KEY.",
-    "az": "Check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN).",
+    "gs": "Check GOOGLE_SERVICE_ACCOUNT (the path of a key file) or GOOGLE_SERVICE_ACCOUNT_KEY. "
+    "A public bucket is read with GOOGLE_SKIP_SIGNATURE=true.",
+    "az": "Check AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN) and, where one is "
+    "set, AZURE_STORAGE_ENDPOINT.",
 }
 _ROLES: Final = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -37,7 +39,7 @@ _NEEDED: Final = {
     "gs": (("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),),
     "az": (("AZURE_STORAGE_ACCOUNT_NAME",), ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN")),
 }
-"""Of each group of variables one has to be set. S3 without keys reads public buckets."""
+"""Of each group of variables one has to be set. S3 without keys reads public buckets, and so does Google on request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +144,7 @@ class Bucket:
             return _info(self._api.head(self.store, key))
 
     def read(self, key: str, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``; a negative one counts from the end."""
+        """Up to ``length`` bytes from ``offset``; a negative one counts from the end, which Azure does not offer."""
         with self.translated(key):
             if offset >= 0:
                 return bytes(self._api.get_range(self.store, key, start=offset, length=length))
@@ -152,11 +154,23 @@ class Bucket:
     def stream(self, key: str, *, offset: int = 0, if_match: str | None = None) -> tuple[ObjectInfo, Iterator[Any]]:
         """(what is read, its bytes from ``offset`` on in parts of some MiB).
 
-        With ``if_match``, ``PreconditionFailed`` of the service becomes ``ObjectChanged`` when it is another object.
+        Raises:
+            ObjectChanged: it has another ETag than ``if_match`` now, or is gone.
         """
-        options: dict[str, Any] = {}
-        if offset:
-            options["range"] = {"offset": offset}
+        found = self._get(key, {"range": {"offset": offset}} if offset else {}, if_match)
+        return _info(found.meta), self._parts(key, found)
+
+    def read_part(self, key: str, start: int, end: int, *, if_match: str | None) -> bytes:
+        """The bytes from ``start`` up to ``end`` of the object with this ETag.
+
+        Raises:
+            ObjectChanged: it is another object now, or is gone.
+        """
+        found = self._get(key, {"range": (start, end)}, if_match)
+        with self.translated(key):
+            return bytes(found.bytes())
+
+    def _get(self, key: str, options: dict[str, Any], if_match: str | None) -> Any:
         if if_match is not None:
             options["if_match"] = if_match
         with self.translated(key):
@@ -164,22 +178,13 @@ class Bucket:
                 found = self._api.get(self.store, key, options=options)
             except self._api.exceptions.PreconditionError:
                 raise ObjectChanged(f"{self._shown}{key}") from None
-        return _info(found.meta), self._parts(key, found)
-
-    def read_part(self, key: str, start: int, end: int, *, if_match: str | None) -> bytes:
-        """The bytes from ``start`` up to ``end`` of the object with this ETag.
-
-        Raises:
-            ObjectChanged: it is another object now.
-        """
-        options: dict[str, Any] = {"range": (start, end)}
-        if if_match is not None:
-            options["if_match"] = if_match
-        with self.translated(key):
-            try:
-                return bytes(self._api.get(self.store, key, options=options).bytes())
-            except self._api.exceptions.PreconditionError:
-                raise ObjectChanged(f"{self._shown}{key}") from None
+            except FileNotFoundError:
+                raise ObjectChanged(f"{self._shown}{key}", "was listed, but is not there now") from None
+            # A server that does not know the condition answers with whatever is there.
+            answered = _etag(found.meta.get("e_tag"))
+        if if_match is not None and answered is not None and answered.removeprefix("W/") != if_match.removeprefix("W/"):
+            raise ObjectChanged(f"{self._shown}{key}")
+        return found
 
     def _parts(self, key: str, found: Any) -> Iterator[Any]:
         with self.translated(key):
@@ -205,11 +210,16 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0][:300] if text else type(error).__name__
 
 
+def _etag(found: str | None) -> str | None:
+    """With its quotes, which Azure leaves out in a list: without them it would not count as strong."""
+    return f'"{found}"' if found and not found.endswith('"') else found
+
+
 def _info(meta: Any) -> ObjectInfo:
     return ObjectInfo(
         key=meta["path"],
         size=int(meta["size"]),
-        etag=meta.get("e_tag"),
+        etag=_etag(meta.get("e_tag")),
         version=meta.get("version"),
         modified=int(meta["last_modified"].timestamp() * 1000),
     )
@@ -242,14 +252,22 @@ def _s3(bucket: str, prefix: str | None, environment: Mapping[str, str]) -> Any:
 def _gs(bucket: str, prefix: str | None, environment: Mapping[str, str]) -> Any:
     from obstore.store import GCSStore
 
-    _needs("gs", environment)
+    public = environment.get("GOOGLE_SKIP_SIGNATURE", "").lower() in ("1", "true", "yes", "on")
     options: dict[str, Any] = {"retry_config": _RETRY}
-    if environment.get("GOOGLE_SERVICE_ACCOUNT_KEY"):
+    if not public:
+        _needs("gs", environment)
+    if public:
+        options["skip_signature"] = True
+    elif environment.get("GOOGLE_SERVICE_ACCOUNT_KEY"):
         options["service_account_key"] = environment["GOOGLE_SERVICE_ACCOUNT_KEY"]
     elif environment.get("GOOGLE_SERVICE_ACCOUNT"):
         options["service_account"] = environment["GOOGLE_SERVICE_ACCOUNT"]
     else:
         options["application_credentials"] = environment["GOOGLE_APPLICATION_CREDENTIALS"]
+    endpoint = environment.get("GOOGLE_BASE_URL")
+    if endpoint:
+        options["base_url"] = endpoint
+        options["client_options"] = {"allow_http": urlsplit(endpoint).scheme == "http"}
     return GCSStore(bucket, prefix=prefix, **options)
 
 

@@ -124,12 +124,12 @@ class BucketUrlWrong(Invalid):
 
 
 class ObjectChanged(Unavailable):
-    """An object of a bucket was replaced while it was read."""
+    """An object of a bucket was replaced or deleted while it was read."""
 
     code = "object_changed"
 
-    def __init__(self, url: str) -> None:
-        super().__init__(f"{url} was replaced while it was read.", hint="Repeat the command: it begins anew with it.")
+    def __init__(self, url: str, what: str = "was replaced or deleted while it was read") -> None:
+        super().__init__(f"{url} {what}.", hint="Repeat the command: it begins anew with it.")
 
 
 __all__ = [
