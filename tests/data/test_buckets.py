@@ -137,8 +137,9 @@ def test_one_object_and_what_is_not_there(
             ws.collector.collect(clicks, SourceSpec(files=f"{remote.url}/{pattern}"), actor=actor)
     # The server for gs answers 500 here, not 404 as Google does, and that would be asked again for half a minute.
     monkeypatch.setitem(buckets._RETRY, "max_retries", 0)
-    with pytest.raises(Unavailable, match="no-such-bucket"):
+    with pytest.raises(Unavailable, match="no-such-bucket") as refused:
         ws.collector.collect(clicks, SourceSpec(files=f"{remote.scheme}://no-such-bucket/x/*.csv"), actor=actor)
+    assert remote.scheme == "gs" or "Is there a bucket no-such-bucket?" in refused.value.hint
 
 
 def test_a_prefix_is_mirrored_and_only_what_changed_is_fetched(

@@ -199,9 +199,11 @@ class Bucket:
             raise ObjectMissing(key) from None
         except self._api.exceptions.BaseError as error:
             # A service that does not find the bucket says 404 in a list, which is no answer to what was asked.
+            text = _first_line(error)
+            absent = f"Is there a bucket {self.url.bucket}? " if " 404 " in text else ""
             raise Unavailable(
-                f"{self._shown} did not answer for {key or 'a list'}: {_first_line(error)}",
-                hint=_CHECK[self.url.scheme],
+                f"{self._shown} did not answer for {key or 'a list'}: {text}",
+                hint=absent + _CHECK[self.url.scheme],
             ) from error
 
 
