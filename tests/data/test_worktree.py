@@ -22,6 +22,7 @@ from noria.base.errors import DiskFull, Invalid
 from noria.base.faults import CrashAt
 from noria.data import statcache
 from noria.data.worktree import Worktree
+from noria.data.worktree.memory import Memory
 from noria.store import Entry, EntryKind, Kind, ObjectStore, files, folders, reading, tree, writing
 from noria.store.errors import FileChanged, ObjectCorrupt
 from noria.store.local import LocalBytes
@@ -143,15 +144,16 @@ def test_a_change_without_a_new_time_is_seen_shortly_after_the_look(beside: Besi
     now = time.time_ns()
     os.utime(path, ns=(now, now))
     work = beside.commit()
-    assert work._fresh is not None
+    assert work._seen is not None
+    places = work._seen.view.places
     path.write_bytes(b"new")
     os.utime(path, ns=(now, now))
-    (names, stats, empty) = work._fresh[""]
+    (names, stats, empty) = places[""]
     found = path.stat()
     seen = dict(zip(names.decode().split("\0"), range(2), strict=True))["a"]
     forged = bytearray(stats)
     forged[32 * seen + 16 : 32 * seen + 24] = found.st_ctime_ns.to_bytes(8, "little")
-    work._fresh[""] = type(work._fresh[""])(names, bytes(forged), empty)
+    places[""] = type(places[""])(names, bytes(forged), empty)
     assert beside.head is not None
     work.save(beside.head)
     assert beside.status() == {"a": "changed"}
@@ -244,7 +246,7 @@ def test_some_paths_are_committed_without_a_look_at_others(beside: Beside, monke
     assert beside.status(paths=["d/"]) == {"d/b": "changed", "d/e/f": "gone", "d/new": "new"}
     with monkeypatch.context() as patch:
         patch.setattr(Worktree, "_look", None)
-        patch.setattr(Worktree, "_cache", None)
+        patch.setattr(Memory, "cache", None)
         beside.commit(paths=["a", "d"])
     assert (beside.content("a"), beside.content("d/new"), beside.content("g")) == (b"changed", b"6", b"5")
     assert beside.status() == {"g": "changed"}
@@ -455,7 +457,7 @@ def test_an_edit_while_a_checkout_stages_is_not_overwritten(switching: Switching
     with pytest.raises(FileChanged, match=f"^{edited} changed while the folder was being changed"):
         switching.switch(two)
     assert (switching.out / edited).read_bytes() == b"precious"
-    with pytest.raises(Invalid, match=f"1 changes never committed, among them {edited}") as refused:
+    with pytest.raises(Invalid, match=f"1 change never committed, among them {edited}") as refused:
         switching.switch(two)
     assert "--force" in refused.value.hint
     (switching.out / edited).unlink()
