@@ -322,7 +322,6 @@ def test_bytes_that_do_not_have_the_md5_of_the_list_are_fetched_again_and_refuse
     assert Downloads(bucket, tmp_path).fetch(info).read_bytes()[:-1] == data[:-1]
 
 
-@only_s3
 def test_the_command_needs_no_project_and_says_the_same_twice(
     remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
