@@ -60,6 +60,9 @@ def test_a_day_of_branches(noria: Noria, tmp_path: Path) -> None:
     noria("data", "cp", "photos", "a.jpg", "d/c.jpg", "--force")
     noria("data", "squash", "photos", "v1", "-m", "one")
     assert [c["message"] for c in noria("data", "log", "photos")] == ["one", "first"]
+    moves = noria("data", "moves", "photos", "--limit", "2")
+    assert [m["verb"] for m in moves] == ["squash", "change"]
+    assert noria("data", "moves", "photos", "--branch", "trial")[-1]["verb"] == "branch"
     noria("data", "revert", "photos", "main")
     noria("data", "cherry-pick", "photos", "trial~1")
     noria("data", "reset", "photos", "v1")

@@ -111,6 +111,16 @@ def test_history_is_rewritten_only_by_its_own_verbs(http: Client, workspace: Wor
     assert files(workspace) == {"a": b"1"}
     assert http.send("POST", "/v1/data/f/reset", {"to": "v1", "expected": "0" * 64}).status == 409
     assert http.send("POST", "/v1/data/f/reset", {"to": "v1"}).json["id"] == ids[0]
+    first = http.get("/v1/data/f/moves", "limit=2").json
+    assert [m["verb"] for m in first["items"]] == ["reset", "cherry_pick"]
+    assert (
+        first["items"][0].items() >= {"before": first["items"][1]["after"], "after": ids[0], "branch": "main"}.items()
+    )
+    rest = http.get("/v1/data/f/moves", f"branch=main&after={first['next']}").json
+    assert [m["verb"] for m in rest["items"]] == ["revert", "drop", "squash", *["change"] * 4, "create"]
+    assert (rest["items"][-1]["after"], rest["next"]) == (None, None)
+    for bad in ("after=x", "branch=nowhere", "limit=0"):
+        assert 400 <= http.get("/v1/data/f/moves", bad).status < 500
     touched = http.get("/v1/data/f/touched", "path=a&limit=1").json
     assert [t["commit"]["id"] for t in touched["items"]] == [ids[0]]
     assert http.call("DELETE", "/v1/data/f/tags/v1").status == 200

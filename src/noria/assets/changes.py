@@ -29,13 +29,15 @@ class Change:
     """An open change.
 
     Attributes:
+        verb: what it does, for instance ``data.commit``.
         tx: the transaction; pass it to every verb that is part of this change.
         earlier: the stored answer of a request that was made before with the same key, else None. Return it then.
     """
 
     def __init__(
-        self, tx: Tx, project_id: ProjectId, actor: Actor, event_ms: int, subscriptions: Subscriptions
+        self, verb: str, tx: Tx, project_id: ProjectId, actor: Actor, event_ms: int, subscriptions: Subscriptions
     ) -> None:
+        self.verb = verb
         self.tx = tx
         self.project_id = project_id
         self.actor = actor
@@ -119,7 +121,7 @@ class Changes:
         """
         with self._db.write(tx) as open_tx:
             event_ms = self._clock.event_ms_in(open_tx, project_id)
-            change = Change(open_tx, project_id, actor, event_ms, self._subscriptions)
+            change = Change(verb, open_tx, project_id, actor, event_ms, self._subscriptions)
             asked = "" if once is None else _asked(verb, once.request)
             if once is not None:
                 change.earlier = self._earlier(open_tx, project_id, once.key, asked)

@@ -18,6 +18,22 @@ class BranchNotFound(NotFound):
     code = "branch_not_found"
 
 
+class CommitForgotten(NotFound):
+    """A branch stood at a commit that was dropped, squashed or pruned since."""
+
+    code = "commit_forgotten"
+
+    def __init__(self, name: str, branch: str, commit: str, kept: str | None) -> None:
+        hint = f"noria data moves {name} --branch {branch}   shows where it went."
+        if kept is not None:
+            hint = f"noria data log {name} --ref {branch}@{kept}   is the next that is still there. Or: {hint}"
+        super().__init__(
+            f"{name}@{branch} stood at {commit[:12]} then; that commit was dropped, squashed or pruned since.",
+            hint=hint,
+            details={"repository": name, "branch": branch, "commit": commit, "kept": kept},
+        )
+
+
 class RepositoryExists(Conflict):
     """The name is taken."""
 

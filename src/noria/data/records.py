@@ -127,6 +127,25 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Where a branch went.
+
+    Attributes:
+        number: of the moves of a workspace, in their order.
+        before, after: None for a branch that was empty, or not there. The commits may be gone since.
+        verb: what moved it, for instance ``data.reset``.
+    """
+
+    number: int
+    branch: str
+    before: CommitId | None
+    after: CommitId | None
+    verb: str
+    actor: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transferred:
     """What a clone, push, pull or fetch did.
 

@@ -50,6 +50,24 @@ branches = Table(
     Column("updated_at", Ms, nullable=False),
 )
 
+moves = Table(
+    "moves",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("repository_id", BigId, ForeignKey("repositories.id"), nullable=False),
+    Column("branch", Str, nullable=False),
+    Column("before", Str),
+    Column("after", Str),
+    Column("verb", Str, nullable=False),
+    Column("actor", Str, nullable=False),
+    Column("at", Ms, nullable=False),
+    Index(None, "repository_id", "branch", "at"),
+)
+"""Where branches stood: each move of a head. Null is an empty branch, or none. The commits may be gone since.
+
+The times of a branch never go back: a clock that was set back writes the time of the move before.
+"""
+
 tags = Table(
     "tags",
     metadata,

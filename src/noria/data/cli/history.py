@@ -6,7 +6,7 @@ from noria.base.times import to_text
 from noria.data.cli.shared import get, plain, say_rows_diff
 from noria.data.records import MAIN, Commit, Names, PathChange, RepositoryKind
 from noria.data.wire import branch_out, named_commit_out, path_change_out
-from noria.data.wire.history import touched_out
+from noria.data.wire.history import move_out, touched_out
 from noria.data.wire.tables import rows_diff_out
 from noria.terminal import Shell, command
 
@@ -60,6 +60,34 @@ def _changed(commit: Commit) -> str:
 def _paths(changes: list[PathChange]) -> str:
     more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
     return ", ".join(f"{c.path} {c.kind}" for c in changes[:3]) + more
+
+
+@command("moves")
+@click.argument("name")
+@click.option("--branch", help="Only this one; it need not be there any more. Default: all.")
+@click.option("--limit", default=20, show_default=True)
+@click.option("--after", help="Go on after this page: the value of `next` of the page before.")
+@click.pass_obj
+def moves(shell: Shell, name: str, branch: str | None, limit: int, after: str | None) -> None:
+    """Show where branches went, newest first: who moved them, when, by what, from and to.
+
+    `noria data reset NAME FROM --branch BRANCH` undoes a move, as long as FROM was not dropped, squashed or pruned.
+    """
+    page = shell.ws.files.moves(get(shell, name), branch, limit=limit, after=after)
+    out = [move_out(move) for move in page.items]
+    seen = [[to_text(move.at), move.branch, one.verb, _short(move.before), _short(move.after), move.actor]
+            for move, one in zip(page.items, out, strict=True)]  # fmt: skip
+
+    def human() -> None:
+        shell.table(["at", "branch", "by", "from", "to", "who"], seen)
+        if page.next is not None:
+            shell.say(f"More: --after {page.next}")
+
+    shell.emit([plain(one) for one in out], human)
+
+
+def _short(commit: str | None) -> str:
+    return "" if commit is None else commit[:12]
 
 
 @command("diff")

@@ -9,6 +9,7 @@ from noria.data import wire as w
 from noria.data.http.shared import ONE, Handlers
 from noria.data.records import RepositoryKind
 from noria.data.service import Data
+from noria.data.wire import history as h
 from noria.data.wire.tables import rows_diff_out
 from noria.http import Call, Route
 
@@ -20,6 +21,11 @@ class HistoryRoutes(Handlers):
         page = self._data.log_page(repository, query.ref, limit=query.limit, after=query.after)
         names = self._data.names(repository)
         return w.CommitPage([w.named_commit_out(c, names.get(c.id)) for c in page.items], page.next)
+
+    def moves(self, call: Call) -> h.MovePage:
+        query: h.MovesQuery = call.query
+        page = self._data.moves(self._repository(call), query.branch, limit=query.limit, after=query.after)
+        return h.MovePage([h.move_out(move) for move in page.items], page.next)
 
     def diff(self, call: Call) -> w.DiffOut:
         query: w.DiffQuery = call.query
@@ -50,6 +56,16 @@ def routes(data: Data, project_id: ProjectId) -> list[Route]:
             query=w.LogQuery,
             answer=w.CommitPage,
             cli="noria data log NAME",
+        ),
+        Route(
+            method="GET",
+            path=ONE + "/moves",
+            handler=r.moves,
+            permission="data.read",
+            summary="List where branches went, newest first: who, when, by what, from and to.",
+            query=h.MovesQuery,
+            answer=h.MovePage,
+            cli="noria data moves NAME",
         ),
         Route(
             method="GET",

@@ -26,6 +26,7 @@ from noria.data import files_contract, queries, taken
 from noria.data import tables as t
 from noria.data.below import Histories, Holds
 from noria.data.errors import FilesBroken, HeadMoved, RepositoryExists, RepositoryNotFound, WrongRepositoryKind
+from noria.data.moves import move_head, write_move
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service.hooks import Hooks
 from noria.db import Database, Tx
@@ -211,6 +212,7 @@ class DataBase:
             made = change.tx.insert(t.repositories, {**row, **times})
             head = {"repository_id": made, "name": MAIN, "head": None, "updated_at": change.tx.now_ms}
             change.tx.insert(t.branches, head)
+            write_move(change, made, MAIN, None, None)
             change.note(name, kind=kind.value)
             change.event("repository.created", name, {"kind": kind.value})
             found = queries.repository(change.tx.conn, project_id, name)
@@ -546,7 +548,7 @@ class DataBase:
         self._s.faults.at("data.head")
         if landing.head is not None and queries.layout_of(tx.conn, landing.head) != landing.base:
             return None  # something was erased from it, or it was compacted, since it was read
-        if not queries.move_branch(tx.conn, repository.id, landing.branch, landing.head, landing.id, tx.now_ms):
+        if not move_head(change, repository.id, landing.branch, landing.head, landing.id):
             return None
         self._same_contract(change, repository)
         if landing.branch == MAIN:  # the graph follows main; other branches are work in progress

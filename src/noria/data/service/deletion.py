@@ -23,6 +23,7 @@ from noria.store import Kind
 
 PARTS: Final = (
     t.branches,
+    t.moves,
     t.tags,
     t.collected,
     t.refusals,

@@ -13,6 +13,7 @@ from noria.base.ids import CommitId
 from noria.base.once import Once
 from noria.data import ancestry, queries
 from noria.data.errors import BranchNotFound, HeadMoved, MergeConflict
+from noria.data.moves import move_head
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service.base import Ancestry, LostRaceError, Made, after
 from noria.data.service.refs import RefVerbs
@@ -403,8 +404,7 @@ class HistoryVerbs(RefVerbs):
                 found = queries.commit(change.tx.conn, change.earlier["commit"])
                 return target if found is None else found
             self._s.faults.at("data.head")
-            now = change.tx.now_ms
-            if not queries.move_branch(change.tx.conn, repository.id, branch, stood, target.id, now):
+            if not move_head(change, repository.id, branch, stood, target.id):
                 raise LostRaceError
             if brought:
                 self._same_contract(change, repository)

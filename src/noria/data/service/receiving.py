@@ -16,6 +16,7 @@ from noria.base.names import check_branch
 from noria.data import queries, taken
 from noria.data import tables as t
 from noria.data.errors import TransferRefused
+from noria.data.moves import move_head
 from noria.data.records import MAIN, Commit, Moved, Repository, RepositoryKind
 from noria.data.service.base import Services
 from noria.data.service.refs import RefVerbs
@@ -154,7 +155,7 @@ def move_heads(change: Change, side: Side, repository: Repository, moves: Iterab
         row = {"repository_id": repository.id, "name": check_branch(move.branch), "head": None}
         tx.insert_new(t.branches, {**row, "updated_at": tx.now_ms})
         services.faults.at("transfer.head")
-        if not queries.move_branch(tx.conn, repository.id, move.branch, move.before, move.after, tx.now_ms):
+        if not move_head(change, repository.id, move.branch, move.before, move.after):
             return False
         commit = queries.commit(tx.conn, move.after)
         assert commit is not None

@@ -11,12 +11,14 @@ from noria.base.errors import Invalid
 from noria.base.ids import CommitId, ProjectId
 from noria.base.names import check_branch, nearest
 from noria.base.once import Once
-from noria.base.pages import Page, check_limit, position, token
-from noria.base.times import parse_time
+from noria.base.pages import Page, check_limit, number_position, position, token
+from noria.base.times import parse_time, to_text
 from noria.data import ancestry, queries
+from noria.data import moves as moved
 from noria.data import tables as t
-from noria.data.errors import BranchNotFound, HeadMoved, RepositoryExists, TagExists
-from noria.data.records import MAIN, Branch, Commit, Names, Repository
+from noria.data.errors import BranchNotFound, CommitForgotten, HeadMoved, RepositoryExists, TagExists
+from noria.data.moves import write_move
+from noria.data.records import MAIN, Branch, Commit, Move, Names, Repository
 from noria.data.service.base import DataBase
 from noria.db import Tx
 
@@ -53,6 +55,7 @@ class RefVerbs(DataBase):
             row = {"repository_id": repository.id, "name": name, "head": start.id, "updated_at": change.tx.now_ms}
             if not change.tx.insert_new(t.branches, row):
                 raise RepositoryExists(f"{repository.name} has a branch {name!r} already.")
+            write_move(change, repository.id, name, None, start.id)
             change.note(f"{repository.name}@{name}", at=start.id)
             change.answer({"head": start.id, "updated_at": row["updated_at"]})
         return Branch(name=name, head=start.id, updated_at=row["updated_at"])
@@ -73,7 +76,8 @@ class RefVerbs(DataBase):
         ``@2013-04-01`` is what stood at that moment on ``main``, ``trial@2013-04-01`` what stood on ``trial``.
 
         Raises:
-            BranchNotFound: nothing has this name, or the branch is empty.
+            BranchNotFound: nothing has this name, or the branch is empty, or was at that time.
+            CommitForgotten: what a branch held at that time is gone.
         """
         base, _, back = ref.partition("~")
         commit = self._named(repository, base or MAIN)
@@ -112,18 +116,64 @@ class RefVerbs(DataBase):
                 return queries.commit(conn, found[0]) if found else None
         return None
 
-    def _as_of(self, conn: Connection, repository: Repository, branch: str, moment: int) -> Commit | None:
-        """The newest commit of the branch's line that was made by a moment.
+    def _as_of(self, conn: Connection, repository: Repository, branch: str, moment: int) -> Commit:
+        """What a branch held at a moment, by the record of its moves; also a branch that was removed since.
 
-        That is what the branch held then, unless it was moved since: by a fast-forward, a reset or a pull it gets
-        commits that were made before it had them.
+        Where a branch came from elsewhere, or stood before moves were written down, the moves of before are not known:
+        then it is the newest commit of its line that was made by the moment.
+
+        Raises:
+            BranchNotFound: the branch was empty then, or not there.
+            CommitForgotten: the commit at which it stood is gone.
         """
-        _, head = queries.head(conn, repository.id, branch)
-        if head is None or head.at <= moment:
-            return head
+        last = moved.last_by(conn, repository.id, branch, moment)
+        if last is not None and last.after is not None:
+            found = queries.commit(conn, last.after)
+            if found is None:
+                kept = moved.first_kept_after(conn, repository.id, branch, last.number)
+                raise CommitForgotten(repository.name, branch, last.after, None if kept is None else to_text(kept.at))
+            return found
+        following = moved.first_after(conn, repository.id, branch, moment)
+        start: CommitId | None = None
+        if following is None and last is None:  # of an older noria, and not moved since
+            there, head = queries.head(conn, repository.id, branch)
+            if not there:
+                known = (b.name for b in queries.branches(conn, repository.id))
+                hint = nearest(branch, known) or f"noria data moves {repository.name}"
+                raise BranchNotFound(f"{repository.name} has no branch {branch!r}.", hint=hint)
+            start = None if head is None else head.id
+        elif last is None and following is not None:
+            start = following.before or (following.after if following.verb in moved.FROM_ELSEWHERE else None)
+        found = None if start is None else self._newest_by(conn, repository, start, moment)
+        if found is None:
+            raise _not_yet(
+                repository, branch, moment, moved.first_after(conn, repository.id, branch, moment, held=True)
+            )
+        return found
+
+    @staticmethod
+    def _newest_by(conn: Connection, repository: Repository, start: CommitId, moment: int) -> Commit | None:
+        """The newest commit of a line that was made by a moment."""
         graph = queries.graph(conn, repository.id)
-        found = next((c for c in ancestry.first_parents(graph, head.id) if graph[c].at <= moment), None)
+        found = next((c for c in ancestry.first_parents(graph, start) if graph[c].at <= moment), None)
         return None if found is None else queries.commit(conn, found)
+
+    def moves(
+        self, repository: Repository, branch: str | None = None, *, limit: int = 50, after: str | None = None
+    ) -> Page[Move]:
+        """Where branches went, newest first: who moved them, when, by what, from where and to where.
+
+        Args:
+            branch: only this one; it need not be there any more.
+            after: the ``next`` of the page before.
+        """
+        check_limit(limit)
+        with self._db.read() as conn:
+            found = moved.moves(conn, repository.id, branch, number_position(after), limit + 1)
+        if not found and branch is not None and after is None:
+            self.head(repository, branch)  # raises where there is no such branch
+        more = len(found) > limit
+        return Page(items=found[:limit], next=token(found[limit - 1].number) if more else None)
 
     def commit_by_id(self, commit_id: CommitId) -> tuple[Repository, Commit]:
         with self._db.read() as conn:
@@ -243,10 +293,26 @@ class RefVerbs(DataBase):
                 return change.earlier["head"]
             if not queries.delete_branch(change.tx.conn, repository.id, name, stood):
                 raise HeadMoved(repository.name, name, stood, None)
+            write_move(change, repository.id, name, stood, None)
             change.note(f"{repository.name}@{name}", head=stood)
             change.event("branch.deleted", repository.name, {"branch": name, "head": stood})
             change.answer({"head": stood})
         return stood
+
+
+def _not_yet(repository: Repository, branch: str, moment: int, first: Move | None) -> BranchNotFound:
+    name = f"{repository.name}@{branch}"
+    if first is None:
+        return BranchNotFound(
+            f"{name} held nothing at {to_text(moment)}, and holds nothing since.",
+            hint=f"noria data moves {repository.name}   shows where branches went.",
+        )
+    return BranchNotFound(
+        f"{name} held nothing at {to_text(moment)}; the first that is known of it after that is from "
+        f"{to_text(first.at)}.",
+        hint=f"noria data log {repository.name} --ref {branch}@{to_text(first.at)}",
+        details={"repository": repository.name, "branch": branch, "first": to_text(first.at)},
+    )
 
 
 def _page(found: list[Commit], limit: int) -> Page[Commit]:

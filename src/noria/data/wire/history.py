@@ -11,7 +11,7 @@ import msgspec
 from noria.base.errors import Invalid
 from noria.base.times import to_text
 from noria.data import edits as e
-from noria.data.records import MAIN, Draft, MergePreview, Names, Touched
+from noria.data.records import MAIN, Draft, MergePreview, Move, Names, Touched
 from noria.data.wire import (
     CommitOut,
     NamedCommitOut,
@@ -81,6 +81,41 @@ class SquashBody(msgspec.Struct, forbid_unknown_fields=True):
     since: str
     branch: str = MAIN
     message: str = ""
+
+
+class MoveOut(msgspec.Struct):
+    """Where a branch went: null for a branch that was empty, or not there."""
+
+    number: int
+    branch: str
+    before: str | None
+    after: str | None
+    verb: str
+    author: str
+    at: str
+
+
+class MovePage(msgspec.Struct):
+    items: list[MoveOut]
+    next: str | None = None
+
+
+class MovesQuery(msgspec.Struct, forbid_unknown_fields=True):
+    branch: str | None = None
+    limit: int = 50
+    after: str | None = None
+
+
+def move_out(move: Move) -> MoveOut:
+    return MoveOut(
+        number=move.number,
+        branch=move.branch,
+        before=move.before,
+        after=move.after,
+        verb=move.verb.removeprefix("data."),
+        author=move.actor,
+        at=to_text(move.at),
+    )
 
 
 class DropBody(msgspec.Struct, forbid_unknown_fields=True):

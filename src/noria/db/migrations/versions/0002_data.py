@@ -1,4 +1,4 @@
-"""Open commits, remotes, producers, erasures; marks of commits; versions whose content is gone."""
+"""Open commits, remotes, producers, erasures, moves of branches; marks of commits; versions whose content is gone."""
 
 from __future__ import annotations
 
@@ -89,6 +89,20 @@ def upgrade() -> None:
     op.create_index(op.f("ix_producers_commit_id"), "producers", ["commit_id"], unique=False)
     _marks_of_commits()
     op.create_table(
+        "moves",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("repository_id", BigId, nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("before", sa.Text(), nullable=True),
+        sa.Column("after", sa.Text(), nullable=True),
+        sa.Column("verb", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["repository_id"], ["repositories.id"], name=op.f("fk_moves_repository_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_moves")),
+    )
+    op.create_index(op.f("ix_moves_repository_id_branch_at"), "moves", ["repository_id", "branch", "at"])
+    op.create_table(
         "erasures",
         sa.Column("id", BigId, nullable=False),
         sa.Column("project_id", BigId, nullable=False),
@@ -165,6 +179,7 @@ def _marks_of_commits() -> None:
 
 def downgrade() -> None:
     op.drop_table("erasures")
+    op.drop_table("moves")
     op.drop_table("refusals")
     op.drop_table("collected")
     op.create_table(
