@@ -152,7 +152,7 @@ def test_a_prefix_is_mirrored_and_only_what_changed_is_fetched(
     remote.put("img/folder/x", b"x")
     remote.put("img/folder", b"")  # a marker of a folder, as some tools make it
     told: list[float] = []
-    done = ws.collector.collect_folder(
+    done = ws.collector.folders.collect(
         images, remote.url + "/img/", actor=actor, advance=lambda n=1, total=None: told.append(n)
     )
     assert sum(told) == sum(map(len, contents.values()))
@@ -163,16 +163,16 @@ def test_a_prefix_is_mirrored_and_only_what_changed_is_fetched(
     out = tmp_path / "out"
     assert {f"img/{p.relative_to(out)}": p.read_bytes() for p in out.rglob("*") if p.is_file()} == contents
     fetched.clear()
-    assert ws.collector.collect_folder(images, remote.url + "/img/", actor=actor).commits == []
+    assert ws.collector.folders.collect(images, remote.url + "/img/", actor=actor).commits == []
     remote.put("img/03.bin", b"changed")
     remote.put("img/sub/new.bin", b"new")
     remote.delete("img/05.bin")
-    assert sorted(ws.collector.pending_folder(images, remote.url + "/img/")) == [
+    assert sorted(ws.collector.folders.pending(images, remote.url + "/img/")) == [
         "03.bin is new or changed",
         "05.bin is gone",
         "sub/new.bin is new or changed",
     ]
-    done = ws.collector.collect_folder(images, remote.url + "/img/", actor=actor)
+    done = ws.collector.folders.collect(images, remote.url + "/img/", actor=actor)
     assert sorted(fetched) == ["03.bin", "new.bin"]
     stats = done.commits[0].stats
     assert (stats["added"], stats["updated"], stats["deleted"]) == (1, 1, 1)
@@ -183,9 +183,9 @@ def test_a_prefix_that_became_empty_takes_nothing_away(
     ws: Workspace, actor: Actor, images: Repository, remote: Remote
 ) -> None:
     remote.put("img/a", b"1")
-    ws.collector.collect_folder(images, remote.url + "/img/", actor=actor)
+    ws.collector.folders.collect(images, remote.url + "/img/", actor=actor)
     with pytest.raises(SourceFailed, match="no object any more"):
-        ws.collector.collect_folder(images, remote.url + "/img/*.png", actor=actor)
+        ws.collector.folders.collect(images, remote.url + "/img/*.png", actor=actor)
     assert ws.data.read_file(images, "a") == b"1"
 
 
@@ -201,7 +201,7 @@ def test_keys_that_are_no_paths_are_named(
     # The list of gs is XML, which cannot hold that sign: the name that stands there is of no object.
     refused = ObjectChanged if remote.scheme == "gs" and "\x07" in key else SourceFailed
     with pytest.raises(refused, match=r"cannot be a file|was listed, but is not there"):
-        ws.collector.collect_folder(images, remote.url + "/img/", actor=actor)
+        ws.collector.folders.collect(images, remote.url + "/img/", actor=actor)
     assert ws.data.head(images) is None
 
 
@@ -219,7 +219,7 @@ def fetch(self, info, path, advance):
     if count == 5:
         os._exit(9)
 Downloads._fetch = fetch
-ws.collector.collect_folder(files, sys.argv[2], actor=ws.actor)
+ws.collector.folders.collect(files, sys.argv[2], actor=ws.actor)
 """
 
 
@@ -231,7 +231,7 @@ def test_a_mirror_that_was_killed_goes_on_with_the_objects_that_are_missing(
     line = [sys.executable, "-c", KILLED, str(ws.home.parent), remote.url + "/img/"]
     assert subprocess.run(line, env={**os.environ, **remote.environment}).returncode == 9
     assert ws.data.head(images) is None  # nothing half done
-    done = ws.collector.collect_folder(images, remote.url + "/img/", actor=actor)
+    done = ws.collector.folders.collect(images, remote.url + "/img/", actor=actor)
     assert done.commits[0].stats["files"] == 12
     assert len(fetched) <= 7
     left = [p for p in (ws.home / "cache" / "downloads" / "objects").iterdir() if not p.name.endswith(".lock")]
@@ -243,7 +243,7 @@ def test_a_commit_that_lands_while_a_prefix_is_fetched_stays(
 ) -> None:
     remote.put("img/a", b"a" * 900)
     remote.put("img/b", b"b" * 900)
-    first = ws.collector.collect_folder(images, remote.url + "/img/", actor=actor).commits[0]
+    first = ws.collector.folders.collect(images, remote.url + "/img/", actor=actor).commits[0]
     remote.put("img/b", b"new" * 300)
     fetched.clear()
     fetch_all, meanwhile = Downloads.fetch_all, list[Any]()
@@ -254,7 +254,7 @@ def test_a_commit_that_lands_while_a_prefix_is_fetched_stays(
             meanwhile.append(ws.data.change(images, [Describe("a", {"label": "cat"})], actor=actor))
 
     monkeypatch.setattr(Downloads, "fetch_all", slow)
-    (commit,) = ws.collector.collect_folder(images, remote.url + "/img/", actor=actor).commits
+    (commit,) = ws.collector.folders.collect(images, remote.url + "/img/", actor=actor).commits
     assert commit.parents == (meanwhile[0].id,)
     assert meanwhile[0].parents == (first.id,)
     assert {e.path: e.meta.get("label") for e in ws.data.files(images)} == {"a": "cat", "b": None}

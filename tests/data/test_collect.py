@@ -482,4 +482,4 @@ def test_a_new_etag_of_the_same_bytes_is_remembered(workspace: Workspace, actor:
 
 
 def marks_of(workspace: Workspace, repo) -> list[dict[str, str]]:
-    return list(workspace.collector.marks(repo).values())
+    return list(workspace.collector.ledger.marks(repo).values())

@@ -140,7 +140,7 @@ def test_a_mark_of_an_older_noria_is_understood(workspace: Workspace, actor: Act
     path = place(workspace)
     path.write_text("id,n\n1,10\n2,20\n")
     collected(workspace, log, actor)
-    (mark,) = workspace.collector.marks(log).values()
+    (mark,) = workspace.collector.ledger.marks(log).values()
     assert mark.keys() == {"size", "mtime_ns", "digest"}
     append(path, "3,30\n")
     assert collected(workspace, log, actor).rows == 1

@@ -110,10 +110,10 @@ def test_a_commit_that_takes_the_place_of_others_has_taken_what_they_took(both: 
         assert collect(both, repo, actor).rows == 1
         both.data.produce(repo, [{"id": 100 + n, "n": 0}], producer="p", sequence=n, actor=actor)
     first = both.data.log(repo)[-1]
-    before = both.collector.marks(repo)
+    before = both.collector.ledger.marks(repo)
     both.data.squash(repo, first.id, actor=actor)
     assert len(both.data.log(repo)) == 2
-    assert both.collector.marks(repo) == before == replayed(both, repo, "main")
+    assert both.collector.ledger.marks(repo) == before == replayed(both, repo, "main")
     assert collect(both, repo, actor).commits == []
     assert [p.sequence for p in both.data.producers(repo)] == [4]
     assert both.data.produce(repo, [{"id": 104, "n": 0}], producer="p", sequence=4, actor=actor).repeated
@@ -144,7 +144,7 @@ def test_a_part_that_brings_no_rows_is_known_as_of_the_head_it_met(workspace: Wo
     workspace.data.append(repo, pl.DataFrame({"id": [3], "n": [30]}), actor=actor)
     write(workspace, "b.csv", 3)
     assert collect(workspace, repo, actor).commits == []
-    assert set(workspace.collector.marks(repo)) == {"file:in/a.csv", "file:in/b.csv"}
+    assert set(workspace.collector.ledger.marks(repo)) == {"file:in/a.csv", "file:in/b.csv"}
     assert workspace.collector.pending_files(repo, "in/*.csv") == []
     workspace.data.drop(repo, actor=actor)
     assert collect(workspace, repo, actor).rows == 1
@@ -191,7 +191,7 @@ def test_what_was_taken_travels_with_the_commits(
         shutil.copytree(workspace.home.parent / "in", tmp_path / "far" / "in", copy_function=shutil.copy2)
         far.transfer.clone(str(workspace.home.parent), "t", actor=actor)
         there = far.data.get(far.project.id, "t")
-        assert far.collector.marks(there) == workspace.collector.marks(repo)
+        assert far.collector.ledger.marks(there) == workspace.collector.ledger.marks(repo)
         assert collect(far, there, actor).commits == []
         assert far.data.produce(there, [{"id": 7, "n": 0}], sequence=1, **how).repeated
         write(workspace, "a.csv", 3)
@@ -245,10 +245,10 @@ def test_however_branches_moved_a_collection_leaves_each_line_once(
     spec, written, sent = SourceSpec(files=f"law{number}/*.csv"), list[int](), itertools.count(1000)
 
     def check(branch: str) -> None:
-        assert ws.collector.marks(repo, branch) == replayed(ws, repo, branch)
+        assert ws.collector.ledger.marks(repo, branch) == replayed(ws, repo, branch)
         collect(ws, repo, actor, branch, spec)
         assert [one for one in ids(ws, repo, branch) if one < 1000] == sorted(written)
-        assert ws.collector.marks(repo, branch) == replayed(ws, repo, branch)
+        assert ws.collector.ledger.marks(repo, branch) == replayed(ws, repo, branch)
 
     written.append(1)
     write(ws, "0.csv", 1, folder=f"law{number}")
@@ -304,5 +304,5 @@ def test_marks_of_before_are_those_of_the_heads(tmp_path: Path) -> None:
     workspaces.migrate(tmp_path)
     with workspaces.connect(tmp_path) as ws:
         repo = next(r for r in ws.data.repositories(ws.project.id) if r.id == number)
-        assert ws.collector.marks(repo) == marks
-        assert ws.collector.went_on(repo, "main", None)
+        assert ws.collector.ledger.marks(repo) == marks
+        assert ws.collector.ledger.went_on(repo, "main", None)

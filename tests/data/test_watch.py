@@ -254,7 +254,7 @@ def test_a_commit_that_lands_while_files_are_read_stays(workspace: Workspace, ac
         return {"b": Entry(path="b", size=1, inline=b"1")}
 
     how = {"actor": actor, "branch": "main", "meta": {"kind": "folder"}, "message": "m"}
-    done = workspace.collector.commit_entries(files, changes, **how)
+    done = workspace.collector.folders.commit_entries(files, changes, **how)
     assert [e.path for e in data.files(files)] == ["a", "b", "mine1", "mine2"]
     assert len(reads) == 3
     assert (done.commits[0].stats["added"], done.commits[0].stats["deleted"]) == (1, 0)

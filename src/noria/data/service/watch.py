@@ -29,6 +29,8 @@ from noria.store.errors import FileChanged
 if TYPE_CHECKING:
     from noria.assets import StoreSessions
     from noria.data.service import Data
+    from noria.data.service.collecting_folders import FolderCollector
+    from noria.data.service.ledger import Ledger
 
 OPEN_END: Final = 60.0
 """Seconds after which the last line of a watched file counts as complete without an end."""
@@ -41,10 +43,10 @@ Tell = Callable[[Collected | NoriaError], None]
 _Seen = tuple[int, int, int]
 
 
-class Collects(Protocol):
-    """The collector, as far as a watch needs it."""
+class Collect(Protocol):
+    """``Collector.collect``, as far as a watch needs it."""
 
-    def collect(
+    def __call__(
         self,
         repository: Repository,
         spec: SourceSpec,
@@ -54,23 +56,6 @@ class Collects(Protocol):
         settle: float | None = None,
         only: Collection[Path] | None = None,
     ) -> Collected: ...
-
-    def collect_folder(self, repository: Repository, place: Path | str, *, actor: Actor, branch: str) -> Collected: ...
-
-    def commit_entries(
-        self,
-        repository: Repository,
-        changes: Callable[[Writer], dict[str, Entry | None]],
-        *,
-        actor: Actor,
-        branch: str,
-        meta: dict[str, Any],
-        message: str,
-    ) -> Collected: ...
-
-    def marks(self, repository: Repository, branch: str) -> dict[str, dict[str, Any]]: ...
-
-    def went_on(self, repository: Repository, branch: str, before: Commit | None) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -87,7 +72,9 @@ class Watch:
 
     def __init__(
         self,
-        collector: Collects,
+        collect: Collect,
+        folders: FolderCollector,
+        ledger: Ledger,
         data: Data,
         sessions: StoreSessions,
         repository: Repository,
@@ -96,7 +83,9 @@ class Watch:
         branch: str,
         actor: Actor,
     ) -> None:
-        self._collector = collector
+        self._collect = collect
+        self._folders = folders
+        self._ledger = ledger
         self._data = data
         self._sessions = sessions
         self._repository = repository
@@ -136,7 +125,7 @@ class Watch:
         """(what was taken, whether something waits to stand still)."""
         if is_bucket_url(self._place):  # objects appear whole
             return self._all(self._place), False
-        if not self._collector.went_on(self._repository, self._branch, self._stood):
+        if not self._ledger.went_on(self._repository, self._branch, self._stood):
             self._state.taken.clear()  # it was reset, or commits were dropped: what they held may be missing
         try:
             return self._look_at_files()
@@ -151,8 +140,8 @@ class Watch:
     def _all(self, place: str) -> Collected:
         if self._repository.kind == RepositoryKind.TABLE:
             spec = SourceSpec(files=place)
-            return self._collector.collect(self._repository, spec, actor=self._actor, branch=self._branch)
-        return self._collector.collect_folder(self._repository, place, actor=self._actor, branch=self._branch)
+            return self._collect(self._repository, spec, actor=self._actor, branch=self._branch)
+        return self._folders.collect(self._repository, place, actor=self._actor, branch=self._branch)
 
     # ---- tables
 
@@ -171,7 +160,7 @@ class Watch:
         if not ready:
             return Collected(), True
         done, failed = self._take({paths[name] for name in ready})
-        marks = self._collector.marks(self._repository, self._branch)
+        marks = self._ledger.marks(self._repository, self._branch)
         for name in still:
             if marks.get(self._source(paths[name]), {}).get("read") is None:  # else a line without an end waits
                 state.taken[name] = now[name]
@@ -186,7 +175,7 @@ class Watch:
         spec = SourceSpec(files=self._place)
         how: dict[str, Any] = {"actor": self._actor, "branch": self._branch, "settle": OPEN_END}
         try:
-            return self._collector.collect(self._repository, spec, only=ready, **how), None
+            return self._collect(self._repository, spec, only=ready, **how), None
         except NoriaError as error:
             bad = Path(error.details.get("path", ""))
             if bad not in ready:
@@ -199,7 +188,7 @@ class Watch:
         self._state.restless[name] = self._state.restless.get(name, 0) + 1
         if not lines.grows(name):
             return False
-        known = self._source(path) in self._collector.marks(self._repository, self._branch)
+        known = self._source(path) in self._ledger.marks(self._repository, self._branch)
         return known or self._state.restless[name] >= _STARVING
 
     def _source(self, path: Path) -> str:
@@ -240,7 +229,7 @@ class Watch:
             return made
 
         meta = {"kind": "folder", "path": str(folder)}
-        done = self._collector.commit_entries(
+        done = self._folders.commit_entries(
             self._repository,
             changes,
             actor=self._actor,

@@ -215,7 +215,7 @@ class Driver(Planner):
         """Reads what is new in a source, and commits it."""
         repository = self.ensure_source(source)
         if source.folder:
-            return self._s.collector.collect_folder(repository, source.files or "", actor=actor)
+            return self._s.collector.folders.collect(repository, source.files or "", actor=actor)
         return self._s.collector.collect(repository, self.source_spec(source), actor=actor)
 
     def _look_at(self, work: Work, node: Node) -> None:

@@ -151,7 +151,7 @@ class Planner(PipelineBase):
             return []
         repository = self._s.data.get(self._s.project_id, source.name)
         if source.folder:
-            return self._s.collector.pending_folder(repository, source.files or "")
+            return self._s.collector.folders.pending(repository, source.files or "")
         if source.files is None:
             return [f"its {'query' if source.sql else 'address'} is asked when it runs"]
         return self._s.collector.pending_files(repository, source.files)
