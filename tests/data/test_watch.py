@@ -21,8 +21,8 @@ from noria.base.errors import Invalid, NoriaError
 from noria.data.edits import Put
 from noria.data.errors import SourceFailed
 from noria.data.records import Repository, RepositoryKind
-from noria.data.service.base import LostRaceError
 from noria.data.service.collect import Collected
+from noria.data.service.landing import LostRaceError
 from noria.store import Entry, Writer
 from noria.workspace import Workspace
 

@@ -28,7 +28,7 @@ from noria.store.records import FileContent, Kind
 
 SMALL: Final = 64 << 10
 MIN, AVERAGE, MAX = 16 << 10, 64 << 10, 256 << 10
-_WINDOW: Final = 8 << 20
+_WINDOW: Final = 4 << 20
 _MAGIC: Final = b"NRCP\x01"
 _MAGIC_2: Final = b"NRCP\x02"
 _PART: Final = struct.Struct("<32sI")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from operator import itemgetter
@@ -50,29 +51,44 @@ def list_folder(place: str, path: str, *, stats: bool) -> Listed | None:
 
     With ``stats``: size, mtime, ctime (ns) and inode of each file and link, one after another.
     """
-    names, below, odd, numbers = list[str](), list[str](), set[str](), list[int]()
     try:
         with os.scandir(place) as found:
-            for item in found:
-                name = item.name
-                if name[:6] == ".noria" and is_ours(name):
-                    continue
-                if item.is_dir(follow_symlinks=False):
-                    below.append(name)
-                    continue
-                if stats:
-                    try:
-                        seen = item.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                    numbers += (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
-                names.append(name)
-                if not item.is_file(follow_symlinks=False):
-                    odd.add(name)
+            items = list(found)
+        below = [item.name for item in items if item.is_dir(follow_symlinks=False)]
+        if below:
+            items = [item for item in items if not item.is_dir(follow_symlinks=False)]
+        numbers = _numbers(items) if stats else []
+        names = [item.name for item in items]
+        odd = {item.name for item in items if not item.is_file(follow_symlinks=False)}
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise reading.unreadable(path.rstrip("/") or place, error) from None
+    return _without_ours((names, below, odd, numbers))
+
+
+def _numbers(items: list[os.DirEntry[str]]) -> list[int]:
+    """Four numbers for each; what went away meanwhile is taken out of the list."""
+    found: list[os.stat_result] = []
+    try:
+        found = [item.stat(follow_symlinks=False) for item in items]
+    except FileNotFoundError:
+        kept: list[os.DirEntry[str]] = []
+        for item in items:
+            with contextlib.suppress(FileNotFoundError):
+                found.append(item.stat(follow_symlinks=False))
+                kept.append(item)
+        items[:] = kept
+    return [number for one in found for number in (one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino)]
+
+
+def _without_ours(listed: Listed) -> Listed:
+    names, below, odd, numbers = listed
+    below = [name for name in below if not is_ours(name)]
+    ours = [number for number, name in enumerate(names) if name[:6] == ".noria" and is_ours(name)]
+    for number in reversed(ours):
+        odd.discard(names.pop(number))
+        del numbers[4 * number : 4 * number + 4]
     return names, below, odd, numbers
 
 

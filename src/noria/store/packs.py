@@ -35,7 +35,7 @@ PLACE: Final = struct.Struct("<QIIBBH")
 ID_SIZE: Final = INDEX.size - PLACE.size
 FOOTER: Final = struct.Struct("<QI32s8s")
 ZSTD: Final = 1
-_KINDS: Final = frozenset(int(kind) for kind in Kind)
+_KINDS: Final = {int(kind): kind for kind in Kind}
 
 _SAMPLE: Final = 4096
 _SMALL: Final = 96
@@ -140,7 +140,7 @@ def check_index(pack: str, data: bytes, digest: bytes) -> bytes:
 def located(oid: bytes, place: bytes) -> Located:
     """From the bytes of ``PLACE``."""
     offset, stored, raw, kind, flags, _ = PLACE.unpack(place)
-    return Located(oid, offset, stored, raw, Kind(kind), flags)
+    return Located(oid, offset, stored, raw, _KINDS.get(kind) or Kind(kind), flags)
 
 
 def parse_index(data: bytes) -> Iterator[Located]:
@@ -168,16 +168,20 @@ def scan_records(whole: bytes) -> Iterator[Located]:
 
 def open_record(pack: str, found: Located, data: Bytes) -> Bytes:
     """The raw bytes of a record (header and payload in ``data``), verified against the object's id."""
-    name = found.id.hex()[:16]
-    if len(data) != RECORD.size + found.stored:
-        raise ObjectCorrupt(name, pack, found.offset, "the pack ends inside it")
+    oid, _, stored, length, kind, flags = found
+    if len(data) != RECORD.size + stored:
+        raise _corrupt(pack, found, "the pack ends inside it")
     payload = memoryview(data)[RECORD.size :]
     raw: Bytes = payload
-    if found.flags & ZSTD:
+    if flags & ZSTD:
         try:
-            raw = zstandard.ZstdDecompressor().decompress(payload, max_output_size=found.raw)
+            raw = zstandard.ZstdDecompressor().decompress(payload, max_output_size=length)
         except zstandard.ZstdError:
-            raise ObjectCorrupt(name, pack, found.offset, "it cannot be decompressed") from None
-    if len(raw) != found.raw or object_id(found.kind, raw).raw != found.id:
-        raise ObjectCorrupt(name, pack, found.offset, "its content does not have its digest")
+            raise _corrupt(pack, found, "it cannot be decompressed") from None
+    if len(raw) != length or raw_id(kind, raw) != oid:
+        raise _corrupt(pack, found, "its content does not have its digest")
     return raw
+
+
+def _corrupt(pack: str, found: Located, why: str) -> ObjectCorrupt:
+    return ObjectCorrupt(found.id.hex()[:16], pack, found.offset, why)

@@ -6,7 +6,7 @@ diff skips every range that both sides share (a prolly tree; reference data.md, 
     range   "NRNG" version u8, then MessagePack: [[path, kind, flags, size, content kind, content, meta], ...]
     node    "NNOD" version u8, level u8, then MessagePack: [[first path, last path, id, entries, bytes], ...]
 
-A range ends after a path whose BLAKE2b-64 is 0 modulo 128, but not before 12 KiB and never after 256 KiB of encoded
+A range ends after a path whose BLAKE2b-64 is 0 modulo 64, but not before 12 KiB and never after 256 KiB of encoded
 entries. More than 128 ranges (or nodes) go into nodes of a higher level, which end after a last path whose salted
 BLAKE2b-64 is 0 modulo 32, and never hold more than 128. A tree is named by the digest of its top node.
 """
@@ -30,7 +30,7 @@ from noria.store.records import Entry, EntryKind, FileContent, Kind
 
 _RANGE: Final = b"NRNG\x01"
 _NODE: Final = b"NNOD\x01"
-_MODULUS: Final = 128
+_MODULUS: Final = 64
 _MIN, _MAX = 12 << 10, 256 << 10
 _FANOUT, _BRANCHES = 128, 32
 EXECUTABLE: Final = 1

@@ -6,10 +6,10 @@ import os
 import secrets
 import threading
 import zlib
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import blake3
 import zstandard
@@ -28,6 +28,8 @@ PACK_TARGET: Final = 64 << 20
 _SPILL: Final = 8 << 20
 _KNOWN: Final = 1_000_000
 _MANY: Final = 1 << 20
+_THREADS: Final = max(2, min(4, os.cpu_count() or 2))
+_Result = TypeVar("_Result")
 
 
 class Packs(Protocol):
@@ -137,7 +139,7 @@ class Writer:
         """``put_many`` for chunks of a big file: hashed and compressed in threads, not copied where most are new."""
         if sum(map(len, raws)) < _MANY:
             return self.put_many(Kind.CHUNK, [bytes(raw) for raw in raws])
-        oids = list(self.pool.map(_chunk_id, raws))
+        oids = self._in_threads(_chunk_id, raws)
         absent = self._absent(oids)
         new: dict[bytes, Bytes] = {}
         size = total = 0
@@ -149,11 +151,20 @@ class Writer:
         self.reused += total - size
         if 2 * size < total:  # the buffer, of which they are parts, is not kept for the sake of a few
             new = {oid: bytes(raw) for oid, raw in new.items()}
-        for (oid, raw), (flags, stored, crc) in zip(
-            new.items(), self.pool.map(self._squeeze, new.values()), strict=True
-        ):
+        squeezed = self._in_threads(self._squeeze, list(new.values()))
+        for (oid, raw), (flags, stored, crc) in zip(new.items(), squeezed, strict=True):
             self._store_one(oid, Kind.CHUNK, len(raw), flags, stored, crc)
         return oids
+
+    def _in_threads(self, work: Callable[[Any], _Result], items: Sequence[Any]) -> list[_Result]:
+        """What the work makes of each item; each thread takes a run of them, since handing one over is not free."""
+        run = max(1, -(-len(items) // _THREADS))
+        runs = [items[start : start + run] for start in range(0, len(items), run)]
+
+        def each(some: Sequence[Any]) -> list[_Result]:
+            return [work(item) for item in some]
+
+        return [made for found in self.pool.map(each, runs) for made in found]
 
     def _squeeze(self, raw: Bytes) -> tuple[int, Bytes, int]:
         own: Any = self._threads
@@ -166,7 +177,7 @@ class Writer:
     def pool(self) -> ThreadPoolExecutor:
         """Threads for the parts of big files."""
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), thread_name_prefix="noria-chunks")
+            self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="noria-chunks")
         return self._pool
 
     def put_hashed(self, kind: Kind, oids: list[bytes], raws: Sequence[Bytes]) -> list[bytes]:

@@ -18,7 +18,7 @@ from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.rows import Layout, RowsChange
 from noria.data.rows.alter import Alterations, alter
 from noria.data.rows.schema import polars_type
-from noria.data.service.base import Made
+from noria.data.service.landing import Made
 from noria.data.service.onerow import OneRowVerbs
 
 

@@ -25,8 +25,8 @@ from noria.data.records import (
     Repository,
     RepositoryKind,
 )
-from noria.data.service.base import LostRaceError
 from noria.data.service.incoming import Rows
+from noria.data.service.landing import LostRaceError
 from noria.data.service.rows import RowVerbs
 from noria.store import tree
 

@@ -16,8 +16,8 @@ from noria.data import tables as t
 from noria.data.edits import Edit
 from noria.data.errors import DraftClosed, DraftNotFound, HeadMoved, MergeConflict
 from noria.data.records import MAIN, Commit, Draft, Repository, RepositoryKind
-from noria.data.service.base import LostRaceError, Made
 from noria.data.service.history import hint_of, sides_of
+from noria.data.service.landing import LostRaceError, Made
 from noria.data.service.rewriting import RewriteVerbs
 from noria.data.treeedit import TreeEdit
 from noria.store import Writer, tree

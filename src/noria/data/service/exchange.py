@@ -23,8 +23,9 @@ from noria.data.errors import (
     RepositoryExists,
 )
 from noria.data.records import MAIN, Branch, Moved, Repository, RepositoryKind, Transferred
-from noria.data.service.base import LostRaceError, Services
+from noria.data.service.base import Services
 from noria.data.service.history import HistoryVerbs
+from noria.data.service.landing import LostRaceError
 from noria.data.service.meeting import ERASED, Meeting
 from noria.data.service.receiving import (
     Parcel,

@@ -20,8 +20,8 @@ from noria.data.errors import FolderAdrift, MergeConflict
 from noria.data.pathchange import path_change
 from noria.data.records import MAIN, Commit, PathChange, Repository, RepositoryKind
 from noria.data.service.access import AccessVerbs
-from noria.data.service.base import Ancestry, LostRaceError, Made
 from noria.data.service.drafts import DraftVerbs
+from noria.data.service.landing import Ancestry, LostRaceError, Made
 from noria.data.service.previewing import PreviewVerbs
 from noria.data.service.touched import TouchedVerbs
 from noria.data.worktree import Worktree

@@ -15,7 +15,7 @@ from noria.data import ancestry, queries
 from noria.data.errors import BranchNotFound, HeadMoved, MergeConflict
 from noria.data.moves import move_head
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
-from noria.data.service.base import Ancestry, LostRaceError, Made, after
+from noria.data.service.landing import Ancestry, LostRaceError, Made, after
 from noria.data.service.refs import RefVerbs
 from noria.store.merging import Sides
 

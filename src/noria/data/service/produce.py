@@ -26,7 +26,8 @@ from noria.base.names import check_name
 from noria.data import queries, taken
 from noria.data.records import MAIN, Commit, Producer, Repository, RepositoryKind
 from noria.data.rows.write import check_keys
-from noria.data.service.base import LostRaceError, Services
+from noria.data.service.base import Services
+from noria.data.service.landing import LostRaceError
 from noria.data.service.log import LogVerbs, Offset
 from noria.data.service.rows import RowVerbs, _Work
 

@@ -19,14 +19,14 @@ from noria.data import tables as t
 from noria.data.errors import BranchNotFound, CommitForgotten, HeadMoved, RepositoryExists, TagExists
 from noria.data.moves import write_move
 from noria.data.records import MAIN, Branch, Commit, Move, Names, Repository
-from noria.data.service.base import DataBase
+from noria.data.service.landing import LandingVerbs
 from noria.db import Tx
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-class RefVerbs(DataBase):
+class RefVerbs(LandingVerbs):
     def branches(self, repository: Repository) -> list[Branch]:
         with self._db.read() as conn:
             return queries.branches(conn, repository.id)

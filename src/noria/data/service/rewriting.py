@@ -15,8 +15,8 @@ from noria.data import ancestry, queries, taken
 from noria.data.errors import CommitInUse, HeadMoved
 from noria.data.records import MAIN, Commit, Repository
 from noria.data.roots import layout_kind_of
-from noria.data.service.base import Ancestry, LostRaceError, Made
 from noria.data.service.history import HistoryVerbs
+from noria.data.service.landing import Ancestry, LostRaceError, Made
 
 
 class RewriteVerbs(HistoryVerbs):

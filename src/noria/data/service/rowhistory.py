@@ -16,8 +16,8 @@ from noria.data.records import Commit, Repository, RepositoryKind
 from noria.data.rows import Layout, RowsChange, load_layout
 from noria.data.rows.diff import change_between
 from noria.data.rows.merge import Strategy, merge_layouts
-from noria.data.service.base import Facts, Made
 from noria.data.service.contracts import ContractVerbs, newest_ms
+from noria.data.service.landing import Facts, Made
 from noria.data.values import plain
 from noria.store import Writer
 from noria.store.merging import Sides

@@ -22,11 +22,12 @@ from noria.data import queries
 from noria.data.collectors.dvc import Blob, DvcRepository
 from noria.data.collectors.git import Git, GitCommit
 from noria.data.records import MAIN, Commit, Imported, ImportedRepository, Moved, Repository, RepositoryKind
-from noria.data.service.base import Ancestry, Landing, Made, Services
+from noria.data.service.base import Services
 from noria.data.service.dvc.contents import Contents
 from noria.data.service.dvc.history import History, State, groups, read
 from noria.data.service.dvc.line import Line, Node, known_node, landed_node
 from noria.data.service.dvc.report import Report
+from noria.data.service.landing import Ancestry, Landing, Made
 from noria.data.service.receiving import Side, land_tags, move_heads
 from noria.data.service.refs import RefVerbs
 from noria.data.service.sending import Naming
