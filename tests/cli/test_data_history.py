@@ -238,6 +238,36 @@ def test_a_table_is_shown_with_its_form(noria: Noria, tmp_path: Path, capsys: py
     assert lines[-3].split() == ["station", "int64"]
 
 
+def test_a_folder_stays_on_the_branch_that_it_was_checked_out_at(
+    noria: Noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "1").write_text("1")
+    noria("data", "commit", "photos", "photos")
+    noria("data", "tag", "photos", "v1")
+    noria("data", "branch", "photos", "trial")
+    noria("data", "checkout", "photos", "work", "--ref", "trial")
+    monkeypatch.chdir(tmp_path / "work")
+    Path("2").write_text("2")
+    assert noria("data", "status")["branch"] == "trial"
+    assert run(["data", "status"]) == 0
+    assert capsys.readouterr().out.startswith(f"photos@trial in {tmp_path / 'work'}:")
+    second = noria("data", "commit", "-m", "two")["id"]
+    assert noria("data", "log", "photos", "--ref", "trial")[0]["id"] == second
+    assert [one["id"] for one in noria("data", "log", "photos")] != [second]
+    for cache in (tmp_path / ".noria" / "cache" / "stat").iterdir():
+        cache.unlink()  # a lost cache costs time only
+    assert noria("data", "status", "photos", ".")["branch"] == "trial"
+    noria("data", "commit", "photos", ".", "--branch", "main", "--snapshot")
+    assert noria("data", "status")["branch"] == "main"
+    noria("data", "checkout", "--ref", "trial")
+    noria("data", "checkout")
+    assert (noria("data", "status")["branch"], Path("2").exists()) == ("trial", True)
+    noria("data", "checkout", "--ref", "v1")
+    assert noria("data", "status")["branch"] == "main", "a tag is no branch to commit to"
+
+
 def test_a_command_inside_of_a_checkout_needs_no_names(
     noria: Noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,7 +287,7 @@ def test_a_command_inside_of_a_checkout_needs_no_names(
         ["cat/2"],
     )
     assert run(["data", "status"]) == 0
-    assert capsys.readouterr().out.startswith(f"photos in {photos}:")
+    assert capsys.readouterr().out.startswith(f"photos@main in {photos}:")
     assert noria("data", "commit", "-m", "two")["stats"]["added"] == 1
     assert noria("data", "status", "photos")["changes"] == []
     assert noria("data", "checkout", "--ref", "main~1")["folder"] == str(photos)

@@ -10,6 +10,8 @@ from noria.data.records import MAIN, Repository, RepositoryKind
 from noria.data.wire import path_change_out
 from noria.terminal import Shell, command
 
+_BRANCH = click.option("--branch", help="Default: the one that the folder was checked out at, else main.")
+
 
 def _here(shell: Shell, name: str | None, folder: str | None) -> tuple[Repository, Path]:
     """What a command of a folder is about: what was named, or the checkout that the current folder lies in."""
@@ -22,7 +24,7 @@ def _here(shell: Shell, name: str | None, folder: str | None) -> tuple[Repositor
 @click.argument("name", required=False)
 @click.argument("path", type=click.Path(exists=True), required=False)
 @click.option("-m", "--message", default="")
-@click.option("--branch", default=MAIN, show_default=True)
+@_BRANCH
 @click.option("--key", "idempotency_key", help="Idempotency key: a second call with it changes nothing.")
 @click.option("--paths", multiple=True, metavar="PATH", help="Only this file or folder of the folder; repeatable.")
 @click.option("--snapshot", is_flag=True, help="Make the branch equal to the folder, whatever others committed.")
@@ -32,7 +34,7 @@ def commit(
     name: str | None,
     path: str | None,
     message: str,
-    branch: str,
+    branch: str | None,
     idempotency_key: str | None,
     paths: tuple[str, ...],
     snapshot: bool,
@@ -51,6 +53,7 @@ def commit(
     kind = RepositoryKind.FILES if place.is_dir() else RepositoryKind.TABLE
     if repository is None:
         repository = ws.files.create(ws.project.id, name, kind, actor=ws.actor)
+    branch = branch or (ws.files.branch_at(repository, place) if kind == RepositoryKind.FILES else MAIN)
     before = ws.files.head(repository, branch)
     common = {"actor": ws.actor, "branch": branch, "message": message, "key": idempotency_key}
     with shell.progress(f"Committing {name}") as advance:
@@ -74,28 +77,30 @@ def commit(
 @command("status")
 @click.argument("name", required=False)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False), required=False)
-@click.option("--branch", default=MAIN, show_default=True)
+@_BRANCH
 @click.option("--paths", multiple=True, metavar="PATH", help="Only this file or folder of the folder; repeatable.")
 @click.pass_obj
-def status(shell: Shell, name: str | None, folder: str | None, branch: str, paths: tuple[str, ...]) -> None:
+def status(shell: Shell, name: str | None, folder: str | None, branch: str | None, paths: tuple[str, ...]) -> None:
     """Show how a folder differs from the head.
 
     Without FOLDER it is the checkout that the current folder lies in.
     """
     repository, place = _here(shell, name, folder)
+    branch = branch or shell.ws.files.branch_at(repository, place)
     found = shell.ws.files.status(repository, place, branch, paths=paths or None)
     changes = [plain(path_change_out(c)) for c in found.changes]
     value = {
         "commit": found.commit,
         "changes": changes,
         "behind": found.behind,
+        "branch": branch,
         "repository": repository.name,
         "folder": str(place),
     }
 
     def human() -> None:
         if folder is None:
-            shell.say(escape(f"{repository.name} in {place}:"))
+            shell.say(escape(f"{repository.name}@{branch} in {place}:"))
         if found.changes:
             rows = [[c.kind, c.path, c.size_after] for c in found.changes]
             shell.table(["", "path", "bytes"], rows, right=["bytes"])
@@ -110,16 +115,19 @@ def status(shell: Shell, name: str | None, folder: str | None, branch: str, path
 @command("checkout")
 @click.argument("name", required=False)
 @click.argument("folder", type=click.Path(file_okay=False), required=False)
-@click.option("--ref", default=MAIN, show_default=True)
+@click.option("--ref", help="Default: the branch that the folder was checked out at, else main.")
 @click.option("--only", metavar="PATTERN", help="Only paths that fit, like 'train/*'; the others stay as they are.")
 @click.option("--force", is_flag=True, help="Overwrite changes that were never committed.")
 @click.pass_obj
-def checkout(shell: Shell, name: str | None, folder: str | None, ref: str, only: str | None, force: bool) -> None:
+def checkout(
+    shell: Shell, name: str | None, folder: str | None, ref: str | None, only: str | None, force: bool
+) -> None:
     """Make a folder equal to a commit, writing only what differs.
 
     Without FOLDER it is the checkout that the current folder lies in.
     """
     with shell.progress("Checking out") as advance:
         repository, place = _here(shell, name, folder)
+        ref = ref or shell.ws.files.branch_at(repository, place)
         count = shell.ws.files.checkout(repository, place, ref, pattern=only, force=force, advance=advance)
     shell.emit({"paths": count, "folder": str(place)}, escape(f"{count} paths written or removed in {place}."))

@@ -102,6 +102,7 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
                         done = self._commit_beside(writer, repository, branch, head, base, common, root, **how)
                 if paths is None:  # else the folder was not looked at as a whole: what is known of it stays
                     work.save(root)
+                    work.branch = branch
                 return done
 
         return self._again(repository, branch, attempt)
@@ -291,6 +292,10 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
             hint="Name the repository and its folder; noria data list   names the repositories.",
         )
 
+    def branch_at(self, repository: Repository, folder: Path) -> str:
+        """The branch that a folder was last checked out at, or committed to; of a folder that is new, ``main``."""
+        return Worktree(self._s.home, repository.mark, folder).branch
+
     def diff(self, repository: Repository, before: str, after: str) -> list[PathChange]:
         """The files that differ between two commits."""
         self._only_files(repository)
@@ -335,7 +340,11 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
         self._only_files(repository)
         commit = self.resolve(repository, ref)
         work = Worktree(self._s.home, repository.mark, folder)
-        return work.checkout(self._s.sessions.store, commit.layout, advance, pattern=pattern, force=force)
+        new = work.synced is None
+        done = work.checkout(self._s.sessions.store, commit.layout, advance, pattern=pattern, force=force)
+        if pattern is None or new:
+            work.branch = ref if any(branch.name == ref for branch in self.branches(repository)) else MAIN
+        return done
 
 
 def _once(key: str | None, root: Digest, branch: str) -> Once | None:

@@ -44,6 +44,15 @@ class Worktree:
         """The tree that the folder was last made equal to, or committed as; None where it is new."""
         return self._memory.root
 
+    @property
+    def branch(self) -> str:
+        """The branch that the folder was last checked out at, or committed to."""
+        return self._memory.branch
+
+    @branch.setter
+    def branch(self, name: str) -> None:
+        self._memory.branch = name
+
     def store(
         self,
         store: ObjectStore,

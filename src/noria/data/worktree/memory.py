@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from noria.base.digest import Digest
+from noria.data.records import MAIN
 from noria.data.statcache import StatCache
 from noria.data.worktree.view import View
 from noria.store import ObjectStore, tree
@@ -27,6 +29,7 @@ class Memory:
         name = object_id(Kind.BLOB, f"{repository_id}:{folder}".encode()).hex[:24]
         self._path = home / "cache" / "stat" / name
         self._mark = home / "parts" / name
+        self._follows = home / "follows" / name
         self._trust = trust
         self._loaded: StatCache | None = None
         self.part = self._mark.exists()
@@ -57,6 +60,24 @@ class Memory:
 
     def forget(self) -> None:
         self._loaded = StatCache()
+
+    @property
+    def branch(self) -> str:
+        """The branch that the folder was last equal to; the cache may be lost, this may not."""
+        try:
+            return self._follows.read_text("utf-8")
+        except FileNotFoundError:
+            return MAIN
+
+    @branch.setter
+    def branch(self, name: str) -> None:
+        if name == MAIN:
+            self._follows.unlink(missing_ok=True)
+        elif name != self.branch:
+            self._follows.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._follows.with_name(f".{secrets.token_hex(6)}")
+            temporary.write_text(name, "utf-8")
+            temporary.replace(self._follows)
 
     def keep(self, root: str, view: View, *, looked_ns: int, state: str = "", part: bool) -> None:
         """Replaces what is remembered. A lost cache costs time only."""
