@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from noria.data.errors import (
     TagExists,
 )
 from noria.data.records import Repository, RepositoryKind
+from noria.store import reading
 from noria.testing import ManualClock
 from noria.workspace import Workspace
 
@@ -190,6 +193,72 @@ def interfere(ws: Workspace, repo: Repository, act: Any) -> None:
         return original(*args, **how)
 
     ws.data._commit_made = landing
+
+
+class Slow(io.RawIOBase):
+    """A stream that gives its bytes when it is let."""
+
+    def __init__(self) -> None:
+        self.begun, self.let = threading.Event(), threading.Event()
+        self._left = b"slow"
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        self.begun.set()
+        assert self.let.wait(30)
+        data, self._left = self._left, b""
+        return data
+
+
+def test_nobody_waits_for_data_that_another_one_writes(both: Workspace, repo: Repository, actor: Actor) -> None:
+    put(both, repo, actor, a="1")
+    both.data.create_branch(repo, "trial", actor=actor)
+    slow = Slow()
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(both.data.change, repo, [Put("big", slow)], actor=actor)
+        try:
+            assert slow.begun.wait(30)
+            put(both, repo, actor, a="2")
+            both.data.change(repo, [Put("t", "1")], branch="trial", actor=actor)
+            assert not writing.done()
+        finally:
+            slow.let.set()
+        writing.result()
+    assert content(both, repo) == {"a": b"2", "big": b"slow"}
+    assert both.verify(data=True) == []
+
+
+def test_many_writers_of_one_branch_all_land(both: Workspace, repo: Repository, actor: Actor) -> None:
+    put(both, repo, actor, start="0")
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(both.data.change, repo, [Put(f"p{n}", str(n))], actor=actor) for n in range(24)]
+        assert len({one.result().id for one in done}) == 24
+    assert content(both, repo) == {"start": b"0", **{f"p{n}": b"%d" % n for n in range(24)}}
+
+
+def test_a_folder_that_lost_a_race_is_not_read_again(
+    workspace: Workspace, files: Repository, actor: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it stored stays: no garbage collection takes it before the second attempt."""
+    folder = tmp_path / "folder"
+    put(workspace, files, actor, a="1", b="1")
+    workspace.data.checkout(files, folder)
+    (folder / "c").write_bytes(b"c" * 100_000)
+    read: list[str] = []
+    original = reading.read_closely
+    monkeypatch.setattr(reading, "read_closely", lambda *a: (read.append(a[2]), original(*a))[1])
+
+    def act() -> None:
+        put(workspace, files, actor, b="2")
+        workspace.gc.run(dry_run=False)
+
+    interfere(workspace, files, act)
+    workspace.data.commit(files, folder, actor=actor)
+    assert read.count("c") == 1
+    assert content(workspace, files) == {"a": b"1", "b": b"2", "c": b"c" * 100_000}
+    assert workspace.verify(data=True) == []
 
 
 def test_two_folders_of_one_branch_merge_by_themselves(

@@ -27,7 +27,7 @@ class RowsListener(Protocol):
     def __call__(self, change: Change, repository: Repository, rows: RowsChange, commit: Commit) -> None: ...
 
 
-def _locks() -> dict[int, threading.RLock]:
+def _locks() -> dict[tuple[int, str], threading.RLock]:
     return defaultdict(threading.RLock)
 
 
@@ -52,5 +52,5 @@ class Services:
     """Remove what later rooms keep of a repository that is deleted, in the transaction that deletes it."""
     histories: Histories = field(default_factory=Histories)
     """What branches hold, as far as it was asked for."""
-    locks: dict[int, threading.RLock] = field(default_factory=_locks)
-    """One writer of this process at a time in each repository; other processes are met by compare-and-swap."""
+    locks: dict[tuple[int, str], threading.RLock] = field(default_factory=_locks)
+    """One writer of this process at a time lands on a branch; other processes are met by compare-and-swap."""

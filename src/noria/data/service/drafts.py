@@ -62,15 +62,15 @@ class DraftVerbs(RewriteVerbs):
             if expected is not None and expected != found:
                 raise HeadMoved(repository.name, branch, expected, found)
             seen.append(head)
-            with self._s.sessions.writer() as writer:
-                root = self._edited(writer, repository, branch, work, head, seen[0])
-                if head is not None and root == head.layout:
-                    return head
-                made = Made(layout=root)
-                how = {"actor": actor, "message": message, "meta": meta, "once": once, "run_id": run_id}
-                return self._commit_made(writer, repository, branch, head, made, verb="data.change", **how)
+            root = self._edited(writer, repository, branch, work, head, seen[0])
+            if head is not None and root == head.layout:
+                return head
+            made = Made(layout=root)
+            how = {"actor": actor, "message": message, "meta": meta, "once": once, "run_id": run_id}
+            return self._commit_made(writer, repository, branch, head, made, verb="data.change", **how)
 
-        return self._once(repository, branch, "data.change", actor, once, attempt)
+        with self._s.sessions.writer() as writer:  # one for all attempts: nobody collects what it has stored
+            return self._once(repository, branch, "data.change", actor, once, attempt, apart=True)
 
     def _edited(
         self,
@@ -166,22 +166,22 @@ class DraftVerbs(RewriteVerbs):
             if self._s.changes.answered("data.edit", repository.project_id, once) is not None:
                 return self.draft(repository, draft_id)
             draft = self._open(repository, draft_id)
-            with self._s.sessions.writer() as writer:
-                layout = make(writer, draft)
-                packs = writer.flush()
-                edit = self._s.changes.begin("data.edit", repository.project_id, actor, once=once)
-                with self._naming(packs), edit as change:
-                    if change.earlier is not None:
-                        return draft
-                    self._s.sessions.seal(change.tx, packs)
-                    values = {"layout": str(layout), "updated_at": change.tx.now_ms}
-                    self._s.faults.at("data.draft")
-                    if not queries.edit_draft(change.tx.conn, draft, values):
-                        raise LostRaceError
-                    change.note(f"{repository.name}@{draft.branch}", draft=draft.id, number=draft.number + 1)
+            layout = make(writer, draft)
+            packs = writer.flush()
+            edit = self._s.changes.begin("data.edit", repository.project_id, actor, once=once)
+            with self._locks[repository.id, draft_id], self._naming(packs), edit as change:
+                if change.earlier is not None:
+                    return draft
+                self._s.sessions.seal(change.tx, packs)
+                values = {"layout": str(layout), "updated_at": change.tx.now_ms}
+                self._s.faults.at("data.draft")
+                if not queries.edit_draft(change.tx.conn, draft, values):
+                    raise LostRaceError
+                change.note(f"{repository.name}@{draft.branch}", draft=draft.id, number=draft.number + 1)
             return self.draft(repository, draft.id)
 
-        return self._again(repository, draft_id, attempt)
+        with self._s.sessions.writer() as writer:  # one for all attempts: nobody collects what it has stored
+            return self._again(repository, draft_id, attempt, apart=True)
 
     def finish(
         self,
@@ -237,7 +237,7 @@ class DraftVerbs(RewriteVerbs):
                     judge=lambda now: self._judge(now, draft.branch, head, made, actor, "open commit", batch=False),
                 )
 
-        return self._once(repository, draft_id, "data.finish", actor, once, attempt)
+        return self._once(repository, self.draft(repository, draft_id).branch, "data.finish", actor, once, attempt)
 
     def drop_draft(self, repository: Repository, draft_id: str, *, actor: Actor, once: Once | None = None) -> None:
         """Gives an open commit up; what was written to it goes with the next garbage collection."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -42,6 +42,18 @@ class Status:
     commit: str | None
     changes: list[PathChange]
     behind: int = 0
+
+
+class _Read(NamedTuple):
+    """A folder whose contents are stored.
+
+    Attributes:
+        base: the commit that ``root`` was made from; None where it is the whole folder, whatever was there before.
+    """
+
+    work: Worktree
+    base: Commit | None
+    root: Digest
 
 
 class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
@@ -80,32 +92,36 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
             raise NotFound(f"{folder} is not a folder.", hint="Give the folder that holds the files.")
         how: dict[str, Any] = {"actor": actor, "message": message, "meta": meta, "key": key, "run_id": run_id}
 
+        store, read = self._s.sessions.store, list[_Read]()
+
         def attempt() -> Commit:
             head = self.head(repository, branch)
-            with self._s.sessions.writer() as writer:
-                store = self._s.sessions.store
+            if not read:
                 work = Worktree(self._s.home, repository.mark, folder, trust=not store.has_damage)
                 base = None if snapshot else self._came_from(repository, head, work.synced)
                 before = base or head
                 root = work.store(store, writer, None if before is None else before.layout, advance, paths=paths)
-                if warn is not None:
-                    for names in work.collisions:
-                        alike = " and ".join(names)
-                        warn(f"{alike} differ only by case or Unicode form: not every file system holds both.")
-                if head is None or base is None or base.id == head.id:
-                    done = self._commit_tree(writer, repository, branch, head, root, **how)
+                read.append(_Read(work, base if paths is None else before, root))
+            work, base, root = read[0]
+            if head is None or base is None or base.id == head.id:
+                done = self._commit_tree(writer, repository, branch, head, root, **how)
+            else:
+                common = self.merge_base(repository, head, base)
+                if base.layout == root and common == base:
+                    done = head  # nothing happened in the folder; what others did is there
                 else:
-                    common = self.merge_base(repository, head, base)
-                    if base.layout == root and common == base:
-                        done = head  # nothing happened in the folder; what others did is there
-                    else:
-                        done = self._commit_beside(writer, repository, branch, head, base, common, root, **how)
-                if paths is None:  # else the folder was not looked at as a whole: what is known of it stays
-                    work.save(root)
-                    work.branch = branch
-                return done
+                    done = self._commit_beside(writer, repository, branch, head, base, common, root, **how)
+            if paths is None:  # else the folder was not looked at as a whole: what is known of it stays
+                work.save(root)
+                work.branch = branch
+            return done
 
-        return self._again(repository, branch, attempt)
+        with self._s.sessions.writer() as writer:  # one for all attempts: nobody collects what it has stored
+            done = self._again(repository, branch, attempt, apart=True)
+        for names in read[0].work.collisions:
+            if warn is not None:
+                warn(f"{' and '.join(names)} differ only by case or Unicode form: not every file system holds both.")
+        return done
 
     def _came_from(self, repository: Repository, head: Commit | None, synced: Digest | None) -> Commit | None:
         """The commit that a folder was last equal to, on this branch where it can be; None where the folder is new.

@@ -202,6 +202,8 @@ class HistoryVerbs(RefVerbs):
         actor: Actor,
         once: Once | None,
         attempt: Callable[[], Commit],
+        *,
+        apart: bool = False,
     ) -> Commit:
         """Like ``_again``, for a verb that ends with a commit; a request that is repeated gets the first one's answer.
 
@@ -210,7 +212,7 @@ class HistoryVerbs(RefVerbs):
         earlier = self._s.changes.answered(verb, repository.project_id, once)
         if earlier is not None:
             return self.commit_by_id(earlier["commit"])[1]
-        done = self._again(repository, branch, attempt)
+        done = self._again(repository, branch, attempt, apart=apart)
         if once is not None and self._s.changes.answered(verb, repository.project_id, once) is None:
             with self._s.changes.begin(verb, repository.project_id, actor, once=once) as change:
                 change.note(f"{repository.name}@{branch}", commit=done.id, nothing=True)

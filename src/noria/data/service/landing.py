@@ -129,14 +129,32 @@ class LostRaceError(Exception):
 
 
 class LandingVerbs(RepositoryVerbs):
-    def _again(self, repository: Repository, branch: str, attempt: Callable[[], T], expected: str | None = None) -> T:
-        """``again``, one writer of this process at a time."""
+    def _again(
+        self,
+        repository: Repository,
+        branch: str,
+        attempt: Callable[[], T],
+        expected: str | None = None,
+        *,
+        apart: bool = False,
+    ) -> T:
+        """``again``, one writer of this process at a time on a branch.
 
-        def alone() -> T:
-            with self._locks[repository.id]:
+        Args:
+            apart: the first attempt writes data, for as long as that takes, and so is not made alone; others land
+                meanwhile. Further attempts find the data there, and cannot lose to a writer of this process.
+        """
+        first = apart
+
+        def turn() -> T:
+            nonlocal first
+            if first:
+                first = False
+                return attempt()
+            with self._locks[repository.id, branch]:
                 return attempt()
 
-        return again(self._s.clock, repository.name, branch, alone, expected)
+        return again(self._s.clock, repository.name, branch, turn, expected)
 
     def _prepare(
         self,
@@ -348,7 +366,8 @@ class LandingVerbs(RepositoryVerbs):
             checked=checked,
         )
         packs = [*flushed, *written, *writer.flush()]
-        with self._naming(packs), self._s.changes.begin(verb, repository.project_id, actor, once=once) as change:
+        landing_change = self._s.changes.begin(verb, repository.project_id, actor, once=once)
+        with self._locks[repository.id, branch], self._naming(packs), landing_change as change:
             if change.earlier is not None:
                 found = queries.commit(change.tx.conn, change.earlier["commit"])
                 assert found is not None

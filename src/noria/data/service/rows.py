@@ -158,10 +158,10 @@ class RowVerbs(Incoming):
 
     @contextmanager
     def _alone(self, work: _Work) -> Generator[None]:
-        """One writer of this process at a time in each repository; other processes are met by compare-and-swap."""
+        """One writer of this process at a time on each branch; other processes are met by compare-and-swap."""
         with ExitStack() as stack:
             for repository_id in sorted(repository.id for repository, _ in work.batches.values()):
-                stack.enter_context(self._locks[repository_id])
+                stack.enter_context(self._locks[repository_id, work.branch])
             yield
 
     def _try(self, work: _Work) -> dict[str, Commit]:
