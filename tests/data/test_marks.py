@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import sqlite3
 import zipfile
@@ -22,8 +23,10 @@ from noria.base.actor import Actor
 from noria.base.errors import Conflict
 from noria.data import ancestry, queries
 from noria.data import tables as t
+from noria.data.collectors import FileSource
 from noria.data.records import QuarantineState, Repository, RepositoryKind
 from noria.data.service.collect import Collected, SourceSpec
+from noria.data.service.opening import Begun, Sources
 from noria.data.service.produce import SequenceWrong
 from noria.testing import ManualClock
 from noria.workspace import Workspace
@@ -149,6 +152,67 @@ def test_a_part_that_brings_no_rows_is_known_as_of_the_head_it_met(workspace: Wo
     workspace.data.drop(repo, actor=actor)
     assert collect(workspace, repo, actor).rows == 1
     assert ids(workspace, repo) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("how", ["touched", "known rows", "refused"])
+def test_a_part_is_marked_only_on_a_commit_that_holds_it(
+    both: Workspace, actor: Actor, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    repo = table(both, actor, "id")
+    write(both, "0.csv", 1)
+    collect(both, repo, actor)
+    first = both.data.log(repo)[0]
+    write(both, "a.csv", 2)
+    collect(both, repo, actor)
+    file, real = both.home.parent / "in" / "a.csv", FileSource._look
+    if how == "touched":
+        os.utime(file, ns=(1, 1))
+    elif how == "known rows":
+        write(both, "a.csv", 1)
+    else:
+        columns = {"id": {"type": "int64", "max": 9}, "n": {"type": "int64"}}
+        both.data.set_contract(repo, {"columns": columns}, actor=actor)
+        repo = both.data.get(both.project.id, "t")
+        write(both, "a.csv", 99)
+
+    def look(source: FileSource, path: Path, *about: Any) -> Any:
+        found = real(source, path, *about)
+        if path == file and len(both.data.log(repo)) > 1:  # somebody resets the branch while the file is read
+            both.data.reset(repo, first.id, actor=actor)
+        return found
+
+    monkeypatch.setattr(FileSource, "_look", look)
+    done = collect(both, repo, actor)
+    monkeypatch.undo()
+    if how == "refused":
+        assert len(done.refused) == 1
+        refused = both.collector.ledger.marks(repo)["file:in/a.csv"]["refused"]
+        assert both.data.quarantined(refused["batch"])[0].rows == 2, "also what the branch does not hold any more"
+    else:
+        assert done.rows == 1
+        assert ids(both, repo) == [1, 2]
+    assert collect(both, repo, actor).commits == []
+
+
+def test_two_first_collections_of_a_new_name_take_each_row_once(
+    both: Workspace, actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(both, "a.csv", 1, 2)
+    real = Sources.begun
+
+    def begun(*about: Any, **how: Any) -> Any:
+        found = real(*about, **how)
+        monkeypatch.undo()  # somebody else is faster
+        assert both.collector.collect_from(both.project.id, "clicks", SPEC, actor=actor).rows == 2
+        assert isinstance(found, Begun)
+        return found
+
+    monkeypatch.setattr(Sources, "begun", begun)
+    assert both.collector.collect_from(both.project.id, "clicks", SPEC, actor=actor).commits == []
+    repo = both.data.get(both.project.id, "clicks")
+    assert ids(both, repo) == [1, 2]
+    write(both, "a.csv", 3)
+    assert collect(both, repo, actor).rows == 1
 
 
 def test_a_refusal_belongs_to_a_branch(both: Workspace, actor: Actor) -> None:

@@ -20,15 +20,11 @@ from noria.data.records import MAIN, QuarantineState, Repository, RepositoryKind
 from noria.data.service import Data
 from noria.data.service.collecting_folders import FolderCollector
 from noria.data.service.collecting_runs import CollectionRuns
-from noria.data.service.ledger import Ledger
+from noria.data.service.ledger import Before, Ledger, TakenError
 from noria.data.service.opening import Sources
 from noria.data.service.sources import Collected, SourceSpec, spec_from
 from noria.data.service.watch import Watch
 from noria.db import Database
-
-
-class TakenError(Exception):
-    """Another collection landed this piece since its mark was read: the transaction rolls back."""
 
 
 class Collector:
@@ -220,35 +216,35 @@ class Collector:
         self,
         repository: Repository,
         piece: Piece,
-        before: dict[str, dict[str, Any] | None],
+        before: Before,
         spec: SourceSpec,
         branch: str,
         actor: Actor,
         done: Collected,
     ) -> None:
         if piece.frame is None:
-            self.ledger.mark_alone(repository, branch, piece, self._data.head(repository, branch), actor)
+            self.ledger.mark_alone(repository, branch, piece, before, actor)
             return
         run_id = self._runs.begin(repository, actor, done)
         if piece.misfits is not None:
             # First: where the process dies in between they come again, and are the same batch.
             self._set_aside(repository, piece, piece.misfits, branch, actor, done)
             if not len(piece.frame):
-                self.ledger.mark_alone(repository, branch, piece, self._data.head(repository, branch), actor)
+                self.ledger.mark_alone(repository, branch, piece, before, actor)
                 return
-        head = self._data.head(repository, branch)
+        made = ""
 
         def mark(change: Change) -> None:
+            nonlocal made
             conn = change.tx.conn
             _, landed = queries.head(conn, repository.id, branch)
             assert landed is not None
             stood = queries.commit(conn, landed.parents[0]) if landed.parents else None
-            found = self.ledger.marks_at(conn, repository, branch, stood, list(before))
-            if any(found.get(source) != seen for source, seen in before.items()):
-                raise TakenError
+            self.ledger.check(conn, repository, branch, stood, before)
             if piece.whole and taken.appended(conn, repository.id, self._data.holds(conn, repository, branch, stood)):
                 raise _would_lose(repository, piece)
             self.ledger.mark(change, repository, branch, piece, landed)
+            made = landed.id
 
         try:
             commit = self._data.append(
@@ -267,12 +263,12 @@ class Collector:
             refused.details["source"] = piece.source
             done.refused.append(refused)
             if spec.watermark is None:  # a watermark never moves past rows that did not land
-                self.ledger.mark_refused(repository, branch, piece, refused.details["quarantine"], actor)
+                self.ledger.mark_refused(repository, branch, piece, before, refused.details["quarantine"], actor)
             return
         except Invalid as error:  # say which piece it was
             raise SourceFailed(f"{piece.source}: {error.message}", hint=error.hint, details=error.details) from error
-        if head is not None and commit.id == head.id:  # nothing new in it
-            self.ledger.mark_alone(repository, branch, piece, commit, actor)
+        if commit.id != made:  # nothing new in it
+            self.ledger.mark_alone(repository, branch, piece, before, actor, commit)
             return
         done.commits.append(commit)
         done.rows += commit.stats["added"] + commit.stats["updated"]

@@ -22,6 +22,14 @@ _REFUSED = "refused"
 """In the mark of a part that a contract refused: the contract's number and what was seen of the part."""
 
 
+Before = Mapping[str, dict[str, Any] | None]
+"""What was known of the parts of a piece when it was read."""
+
+
+class TakenError(Exception):
+    """What was known of a part when it was read is not so any more: the transaction rolls back, and one looks anew."""
+
+
 class Ledger:
     """One per workspace."""
 
@@ -88,23 +96,59 @@ class Ledger:
                 found[batch.source] = held
         return list(found.values())
 
-    def mark_alone(self, repository: Repository, branch: str, piece: Piece, seen: Commit | None, actor: Actor) -> None:
-        """Remembers a part that brought no rows, as of the commit that holds all that there is of it.
+    def mark_alone(
+        self,
+        repository: Repository,
+        branch: str,
+        piece: Piece,
+        before: Before,
+        actor: Actor,
+        met: Commit | None = None,
+    ) -> None:
+        """Remembers a part that brought no rows, as of a commit that holds all that there is of it.
 
-        Nothing is remembered where there is no such commit: nothing was taken, and the next look reads the part again.
+        Nothing is remembered where a branch has no commit: nothing was taken, and the next look reads the part again.
+
+        Args:
+            met: the commit that was found to hold the rows; default: the head, for a part without any.
+
+        Raises:
+            TakenError: that commit does not hold what was taken of the part when it was read, or it is gone.
         """
         with self._changes.begin("data.collect", repository.project_id, actor) as change:
-            if seen is not None and queries.commit(change.tx.conn, seen.id) is not None:
-                self.mark(change, repository, branch, piece, seen)
+            conn = change.tx.conn
+            if met is None:
+                _, met = queries.head(conn, repository.id, branch)
+            elif queries.commit(conn, met.id) is None:
+                raise TakenError
+            self.check(conn, repository, branch, met, before)
+            if met is not None:
+                self.mark(change, repository, branch, piece, met)
             change.note(repository.name, source=piece.source, rows=0)
 
-    def mark_refused(self, repository: Repository, branch: str, piece: Piece, batch: int, actor: Actor) -> None:
-        """Remembers under which contract a part was refused, beside what was taken of it before."""
+    def mark_refused(
+        self, repository: Repository, branch: str, piece: Piece, before: Before, batch: int, actor: Actor
+    ) -> None:
+        """Remembers under which contract a part was refused, beside what was taken of it before.
+
+        Raises:
+            TakenError: the branch does not hold what was taken of the part when it was read.
+        """
         with self._changes.begin("data.collect", repository.project_id, actor) as change:
+            _, head = queries.head(change.tx.conn, repository.id, branch)
+            self.check(change.tx.conn, repository, branch, head, before)
             row = {"repository_id": repository.id, "branch": branch, "source": piece.source, "mark": piece.mark}
             row |= {"contract": repository.contract, "batch": batch, "at": change.tx.now_ms}
             change.tx.upsert(t.refusals, row, key=["repository_id", "branch", "source"])
             change.note(repository.name, source=piece.source, refused=repository.contract)
+
+    def check(
+        self, conn: Connection, repository: Repository, branch: str, commit: Commit | None, before: Before
+    ) -> None:
+        """Raises ``TakenError`` where of a branch that stands at ``commit`` something else is known than before."""
+        found = self.marks_at(conn, repository, branch, commit, list(before))
+        if any(found.get(source) != seen for source, seen in before.items()):
+            raise TakenError
 
     def mark(self, change: Change, repository: Repository, branch: str, piece: Piece, commit: Commit) -> None:
         taken.keep_marks(change.tx, repository.id, commit, piece.marks)

@@ -19,17 +19,19 @@ from noria.store.buckets import is_bucket_url
 
 
 class Begun:
-    """A source of which the first piece was read; asked again it looks anew."""
+    """A source of which the first piece was read when nothing was taken of it; asked again it looks anew."""
 
     def __init__(self, source: Source, first: Piece, rest: Iterator[Piece]) -> None:
         self._source = source
         self._begun: tuple[Piece, Iterator[Piece]] | None = first, rest
 
     def pieces(self, marks: Marks) -> Iterator[Piece]:
-        if self._begun is None:
+        begun, self._begun = self._begun, None
+        if begun is None or marks:  # somebody else made the table in between, and took something
+            del begun  # closes the files that it holds open
             yield from self._source.pieces(marks)
             return
-        (first, rest), self._begun = self._begun, None
+        first, rest = begun
         yield first
         yield from rest
 
