@@ -21,6 +21,7 @@ from noria.data import tables as t
 from noria.data.edits import Put
 from noria.data.errors import ContractBroken, WasErased
 from noria.data.records import Repository, RepositoryKind
+from noria.data.service.collect import SourceSpec
 from noria.data.service.purge import Erase, Erased
 from noria.store import Kind
 from noria.workspace import Workspace, connect
@@ -219,6 +220,89 @@ def test_refused_batches_lose_the_rows_and_the_examples(workspace: Workspace, ac
     assert "zoe" not in str(left.report)
     assert holding(ws, "zoe") == []
     assert on_disk(ws, b"zoe") == []
+
+
+def set_aside(ws: Workspace, actor: Actor, *bad: str) -> Repository:
+    """A table ``orders`` (id, who, n) of a file, whose lines ``bad`` do not fit it."""
+    made = ws.data.create(ws.project.id, "orders", RepositoryKind.TABLE, actor=actor, key=("id",))
+    path = ws.home.parent / "orders.csv"
+    path.write_text("id,who,n\n1,eve,1\n2,eve,2\n")
+    ws.collector.collect(made, SourceSpec(files="orders.csv"), actor=actor)
+    with path.open("a") as file:
+        file.writelines(f"{line}\n" for line in bad)
+    ws.collector.collect(made, SourceSpec(files="orders.csv"), actor=actor)
+    return made
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize(
+    ("what", "rows", "undecided", "left"),
+    [
+        ({"rows": "id = 9"}, 1, 2, [("11", "ann")]),
+        ({"key": {"id": "9"}}, 1, 2, [("11", "ann")]),
+        ({"rows": "who = 'abe'"}, 1, 1, [("11", "ann"), ("x", "bob")]),
+        ({"rows": "n = 5"}, 0, 3, [("x", "bob")]),
+    ],
+)
+def test_lines_that_were_set_aside_are_erased_too(
+    both: Workspace, actor: Actor, what: dict[str, Any], rows: int, undecided: int, left: list[Any], dropped: bool
+) -> None:
+    ws, bad = both, ["9,abe,n/a", "10,abe,1,2,3", "11,ann,n/a", "x,bob,3"]
+    table = set_aside(ws, actor, *bad)
+    (batch,) = ws.data.quarantine(ws.project.id, table)
+    assert batch.rows == 4
+    if dropped:
+        ws.data.drop_quarantined(batch.id, "not wanted", actor=actor)
+    look = ws.care.look(table, Erase(**what))
+    assert (look.rows, look.undecided, look.batches) == (rows, undecided, 1)
+    done = purge(ws, table, actor, **what)
+    assert (done.number, done.rows, done.undecided, done.batches, done.done) == (1, rows, undecided, 1, True)
+    assert holding(ws, "abe") == []
+    assert "abe" not in str(ws.data.quarantine(ws.project.id, table))
+    ws.store._maps.clear()
+    assert on_disk(ws, b"9,abe", b"10,abe") == []
+    (record,) = ws.care.erasures()
+    assert record.counts["undecided"] == undecided
+    found = ws.data.quarantine(ws.project.id, table)
+    if dropped:  # the rows of such a batch are garbage
+        found = []
+        left = []
+    there = [(row["id"], row["who"]) for one in found for row in ws.data.quarantined(one.id)[1].to_dicts()]
+    assert sorted(there) == left
+    assert sum(one.rows for one in found) == len(left)
+    assert len(ws.data.read(table)) == 2
+
+
+def test_a_batch_without_the_columns_is_erased_and_a_table_without_rows_knows_its_contract(
+    workspace: Workspace, actor: Actor
+) -> None:
+    from noria.data.contract import parse
+
+    ws = workspace
+    table = ws.data.create(ws.project.id, "orders", RepositoryKind.TABLE, actor=actor)
+    columns = {"id": {"type": "int64"}, "who": {"type": "str"}}
+    ws.data.set_contract(table, parse({"columns": columns}), actor=actor)
+    table = ws.data.get(ws.project.id, "orders")
+    for batch in ({"id": [1], "Who": ["zoe"]}, {"id": ["2", "three"], "who": ["zoe", "zoe"]}):
+        with pytest.raises(ContractBroken):
+            ws.data.append(table, pl.DataFrame(batch), actor=actor)
+    with pytest.raises(Invalid, match="has the columns whom"):
+        purge(ws, table, actor, rows="whom = 'zoe'")
+    done = purge(ws, table, actor, rows="id = 2")
+    assert (done.rows, done.undecided, done.batches, done.done) == (1, 1, 1, True)
+    assert [one.rows for one in ws.data.quarantine(ws.project.id, table)] == [1]
+    done = purge(ws, table, actor, rows="who = 'zoe'")
+    assert (done.rows, done.undecided, done.batches, done.done) == (0, 1, 1, True)
+    assert holding(ws, "zoe") == []
+    assert ws.data.quarantine(ws.project.id, table) == []
+
+
+def test_an_erasure_that_its_condition_refuses_leaves_no_number(workspace: Workspace, actor: Actor) -> None:
+    ws, table = workspace, orders(workspace, actor)
+    with pytest.raises(Invalid, match="cannot be used as a condition"):
+        purge(ws, table, actor, rows="CAST(who AS INT) = 3")
+    assert ws.care.erasures() == []
+    assert purge(ws, table, actor, rows="who = 'person-3'").done
 
 
 def test_a_column_that_came_later_or_was_dropped_since(workspace: Workspace, actor: Actor) -> None:

@@ -181,7 +181,11 @@ def purge(
     yes: bool,
     wait: float,
 ) -> None:
-    """Erase paths or rows from all history, bytes and all; shows what would go, and does it with --yes."""
+    """Erase paths or rows from all history, bytes and all; shows what would go, and does it with --yes.
+
+    A row in quarantine stays only where the condition can be evaluated on it, and is not met. Lines that are no rows,
+    values that do not fit the table and batches without the columns are erased, too; their number is told.
+    """
     from noria.data.service.purge import Erase
     from noria.data.wire.care import erased_out
 
@@ -198,6 +202,11 @@ def purge(
         found = f"{done.paths} paths" if path is not None else f"{done.rows} stored rows"
         were = "were erased from" if yes else "would be erased from"
         shell.say(f"{found} {were} {done.commits} commits and {done.batches} refused batches of {name}.")
+        if done.undecided:
+            shell.say(
+                f"{done.undecided} more rows of refused batches {were} quarantine: they do not fit the table, so it "
+                "cannot be told whether they are meant."
+            )
         if done.unseen:
             shell.say(f"{done.unseen} versions lack the columns; their rows were not looked at.")
         if done.shared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from noria.base.errors import Invalid
 from noria.data.rows.encoding import MODULUS
 from noria.data.rows.layout import Fragment, Layout, encode_layout
 from noria.data.rows.read import TableReader, numbers, sources
-from noria.data.rows.schema import SEQ
+from noria.data.rows.schema import SEQ, fit
 from noria.data.rows.write import total_of
 from noria.store import Kind, Writer
 
@@ -207,17 +207,56 @@ def _write(reader: TableReader, writer: Writer, fragment: Fragment, mask: Any) -
     )
 
 
-def redact_file(raw: bytes, selection: Selection) -> tuple[bytes | None, int]:
-    """A Parquet file without the rows that are meant (None where none is left), and how many those were."""
+def redact_refused(
+    raw: bytes, selection: Selection, forms: Sequence[Mapping[str, pl.DataType]], no_row: str
+) -> tuple[bytes | None, int, int]:
+    """A refused batch without the rows that are meant, and without those of which it cannot be told.
+
+    A row stays only where the condition can be evaluated on it, and is not met. Values may have other types than in the
+    table, or be text: they are cast before the condition. A row is told where its values fit one of the forms, and
+    it is meant where the condition is met in any of them.
+
+    Args:
+        forms: types of the columns that the condition names, as versions of the table have them.
+        no_row: the column of lines that are no rows; of those nothing can be told.
+
+    Returns:
+        what is left (None where nothing is), rows that are meant, rows of which it cannot be told.
+    """
     frame = pl.read_parquet(io.BytesIO(raw))
-    if not selection.fits(frame):
-        return raw, 0
-    mask = selection.mask(frame)
-    if not mask.any():
-        return raw, 0
-    left = frame.filter(~mask)
-    if not len(left):
-        return None, len(frame)
+    meant, told = _judged(frame, selection, forms, no_row)
+    stays = told & ~meant
+    counts = int(meant.sum()), int((~told).sum())
+    if stays.all():
+        return raw, 0, 0
+    if not stays.any():
+        return None, *counts
     out = io.BytesIO()
-    left.write_parquet(out, compression="zstd", statistics=False)
-    return out.getvalue(), len(frame) - len(left)
+    frame.filter(pl.Series(stays)).write_parquet(out, compression="zstd", statistics=False)
+    return out.getvalue(), *counts
+
+
+def _judged(
+    frame: pl.DataFrame, selection: Selection, forms: Sequence[Mapping[str, pl.DataType]], no_row: str
+) -> tuple[Any, Any]:
+    """(which rows are meant, of which it can be told)."""
+    meant, told = np.zeros(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool)
+    if not selection.fits(frame):
+        return meant, told
+    some = frame.select(selection.columns)
+    rows = frame[no_row].is_null() if no_row in frame.columns else pl.repeat(value=True, n=len(frame), eager=True)
+    for form in forms:
+        good = rows
+        for misfits in fit(some, form)[1].values():
+            good = good & ~misfits
+        cast, left = fit(some.filter(good), form)
+        if left or not len(cast):
+            continue
+        try:
+            found = selection.mask(cast)
+        except Invalid:  # of a value that fits its type, for instance a cast in the condition
+            continue
+        here = np.flatnonzero(good.to_numpy())
+        told[here] = True
+        meant[here] |= found.to_numpy()
+    return meant, told

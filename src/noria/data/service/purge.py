@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from noria.assets import Changes
 from noria.assets import tables as at
@@ -84,7 +84,9 @@ class Erased:
     Attributes:
         number: of the erasure; 0 for a look.
         paths: distinct paths. rows: stored rows, of all versions. commits, versions: that held them.
-        batches: refused batches that held such rows.
+        batches: refused batches of which rows were taken.
+        undecided: rows of them of which it cannot be told whether they are meant, and that are erased too: lines that
+            are no rows, values that do not fit the table, batches without the columns.
         objects: of the store, that held them; shared: those that something else needs, and that stay.
         freed: bytes of the files that were deleted.
         unseen: versions of a table that lack the columns, whose rows were therefore not looked at.
@@ -100,6 +102,7 @@ class Erased:
     commits: int = 0
     versions: int = 0
     batches: int = 0
+    undecided: int = 0
     objects: int = 0
     shared: int = 0
     freed: int = 0
@@ -190,8 +193,13 @@ class Purging:
         number, again = self._begin(repository, what.stated(pattern), reason, actor)
         until = self._clock.now_ms() + wait * 1000
         total, freed = Pass(), 0
-        for _ in range(_PASSES):
-            found = self._redacting.redact(repository, pattern, number, step)
+        for passed in range(_PASSES):
+            try:
+                found = self._redacting.redact(repository, pattern, number, step)
+            except Invalid:  # a condition that fails only at a value
+                if not passed and not again:
+                    self._withdraw(repository, number, actor)
+                raise
             _add(total, found)
             self._faults.at("purge.collect")
             epoch = self._gc.epoch()
@@ -243,6 +251,12 @@ class Purging:
             change.event("data.purging", repository.name, {"erasure": number})
         return number, False
 
+    def _withdraw(self, repository: Repository, number: int, actor: Actor) -> None:
+        """Takes back an erasure that changed nothing, and that the same command could not end."""
+        with self._changes.begin(_VERB, repository.project_id, actor) as change:
+            change.tx.execute(delete(t.erasures).where(t.erasures.c.id == number))
+            change.note(repository.name, erasure=number, withdrawn=True)
+
     def _end(self, repository: Repository, made: Erased, once: Once | None, actor: Actor) -> Erased:
         counts = {name: value for name, value in asdict(made).items() if isinstance(value, int)}
         with self._changes.begin(_VERB, repository.project_id, actor, once=once) as change:
@@ -262,7 +276,7 @@ class Purging:
         self, number: int, repository: Repository, found: Pass, *, done: bool, freed: int, shared: int
     ) -> Erased:
         with self._db.read() as conn:
-            elsewhere = [*_elsewhere(conn, repository, found.versions), *self._places()]
+            elsewhere = [*_elsewhere(conn, repository, found.versions), *self._places(repository)]
         return Erased(
             number=number,
             repository=repository.name,
@@ -271,6 +285,7 @@ class Purging:
             commits=found.commits,
             versions=len(found.versions),
             batches=found.batches,
+            undecided=found.undecided,
             objects=len(found.objects),
             shared=shared,
             freed=freed,
@@ -296,7 +311,9 @@ class Purging:
             if StatCache.load(path).root in names:
                 path.unlink(missing_ok=True)
 
-    def _places(self) -> Iterable[str]:
+    def _places(self, repository: Repository) -> Iterable[str]:
+        if repository.kind == RepositoryKind.TABLE:
+            yield "errors and warnings of runs that collected rows: they show some values that were refused"
         aside = sum(1 for _ in self._store.source.list("damaged/"))
         if aside:
             yield f"{aside} damaged packs that a repair set aside, in damaged/ of the store: delete them by hand"
@@ -309,6 +326,7 @@ def _add(total: Pass, found: Pass) -> None:
     total.paths |= found.paths
     total.rows += found.rows
     total.batches += found.batches
+    total.undecided += found.undecided
     total.unseen = max(total.unseen, found.unseen)
     total.commits += found.commits
     total.versions = sorted({*total.versions, *found.versions})

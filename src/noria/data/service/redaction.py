@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from noria.db import Database, Tx
 from noria.store import Entry, Kind, PackInfo, Writer, tree
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from noria.data.rows import TableReader
     from noria.data.rows.redact import Redaction, Selection
 
@@ -35,6 +38,7 @@ class Pass:
         objects: that hold something of it: contents, and what names them.
         found: distinct paths, or stored rows. batches: refused batches that were changed. unseen: tables without the
             columns.
+        undecided: rows of refused batches of which it cannot be told whether they are meant.
     """
 
     replaced: dict[Digest, Digest] = field(default_factory=dict[Digest, Digest])
@@ -42,6 +46,7 @@ class Pass:
     paths: set[str] = field(default_factory=set[str])
     rows: int = 0
     batches: int = 0
+    undecided: int = 0
     unseen: int = 0
     commits: int = 0
     versions: list[int] = field(default_factory=list[int])
@@ -72,27 +77,44 @@ class Redacting:
         """
         if what.rows is None:
             return
-        from noria.data.rows.layout import load_layout
-        from noria.data.rows.read import empty_rows
+        import polars as pl
 
-        tables = [load_layout(self._store, layout) for layout in self._named(repository)]
-        fit = [table for table in tables if set(what.rows.columns) <= set(table.schema.names)]
-        for table in fit:
-            what.rows.mask(empty_rows(table, table.schema.names))
-        if tables and not fit:
-            known = sorted({name for table in tables for name in table.schema.names})
+        shapes = self._shapes(repository)
+        forms = [shape for shape in shapes if set(what.rows.columns) <= shape.keys()]
+        for form in forms:
+            what.rows.mask(pl.DataFrame(schema=form))
+        if shapes and not forms:
+            known = sorted({name for shape in shapes for name in shape})
             raise Invalid(
                 f"No version of {repository.name} has the columns {', '.join(what.rows.columns)}.",
                 hint=f"Columns: {', '.join(known)}.",
             )
 
+    def _shapes(self, repository: Repository) -> list[dict[str, pl.DataType]]:
+        """The columns and types that the table has had; where there is no version, of contracts or refused batches."""
+        import polars as pl
+
+        from noria.data import contract as contracts
+        from noria.data.rows.layout import load_layout
+
+        found = [load_layout(self._store, layout).schema.polars() for layout in self._named(repository)]
+        if not found:
+            with self._db.read() as conn:
+                specs = conn.execute(
+                    select(t.contracts.c.spec).where(t.contracts.c.repository_id == repository.id)
+                ).all()
+            found = [contracts.parse(row.spec).types for row in specs]
+        if not found:
+            raws = (self._refused(row) for row in self._quarantined(repository))
+            found = [dict(pl.read_parquet_schema(io.BytesIO(raw))) for raw in raws if raw is not None]
+        return list({repr(sorted(shape.items(), key=str)): shape for shape in found}.values())
+
     def look(self, repository: Repository, what: Pattern, step: Callable[..., None]) -> Pass:
         """What a pass would take out; changes nothing."""
         done = Pass()
         self._layouts(repository, what, None, done, lambda: None, step)
-        for _, _, count in self._batches(repository, what, done):
-            done.rows += count
-            done.batches += 1
+        for batch in self._batches(repository, what, done):
+            _note_batch(done, batch)
         with self._db.read() as conn:
             self._count(conn, repository, done)
         return done
@@ -103,17 +125,16 @@ class Redacting:
         with self._sessions.writer() as writer:
             self._layouts(repository, what, writer, done, lambda: made.extend(writer.flush()), step)
             batches = list(self._batches(repository, what, done))
-            fresh = {number: None if raw is None else writer.put(Kind.FRAGMENT, raw).hex for number, raw, _ in batches}
+            fresh = {b.id: None if b.left is None else writer.put(Kind.FRAGMENT, b.left).hex for b in batches}
             made.extend(writer.flush())
             self._faults.at("purge.layouts")
             with self._db.write() as tx:
                 self._sessions.seal(tx, made)
                 self._count(tx.conn, repository, done)
                 self._replace(tx, repository, done, erasure)
-                for number, _, count in batches:
-                    self._replace_batch(tx, number, fresh[number], count)
-                    done.rows += count
-                    done.batches += 1
+                for batch in batches:
+                    self._replace_batch(tx, batch.id, fresh[batch.id], batch.gone)
+                    _note_batch(done, batch)
                 self._faults.at("purge.replaced")
         return done
 
@@ -189,29 +210,45 @@ class Redacting:
 
     # ---- refused batches
 
-    def _batches(self, repository: Repository, what: Pattern, done: Pass) -> Iterable[tuple[int, bytes | None, int]]:
-        """(number, what is left of it or None, rows taken out) of refused batches that hold such rows.
+    def _batches(self, repository: Repository, what: Pattern, done: Pass) -> Iterable[_Refused]:
+        """Refused batches of which rows are taken out.
 
-        Of a batch whose rows were collected nobody can tell which they were; no rows are taken out of it, and only its
-        report is stripped.
+        A row stays in quarantine only where the condition can be evaluated on it, and is not met: what is no row, has
+        values that do not fit the table, or lacks the columns is taken out too. Of a batch whose rows were collected
+        nobody can tell which they were; no rows are taken out of it, and only its report is stripped.
         """
         if what.rows is None:
             return
-        from noria.data.rows.redact import redact_file
+        from noria.data.collectors.sift import REST
+        from noria.data.rows.redact import redact_refused
 
+        rows = self._quarantined(repository)
+        shapes = self._shapes(repository) if rows else []
+        forms = [
+            {name: shape[name] for name in what.rows.columns}
+            for shape in shapes
+            if set(what.rows.columns) <= shape.keys()
+        ]
+        for row in rows:
+            raw = self._refused(row)
+            if raw is None:
+                if _plain(row.report) != row.report:
+                    yield _Refused(row.id, None, 0, 0)
+                continue  # accepted or dropped, and collected since
+            left, meant, undecided = redact_refused(raw, what.rows, forms, REST)
+            if meant or undecided:
+                done.objects.add(bytes.fromhex(row.object))
+                yield _Refused(row.id, left, meant, undecided)
+
+    def _quarantined(self, repository: Repository) -> list[Any]:
         q = t.quarantine.c
         with self._db.read() as conn:
-            rows = conn.execute(select(q.id, q.object, q.report).where(q.repository_id == repository.id)).all()
-        for row in rows:
-            oid = Digest(bytes.fromhex(row.object))
-            if not self._store.has(oid):
-                if _plain(row.report) != row.report:
-                    yield row.id, None, 0
-                continue  # accepted or dropped, and collected since
-            raw, count = redact_file(self._store.get(oid, Kind.FRAGMENT), what.rows)
-            if count:
-                done.objects.add(oid.raw)
-                yield row.id, raw, count
+            return list(conn.execute(select(q.id, q.object, q.report).where(q.repository_id == repository.id)).all())
+
+    def _refused(self, row: Any) -> bytes | None:
+        """The rows of a batch, as they are stored; None where they were collected."""
+        oid = Digest(bytes.fromhex(row.object))
+        return self._store.get(oid, Kind.FRAGMENT) if self._store.has(oid) else None
 
     @staticmethod
     def _replace_batch(tx: Tx, number: int, name: str | None, count: int) -> None:
@@ -255,6 +292,26 @@ class Redacting:
                 erased = sorted({*row.meta.get("erased", []), erasure})
                 tx.execute(update(at.versions).where(v.id == row.id).values(meta={**row.meta, "erased": erased}))
         retire(tx, [(kind, layout) for layout in done.replaced])
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A refused batch: what is left of it, how many rows are meant, and of how many that cannot be told."""
+
+    id: int
+    left: bytes | None
+    meant: int
+    undecided: int
+
+    @property
+    def gone(self) -> int:
+        return self.meant + self.undecided
+
+
+def _note_batch(done: Pass, batch: _Refused) -> None:
+    done.rows += batch.meant
+    done.undecided += batch.undecided
+    done.batches += 1
 
 
 def _plain(report: list[dict[str, Any]]) -> list[dict[str, Any]]:

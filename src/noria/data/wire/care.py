@@ -174,7 +174,10 @@ class PurgeBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ErasedOut(msgspec.Struct):
-    """``done``: no copy is left that nothing else needs; else the same request again (a new key) finishes it."""
+    """``done``: no copy is left that nothing else needs; else the same request again (a new key) finishes it.
+
+    ``undecided``: rows of refused batches of which it cannot be told whether they are meant; they are erased too.
+    """
 
     number: int
     repository: str
@@ -184,6 +187,7 @@ class ErasedOut(msgspec.Struct):
     commits: int
     versions: int
     batches: int
+    undecided: int
     objects: int
     shared: int
     freed: int
@@ -224,6 +228,7 @@ def erased_out(done: Erased) -> ErasedOut:
         commits=done.commits,
         versions=done.versions,
         batches=done.batches,
+        undecided=done.undecided,
         objects=done.objects,
         shared=done.shared,
         freed=done.freed,
