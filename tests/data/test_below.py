@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -95,3 +97,48 @@ def test_a_branch_that_goes_on_is_not_read_again() -> None:
     assert histories.of(1, "main", tip(dag, 4150), read)(name(4120), 4121)
     assert read.rows == 50
     assert not histories.of(1, "main", None, read)(name(0), 1)
+
+
+def test_a_branch_that_reads_holds_no_other_one_up() -> None:
+    """Two threads read at the same time, each of a repository of its own; one waits for the other to be done."""
+    dag: Dag = [(1, [])] + [(n + 1, [n - 1]) for n in range(1, 100)]
+    histories, plain, inside, done = Histories(), Reader(dag), threading.Event(), threading.Event()
+
+    def slow(low: int, high: int) -> Iterator[tuple[CommitId, list[CommitId]]]:
+        inside.set()
+        assert done.wait(20), "the other branch had to wait"
+        return plain(low, high)
+
+    first = histories.of(1, "main", tip(dag, 99), slow)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(first, name(10), 11)
+        assert inside.wait(20)
+        try:
+            other = in_time(lambda: histories.of(2, "main", tip(dag, 99), plain)(name(10), 11))
+        finally:
+            done.set()
+        assert other
+        assert answer.result(20)
+
+
+def in_time(work: Callable[[], bool]) -> bool:
+    """Does it in a thread that is not waited for, so that a lock that is held fails the test instead of hanging it."""
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(work()), daemon=True)
+    thread.start()
+    thread.join(10)
+    return found == [True]
+
+
+def test_what_is_remembered_of_all_branches_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_COMMITS", 10_000)
+    dag: Dag = [(1, [])] + [(n + 1, [n - 1]) for n in range(1, 4000)]
+    histories, reader = Histories(), Reader(dag)
+    for number in range(12):
+        assert histories.of(number, "main", tip(dag, 3999), reader)(name(0), 1)
+    assert len(histories._seen) == 3
+    assert sum(one.size for one in histories._seen.values()) <= 12_000
+    reader.rows = 0
+    assert histories.of(11, "main", tip(dag, 3999), reader)(name(0), 1)
+    assert reader.rows == 0, "the newest ones are still known"
+    assert histories.of(0, "main", tip(dag, 3999), reader)(name(0), 1), "what was forgotten is read again"

@@ -14,13 +14,16 @@ from typing import Any
 
 import pytest
 
+import noria as nr
 from noria.base.errors import Invalid, MissingExtra
 from noria.base.faults import CountPoints, CrashAt
 from noria.cli.main import run as cli
 from noria.data.edits import Put
-from noria.data.errors import ContentLost, SourceFailed
-from noria.data.records import Repository
+from noria.data.errors import CommitInUse, ContentLost, HookRefused, MoveBreaksContract, SourceFailed
+from noria.data.hooks import HookChange
+from noria.data.records import Repository, RepositoryKind
 from noria.data.service import sending
+from noria.data.service.dvc import DvcImport, importing
 from noria.testing import ManualClock
 from noria.workspace import Workspace, connect, init
 
@@ -316,6 +319,100 @@ def test_a_commit_with_metadata_of_the_same_name_is_none_of_git_s(workspace: Wor
     assert workspace.transfer.import_dvc(dvc.folder, actor=workspace.actor).repositories[0].commits == 0
 
 
+def test_what_comes_has_to_keep_the_contract(both: Workspace, dvc: Dvc) -> None:
+    dvc.add_folder("pics", {"a.jpg": b"a" * 99})
+    dvc.commit("a picture")
+    how: dict[str, Any] = {"actor": both.actor, "everything": True}
+    first = both.transfer.import_dvc(dvc.folder, "pics", **how).repositories[0].branches["main"]
+    both.data.set_contract(found(both, "pics"), {"files": {"allowed": ["*.jpg"]}}, actor=both.actor)
+    dvc.git("checkout", "-q", "-b", "work")
+    dvc.add_folder("pics", {"a.jpg": b"a" * 99, "b.jpg": b"b" * 99, "notes.txt": b"n" * 99})
+    dvc.commit("notes beside them")
+    dvc.git("checkout", "-q", "master")
+    done = both.transfer.import_dvc(dvc.folder, "pics", **how)  # a new branch may hold it, as one that is made here
+    assert done.repositories[0].branches.keys() == {"main", "work"}
+    dvc.git("merge", "-q", "work")
+    with pytest.raises(MoveBreaksContract, match="What comes to pics@main does not keep contract 1: ") as refused:
+        both.transfer.import_dvc(dvc.folder, "pics", **how)
+    assert "notes.txt" in refused.value.message
+    assert "--at" in refused.value.hint
+    assert "import again" in refused.value.hint
+    assert both.data.head(found(both, "pics")).id == first
+    both.data.set_contract(found(both, "pics"), {"files": {"allowed": ["*.jpg", "*.txt"]}}, actor=both.actor)
+    done = both.transfer.import_dvc(dvc.folder, "pics", **how)
+    assert contents(both, "pics").keys() == {"a.jpg", "b.jpg", "notes.txt"}
+
+
+def test_the_first_import_into_a_repository_with_a_contract_is_checked(workspace: Workspace, dvc: Dvc) -> None:
+    made = workspace.data.create(workspace.project.id, "pics", RepositoryKind.FILES, actor=workspace.actor)
+    workspace.data.set_contract(made, {"files": {"allowed": ["*.jpg"]}}, actor=workspace.actor)
+    dvc.add_folder("pics", {"notes.txt": b"n" * 99})
+    dvc.commit("notes")
+    with pytest.raises(MoveBreaksContract):
+        workspace.transfer.import_dvc(dvc.folder, "pics", actor=workspace.actor)
+    assert workspace.data.head(found(workspace, "pics")) is None
+
+
+def test_hooks_are_asked_before_a_branch_moves(workspace: Workspace, dvc: Dvc) -> None:
+    asked: list[tuple[str, str, str, list[str]]] = []
+
+    def look(change: HookChange) -> None:
+        asked.append((change.event, change.branch, change.message, [path.path for path in change.paths]))
+        if any(path.path == "secret" for path in change.paths):
+            nr.refuse("no secrets")
+
+    workspace.data.hooks.add("before-merge", look)
+    dvc.add_folder("pics", {"a": b"a" * 99})
+    dvc.commit("one")
+    workspace.transfer.import_dvc(dvc.folder, actor=workspace.actor)
+    head = workspace.data.head(found(workspace, "pics"))
+    dvc.add_folder("pics", {"a": b"a" * 99, "secret": b"s" * 99})
+    dvc.commit("two")
+    with pytest.raises(HookRefused, match="refused the merge to pics@main: no secrets"):
+        workspace.transfer.import_dvc(dvc.folder, actor=workspace.actor)
+    assert workspace.data.head(found(workspace, "pics")) == head
+    assert asked == [("before-merge", "main", "one", ["a"]), ("before-merge", "main", "two", ["secret"])]
+
+
+def test_a_contract_that_is_set_during_the_import_counts(
+    workspace: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dvc.add_folder("pics", {"notes.txt": b"n" * 99})
+    dvc.commit("one")
+    original = DvcImport.admit
+
+    def late(importing: DvcImport, *args: Any, **how: Any) -> None:
+        original(importing, *args, **how)
+        monkeypatch.setattr(DvcImport, "admit", original)
+        spec = {"files": {"allowed": ["*.jpg"]}}
+        workspace.data.set_contract(found(workspace, "pics"), spec, actor=workspace.actor)
+
+    monkeypatch.setattr(DvcImport, "admit", late)
+    with pytest.raises(MoveBreaksContract):
+        workspace.transfer.import_dvc(dvc.folder, actor=workspace.actor)
+    assert workspace.data.head(found(workspace, "pics")) is None
+
+
+def test_a_branch_that_moves_during_the_import_is_left_alone(
+    workspace: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dvc.add_folder("pics", {"a": b"a" * 99})
+    dvc.commit("one")
+    original = DvcImport.admit
+    mine: list[str] = []
+
+    def late(importing: DvcImport, *args: Any, **how: Any) -> None:
+        original(importing, *args, **how)
+        monkeypatch.setattr(DvcImport, "admit", original)
+        put = workspace.data.change(found(workspace, "pics"), [Put("mine", "mine")], actor=workspace.actor)
+        mine.append(put.id)
+
+    monkeypatch.setattr(DvcImport, "admit", late)
+    (done,) = workspace.transfer.import_dvc(dvc.folder, actor=workspace.actor).repositories
+    assert (done.commits, done.kept) == (1, ("main",))
+    assert workspace.data.head(found(workspace, "pics")).id == mine[0]
+
+
 @pytest.mark.parametrize(
     ("dvc_file", "why"),
     [
@@ -389,6 +486,56 @@ def test_an_import_that_is_killed_goes_on(
             assert [c.message for c in ws.data.log(found(ws, "images"))] == ["2", "1", "0"]
             assert len(contents(ws, "images")) == 9
             assert ws.verify(data=True) == []
+
+
+@pytest.mark.parametrize("prunes", [1, 2])
+def test_a_prune_between_two_batches_leaves_no_gap(
+    both: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch, prunes: int
+) -> None:
+    """Nothing leads to the commits of an import until it ends, so a prune takes them; the import lands them again."""
+    for number in range(7):
+        dvc.add_folder("images", {f"{n}": bytes([n]) * 99 for n in range(number + 1)})
+        dvc.commit(f"{number}")
+    monkeypatch.setattr(importing, "_LANDED_AT_ONCE", 2)
+    original = DvcImport._land_waiting
+    pruned: list[int] = []
+
+    def landing(*arguments: Any) -> None:
+        original(*arguments)
+        if len(pruned) < prunes:
+            pruned.append(len(both.data.prune(found(both, "images"), actor=both.actor)))
+
+    monkeypatch.setattr(DvcImport, "_land_waiting", landing)
+    (done,) = both.transfer.import_dvc(dvc.folder, "images", actor=both.actor).repositories
+    assert pruned == [2] * prunes
+    images = found(both, "images")
+    assert [c.message for c in both.data.log(images)] == [f"{n}" for n in range(6, -1, -1)]
+    assert done.branches == {"main": both.data.head(images).id}
+    for number in range(7):
+        assert len(contents(both, "images", f"main~{6 - number}")) == number + 1
+    assert both.verify(data=True) == []
+    both.data.prune(images, actor=both.actor)  # takes what landed on a gap, and nothing else
+    assert len(both.data.log(images)) == 7
+    assert both.transfer.import_dvc(dvc.folder, "images", actor=both.actor).repositories[0].commits == 0
+
+
+def test_an_import_that_is_pruned_all_the_time_moves_nothing(
+    workspace: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        dvc.add_folder("images", {"a": b"%d" % number})
+        dvc.commit(f"{number}")
+    monkeypatch.setattr(importing, "_LANDED_AT_ONCE", 2)
+    original = DvcImport._land_waiting
+
+    def landing(*arguments: Any) -> None:
+        original(*arguments)
+        workspace.data.prune(found(workspace, "images"), actor=workspace.actor)
+
+    monkeypatch.setattr(DvcImport, "_land_waiting", landing)
+    with pytest.raises(CommitInUse, match="pruned again and again"):
+        workspace.transfer.import_dvc(dvc.folder, "images", actor=workspace.actor)
+    assert workspace.data.head(found(workspace, "images")) is None
 
 
 def test_the_command(

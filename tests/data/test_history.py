@@ -6,6 +6,7 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -13,9 +14,13 @@ import pytest
 
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NotFound
+from noria.base.ids import CommitId
+from noria.base.once import Once
+from noria.data import queries
 from noria.data.edits import Append, Copy, Delete, Describe, Link, Move, Put
 from noria.data.errors import (
     BranchNotFound,
+    CommitGone,
     CommitInUse,
     ContractBroken,
     DraftClosed,
@@ -26,7 +31,8 @@ from noria.data.errors import (
     PathExists,
     TagExists,
 )
-from noria.data.records import Repository, RepositoryKind
+from noria.data.records import Names, Repository, RepositoryKind
+from noria.data.service.landing import LostRaceError
 from noria.store import reading
 from noria.testing import ManualClock
 from noria.workspace import Workspace
@@ -550,6 +556,65 @@ def test_drop_takes_the_newest_commit_away_for_good(both: Workspace, repo: Repos
         both.data.drop(repo, actor=actor, count=2)
 
 
+@pytest.mark.parametrize(
+    ("verb", "moment", "expects"),
+    [
+        ("drop", "admit", False),
+        ("drop", "admit", True),
+        ("reset", "admit", False),
+        ("reset", "admit", True),
+        ("squash", "_rewrite", False),
+    ],
+)
+def test_what_takes_commits_away_takes_none_that_came_after_the_look(
+    both: Workspace, repo: Repository, actor: Actor, verb: str, moment: str, expects: bool
+) -> None:
+    """Another writer is faster than a drop, a reset or a squash: his commit stays, and the verb says so."""
+    first = put(both, repo, actor, a="1")
+    put(both, repo, actor, a="2")
+    shown = put(both, repo, actor, a="3")
+    theirs: list[CommitId] = []
+    original = getattr(both.data, moment)
+
+    def late(*args: Any, **how: Any) -> Any:
+        if not theirs:
+            theirs.append(put(both, repo, actor, b="precious").id)
+        return original(*args, **how)
+
+    setattr(both.data, moment, late)
+    arguments = () if verb == "drop" else (first.id,)
+    how = {"actor": actor, **({"expected": shown.id} if expects else {})}
+    with pytest.raises(HeadMoved, match=f"stands at .*, not at {shown.id[:12]}") as moved:
+        getattr(both.data, verb)(repo, *arguments, **how)
+    assert "noria data log f --ref main" in moved.value.hint
+    assert both.data.head(repo).id == theirs[0]
+    assert content(both, repo) == {"a": b"3", "b": b"precious"}
+    assert len(both.data.log(repo)) == 4
+    how = {"actor": actor, **({"expected": theirs[0]} if expects else {})}
+    getattr(both.data, verb)(repo, *arguments, **how)  # asked again, with all in sight
+
+
+def test_a_verb_that_loses_to_its_own_repetition_gets_its_answer(
+    both: Workspace, repo: Repository, actor: Actor
+) -> None:
+    put(both, repo, actor, a="1")
+    put(both, repo, actor, a="2")
+    put(both, repo, actor, a="3")
+    once, original, answers = Once("drop-1", {"count": 1}), both.data.admit, list[CommitId]()
+
+    def late(*args: Any, **how: Any) -> Any:
+        original(*args, **how)
+        if not answers:
+            both.data.admit = original
+            answers.append(both.data.drop(repo, actor=actor, once=once).id)
+            raise LostRaceError
+
+    both.data.admit = late
+    assert both.data.drop(repo, actor=actor, once=once).id == answers[0]
+    assert both.data.head(repo).id == answers[0]
+    assert len(both.data.log(repo)) == 2
+
+
 def test_what_nothing_leads_to_is_found_by_id_until_it_is_pruned(
     both: Workspace, repo: Repository, actor: Actor
 ) -> None:
@@ -612,6 +677,36 @@ def test_the_history_comes_in_pages(both: Workspace, repo: Repository, actor: Ac
         if after is None:
             break
     assert found == made[::-1]
+
+
+def test_a_gap_in_the_history_is_named(both: Workspace, repo: Repository, actor: Actor) -> None:
+    made = [put(both, repo, actor, a=f"{n}") for n in range(4)]
+    with both.db.write() as tx:
+        queries.delete_commits(tx.conn, [made[1].id])
+    wanted = f"{made[2].id[:12]} of f stands on {made[1].id[:12]}, which is not there"
+    for look in (lambda: both.data.log(repo), lambda: both.data.resolve(repo, "main~2")):
+        with pytest.raises(CommitGone, match=wanted) as gone:
+            look()
+        assert gone.value.details["commit"] == made[1].id
+    assert both.data.resolve(repo, "main~1").id == made[2].id
+
+
+def test_names_are_those_of_the_commits_asked_for(both: Workspace, repo: Repository, actor: Actor) -> None:
+    """In one pass over what is asked for, whatever the number of tags."""
+    first, second, third = (put(both, repo, actor, a=f"{n}") for n in range(3))
+    other = both.data.create(both.project.id, "other", RepositoryKind.FILES, actor=actor)
+    put(both, other, actor, a="0")
+    both.data.create_branch(repo, "z", at=first.id, actor=actor)
+    both.data.create_branch(repo, "y", at=first.id, actor=actor)
+    for tag in ("v2", "v1"):
+        both.data.tag(repo, tag, at=first.id, actor=actor)
+    both.data.tag(repo, "elsewhere", at=third.id, actor=actor)
+    found = both.data.names(repo, [second, first])
+    assert found == {first.id: Names(("y", "z"), ("v1", "v2"))}
+    assert both.data.names(repo, [third]) == {third.id: Names(("main",), ("elsewhere",))}
+    assert both.data.names(other, [third, first]) == {}
+    many = [SimpleNamespace(id=f"{n:064x}") for n in range(1200)]
+    assert both.data.names(repo, [*many, third]).keys() == {third.id}
 
 
 def test_who_touched_a_path(workspace: Workspace, files: Repository, actor: Actor) -> None:

@@ -36,6 +36,15 @@ def ancestors(graph: Graph, starts: Iterable[CommitId]) -> set[CommitId]:
     return found
 
 
+def whole(graph: Graph) -> set[CommitId]:
+    """The commits whose history has no gap: nothing that they stand on is missing."""
+    found: set[CommitId] = set()
+    for commit in sorted(graph, key=lambda one: graph[one].generation):
+        if found.issuperset(graph[commit].parents):
+            found.add(commit)
+    return found
+
+
 def newest_first(graph: Graph, start: CommitId) -> Iterator[CommitId]:
     """A commit and its ancestors; no commit comes before one of its descendants."""
     seen = {start}

@@ -21,6 +21,8 @@ _FIRST: Final = 32
 _MOST: Final = 4096
 """Generations that are read at once: few at first, since most questions are about the newest commits."""
 _BRANCHES: Final = 64
+_COMMITS: Final = 200_000
+"""Commits that are remembered of all branches together, at about 150 bytes each."""
 
 
 class Tip(NamedTuple):
@@ -42,6 +44,11 @@ class Below:
         self._next = set(tip.parents)
         """Of the history and below the floor; what they stand on is not known yet."""
         self._step = _FIRST
+
+    @property
+    def size(self) -> int:
+        """How many commits are remembered."""
+        return len(self._known) + len(self._next)
 
     def holds(self, commit: CommitId, generation: int, read: Read) -> bool:
         """Whether the commit, which has this generation, is in the history."""
@@ -85,40 +92,61 @@ def _follow(wanted: set[CommitId], found: set[CommitId], rows: Iterable[tuple[Co
             wanted.update(parents)
 
 
+class _Branch:
+    """What is remembered of one branch. Its lock is held while it reads: others of the same branch wait for the rows
+    that they need too, and nobody else does."""
+
+    __slots__ = ("below", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.below: Below | None = None
+
+    @property
+    def size(self) -> int:
+        return 0 if self.below is None else self.below.size
+
+
 class Histories:
     """What the branches of a workspace hold. One per workspace; thread-safe.
 
-    A commit's id says what it stands on, so nothing that is remembered can become wrong.
+    A commit's id says what it stands on, so nothing that is remembered can become wrong. What was not asked about for
+    longest is forgotten first, where there are too many branches or too many commits of them in all.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: OrderedDict[tuple[int, str], Below] = OrderedDict()
+        """Of the table of branches; never held while something is read."""
+        self._seen: OrderedDict[tuple[int, str], _Branch] = OrderedDict()
 
     def of(self, repository_id: int, branch: str, tip: Tip | None, read: Read) -> Holds:
         """What a branch holds that stands at ``tip``."""
         if tip is None:
             return _nothing
-        with self._lock:
-            current = self._moved((repository_id, branch), tip, read)
+        kept = self._kept((repository_id, branch))
+        with kept.lock:
+            if kept.below is None or not kept.below.move(tip, read):
+                kept.below = Below(tip)
+            current = kept.below
 
         def holds(commit: CommitId, generation: int) -> bool:
             nonlocal current
-            with self._lock:
+            with kept.lock:
                 if current.tip.id != tip.id:  # it went on for somebody else meanwhile
                     current = Below(tip)
                 return current.holds(commit, generation, read)
 
         return holds
 
-    def _moved(self, key: tuple[int, str], tip: Tip, read: Read) -> Below:
-        found = self._seen.pop(key, None)
-        if found is None or not found.move(tip, read):
-            found = Below(tip)
-        self._seen[key] = found
-        if len(self._seen) > _BRANCHES:
-            self._seen.popitem(last=False)
-        return found
+    def _kept(self, key: tuple[int, str]) -> _Branch:
+        with self._lock:
+            found = self._seen.pop(key, None) or _Branch()
+            self._seen[key] = found
+            known = sum(one.size for one in self._seen.values())
+            while len(self._seen) > 1 and (len(self._seen) > _BRANCHES or known > _COMMITS):
+                _, gone = self._seen.popitem(last=False)
+                known -= gone.size
+            return found
 
 
 def _nothing(_: CommitId, __: int) -> bool:

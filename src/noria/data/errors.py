@@ -34,6 +34,19 @@ class CommitForgotten(NotFound):
         )
 
 
+class CommitGone(NotFound):
+    """A commit that another one stands on is not there."""
+
+    code = "commit_gone"
+
+    def __init__(self, name: str, commit: str, child: str) -> None:
+        super().__init__(
+            f"{child[:12]} of {name} stands on {commit[:12]}, which is not there.",
+            hint=f"It may have been dropped or pruned a moment ago: noria data log {name}   shows what is there now.",
+            details={"repository": name, "commit": commit, "child": child},
+        )
+
+
 class RepositoryExists(Conflict):
     """The name is taken."""
 
@@ -61,7 +74,7 @@ class HeadMoved(Conflict):
     def __init__(self, name: str, branch: str, expected: str | None, found: str | None) -> None:
         super().__init__(
             f"{name}@{branch} stands at {(found or 'nothing')[:12]}, not at {(expected or 'nothing')[:12]}.",
-            hint=f"noria data log {name}   shows what was committed in between.",
+            hint=f"noria data log {name} --ref {branch}   shows what was committed in between. Look, then ask again.",
             details={"repository": name, "branch": branch, "expected": expected, "found": found},
         )
 
@@ -258,20 +271,23 @@ class FilesBroken(Refused):
 
 
 class MoveBreaksContract(Refused):
-    """What a pull or a push brings to a branch does not keep the contract that is in force there."""
+    """What a pull, a push or an import brings to a branch does not keep the contract that is in force there."""
 
     code = "contract_broken"
 
     def __init__(self, name: str, branch: str, commit: str, remote: str, verb: str, details: Mapping[str, Any]) -> None:
         first, more = details["findings"][0]["message"], len(details["findings"]) - 1
-        pushed = verb == "data.push"
-        there = " there" if pushed else ""
-        hint = (
-            f"Mend it here and push again; or push it to a branch that is new there; or allow it there: "
-            f"noria data contract set {name} FILE"
-            if pushed
-            else f"noria data fetch {name} {remote}   then   noria data branch {name} LOOK --at {commit[:12]}\n"
-            f"to mend it on that branch and merge it; or allow it: noria data contract set {name} FILE"
+        there = " there" if verb == "data.push" else ""
+        allow = f"noria data contract set {name} FILE"
+        look = f"noria data branch {name} LOOK --at {commit[:12]}"
+        hint = {
+            "data.push": f"Mend it here and push again; or push it to a branch that is new there; or allow it there: "
+            f"{allow}",
+            "data.import": f"{look}\nto mend it on that branch and merge it; or allow it: {allow}   and import again.",
+        }.get(
+            verb,
+            f"noria data fetch {name} {remote}   then   {look}\n"
+            f"to mend it on that branch and merge it; or allow it: {allow}",
         )
         super().__init__(
             f"What comes to {name}@{branch}{there} does not keep contract {details['contract']}: "

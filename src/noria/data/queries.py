@@ -294,6 +294,19 @@ def tags(conn: Connection, repository_id: int) -> dict[str, CommitId]:
     return {row.name: CommitId(row.commit_id) for row in conn.execute(found)}
 
 
+def names_of(
+    conn: Connection, repository_id: int, ids: Sequence[CommitId]
+) -> tuple[dict[CommitId, list[str]], dict[CommitId, list[str]]]:
+    """(commit -> branches that stand at it, commit -> tags), by name, of those of the commits that have some."""
+    found: tuple[dict[CommitId, list[str]], dict[CommitId, list[str]]] = ({}, {})
+    for named, table, column in zip(found, (t.branches, t.tags), (t.branches.c.head, t.tags.c.commit_id), strict=True):
+        for start in range(0, len(ids), 500):
+            where = (table.c.repository_id == repository_id, column.in_(ids[start : start + 500]))
+            for name, commit in conn.execute(select(table.c.name, column).where(*where).order_by(table.c.name)):
+                named.setdefault(CommitId(commit), []).append(name)
+    return found
+
+
 def ancestry(
     conn: Connection,
     repository_id: int,
@@ -393,6 +406,11 @@ def contract_in_force(conn: Connection, repository_id: int) -> int | None:
     """The number as of now; it stays until the transaction ends."""
     c = t.repositories.c
     return conn.execute(select(c.contract).where(c.id == repository_id).with_for_update(read=True)).scalar()
+
+
+def hold_repository(conn: Connection, repository_id: int) -> None:
+    """Waits for transactions that read ``contract_in_force``, and keeps others from it until this one ends."""
+    conn.execute(select(t.repositories.c.id).where(t.repositories.c.id == repository_id).with_for_update())
 
 
 def unchecked(conn: Connection, repository_id: int, number: int) -> set[CommitId]:

@@ -21,16 +21,17 @@ from noria.terminal import Shell, command
 def log(shell: Shell, name: str, ref: str, path: str | None, limit: int, after: str | None) -> None:
     """Show the history, newest first."""
     repository, files = get(shell, name), shell.ws.files
-    names = files.names(repository)
     if path is not None:
         page = files.touched(repository, path, ref, limit=limit, after=after)
         commits = [t.commit for t in page.items]
+        names = files.names(repository, commits)
         value = [plain(touched_out(t, names.get(t.commit.id))) for t in page.items]
         seen = [[c.id[:12], to_text(c.at), c.author, _paths(t.changes), _named(names.get(c.id)), c.message]
                 for c, t in zip(commits, page.items, strict=True)]  # fmt: skip
         columns = ["commit", "at", "author", "changed", "names", "message"]
     else:
         page = files.log_page(repository, ref, limit=limit, after=after)
+        names = files.names(repository, page.items)
         value = [plain(named_commit_out(c, names.get(c.id))) for c in page.items]
         seen = [[c.id[:12], to_text(c.at), c.author, c.stats.get("rows", c.stats.get("files")), _changed(c),
                  _named(names.get(c.id)), c.message]

@@ -115,7 +115,7 @@ class BranchRoutes(Handlers):
         query: h.TouchedQuery = call.query
         repository = self._repository(call)
         page = self._data.touched(repository, query.path, query.ref, limit=query.limit, after=query.after)
-        names = self._data.names(repository)
+        names = self._data.names(repository, [touched.commit for touched in page.items])
         return h.TouchedPage([h.touched_out(t, names.get(t.commit.id)) for t in page.items], page.next)
 
 

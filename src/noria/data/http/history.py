@@ -19,7 +19,7 @@ class HistoryRoutes(Handlers):
         query: w.LogQuery = call.query
         repository = self._repository(call)
         page = self._data.log_page(repository, query.ref, limit=query.limit, after=query.after)
-        names = self._data.names(repository)
+        names = self._data.names(repository, page.items)
         return w.CommitPage([w.named_commit_out(c, names.get(c.id)) for c in page.items], page.next)
 
     def moves(self, call: Call) -> h.MovePage:

@@ -12,11 +12,12 @@ from noria.base.errors import Invalid
 from noria.base.ids import CommitId
 from noria.base.once import Once
 from noria.data import ancestry, queries
-from noria.data.errors import BranchNotFound, HeadMoved, MergeConflict
+from noria.data.errors import BranchNotFound, MergeConflict
 from noria.data.moves import move_head
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service.landing import Ancestry, LostRaceError, Made, after
 from noria.data.service.refs import RefVerbs
+from noria.data.service.seen import Seen
 from noria.store.merging import Sides
 
 if TYPE_CHECKING:
@@ -173,19 +174,17 @@ class HistoryVerbs(RefVerbs):
         Hooks are asked and told as of a merge. What the branch has not held before has to keep the contract.
 
         Args:
-            expected: where the branch has to stand, as a commit id.
+            expected: where the branch has to stand, as a commit id; default where it stands when this begins.
 
         Raises:
-            HeadMoved: it stands elsewhere.
+            HeadMoved: it stands elsewhere, or somebody committed in between.
             HookRefused: a hook refused it.
         """
+        seen = Seen(repository, branch, expected)
 
         def attempt() -> Commit:
             target, head = self.resolve(repository, to), self.head(repository, branch)
-            found = None if head is None else head.id
-            if expected is not None and expected != found:
-                raise HeadMoved(repository.name, branch, expected, found)
-            if found == target.id:
+            if seen.check(head) == target.id:
                 return target
             told = {"message": f"reset to {target.id[:12]}", "meta": {"reset": target.id}}
             return self._bring(repository, branch, head, target, "data.reset", actor, once, to, **told)
@@ -207,12 +206,14 @@ class HistoryVerbs(RefVerbs):
     ) -> Commit:
         """Like ``_again``, for a verb that ends with a commit; a request that is repeated gets the first one's answer.
 
-        It is looked up first: a repeated request must not be judged by what the first one has changed.
+        It is looked up before each try: a repeated request must not be judged by what the first one has changed.
         """
-        earlier = self._s.changes.answered(verb, repository.project_id, once)
-        if earlier is not None:
-            return self.commit_by_id(earlier["commit"])[1]
-        done = self._again(repository, branch, attempt, apart=apart)
+
+        def answered_or_tried() -> Commit:
+            earlier = self._s.changes.answered(verb, repository.project_id, once)
+            return attempt() if earlier is None else self.commit_by_id(earlier["commit"])[1]
+
+        done = self._again(repository, branch, answered_or_tried, apart=apart)
         if once is not None and self._s.changes.answered(verb, repository.project_id, once) is None:
             with self._s.changes.begin(verb, repository.project_id, actor, once=once) as change:
                 change.note(f"{repository.name}@{branch}", commit=done.id, nothing=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from noria.base.times import parse_time, to_text
 from noria.data import ancestry, queries
 from noria.data import moves as moved
 from noria.data import tables as t
-from noria.data.errors import BranchNotFound, CommitForgotten, HeadMoved, RepositoryExists, TagExists
+from noria.data.errors import BranchNotFound, CommitForgotten, CommitGone, HeadMoved, RepositoryExists, TagExists
 from noria.data.moves import write_move
 from noria.data.records import MAIN, Branch, Commit, Move, Names, Repository
 from noria.data.service.landing import LandingVerbs
@@ -31,15 +31,15 @@ class RefVerbs(LandingVerbs):
         with self._db.read() as conn:
             return queries.branches(conn, repository.id)
 
-    def names(self, repository: Repository) -> dict[CommitId, Names]:
-        """The branches and tags of each commit that has some."""
+    def names(self, repository: Repository, commits: Iterable[Commit]) -> dict[CommitId, Names]:
+        """The branches and tags of those of the commits that have some."""
+        ids = [commit.id for commit in commits]
         with self._db.read() as conn:
-            heads = [(branch.head, branch.name) for branch in queries.branches(conn, repository.id)]
-            tags = [(commit, name) for name, commit in queries.tags(conn, repository.id).items()]
-        named = {head for head, _ in heads if head is not None} | {commit for commit, _ in tags}
+            branches, tags = queries.names_of(conn, repository.id, ids)
         return {
-            one: Names(tuple(b for head, b in heads if head == one), tuple(t for commit, t in tags if commit == one))
-            for one in named
+            one: Names(tuple(branches.get(one, ())), tuple(tags.get(one, ())))
+            for one in ids
+            if one in branches or one in tags
         }
 
     def create_branch(
@@ -78,6 +78,7 @@ class RefVerbs(LandingVerbs):
         Raises:
             BranchNotFound: nothing has this name, or the branch is empty, or was at that time.
             CommitForgotten: what a branch held at that time is gone.
+            CommitGone: there is a gap on the way back.
         """
         base, _, back = ref.partition("~")
         commit = self._named(repository, base or MAIN)
@@ -89,9 +90,7 @@ class RefVerbs(LandingVerbs):
             if not commit.parents:
                 raise BranchNotFound(f"{repository.name}@{ref} goes back further than its first commit.")
             with self._db.read() as conn:
-                before = queries.commit(conn, commit.parents[0])
-            assert before is not None
-            commit = before
+                commit = _before(conn, repository.name, commit)
         return commit
 
     def _named(self, repository: Repository, name: str) -> Commit | None:
@@ -200,7 +199,7 @@ class RefVerbs(LandingVerbs):
         check_limit(limit)
         start = self.resolve(repository, ref)
         if len(start.parents) <= 1 and after is None:
-            found = self._line(start, limit + 1)
+            found = self._line(repository, start, limit + 1)
             if found is not None:
                 return _page(found, limit)
         with self._db.read() as conn:
@@ -208,14 +207,12 @@ class RefVerbs(LandingVerbs):
             ids = list(islice(beyond(ancestry.newest_first(graph, start.id), after), limit + 1))
             return _page(queries.commits_in_order(conn, ids), limit)
 
-    def _line(self, start: Commit, count: int) -> list[Commit] | None:
+    def _line(self, repository: Repository, start: Commit, count: int) -> list[Commit] | None:
         """The newest commits where nothing was merged among them; None where something was."""
         found = [start]
         with self._db.read() as conn:
             while len(found) < count and len(found[-1].parents) == 1:
-                before = queries.commit(conn, found[-1].parents[0])
-                assert before is not None
-                found.append(before)
+                found.append(_before(conn, repository.name, found[-1]))
         return found if len(found[-1].parents) <= 1 else None
 
     # ---- tags
@@ -298,6 +295,13 @@ class RefVerbs(LandingVerbs):
             change.event("branch.deleted", repository.name, {"branch": name, "head": stood})
             change.answer({"head": stood})
         return stood
+
+
+def _before(conn: Connection, name: str, commit: Commit) -> Commit:
+    found = queries.commit(conn, commit.parents[0])
+    if found is None:
+        raise CommitGone(name, commit.parents[0], commit.id)
+    return found
 
 
 def _not_yet(repository: Repository, branch: str, moment: int, first: Move | None) -> BranchNotFound:

@@ -12,11 +12,12 @@ from noria.base.errors import Invalid
 from noria.base.ids import CommitId
 from noria.base.once import Once
 from noria.data import ancestry, queries, taken
-from noria.data.errors import CommitInUse, HeadMoved
+from noria.data.errors import CommitInUse
 from noria.data.records import MAIN, Commit, Repository
 from noria.data.roots import layout_kind_of
 from noria.data.service.history import HistoryVerbs
 from noria.data.service.landing import Ancestry, LostRaceError, Made
+from noria.data.service.seen import Seen
 
 
 class RewriteVerbs(HistoryVerbs):
@@ -36,15 +37,17 @@ class RewriteVerbs(HistoryVerbs):
         came after ``since`` as its change.
 
         Raises:
+            HeadMoved: somebody committed in between.
             HookRefused: a hook refused it.
             Invalid: ``since`` is not in the history of the branch, or there is nothing after it.
         """
 
-        named = repository
+        named, seen = repository, Seen(repository, branch)
 
         def attempt() -> Commit:
             repository = self._fresh(named)
             start, head = self.resolve(repository, since), self._standing(repository, branch)
+            seen.check(head)
             with self._db.read() as conn:
                 graph = queries.graph(conn, repository.id)
             if start.id not in set(ancestry.first_parents(graph, head.id)) or start.id == head.id:
@@ -80,7 +83,11 @@ class RewriteVerbs(HistoryVerbs):
         Their content goes with the next garbage collection, unless something else has it or a run was made with it.
         Hooks are asked and told as of a merge, since the branch goes to another commit, as by a reset.
 
+        Args:
+            expected: where the branch has to stand, as a commit id; default where it stands when this begins.
+
         Raises:
+            HeadMoved: it stands elsewhere, or somebody committed in between.
             HookRefused: a hook refused it.
             CommitInUse: a tag or another branch holds one of them.
             Invalid: nothing would be left.
@@ -89,13 +96,12 @@ class RewriteVerbs(HistoryVerbs):
         if not 1 <= count <= 10_000:
             raise Invalid(f"{count} commits cannot be dropped.", hint="--count 1 and up")
 
-        named = repository
+        named, seen = repository, Seen(repository, branch, expected)
 
         def attempt() -> Commit:
             repository = self._fresh(named)
             head = self._standing(repository, branch)
-            if expected is not None and expected != head.id:
-                raise HeadMoved(repository.name, branch, expected, head.id)
+            seen.check(head)
             with self._db.read() as conn:
                 graph = queries.graph(conn, repository.id)
                 line = list(islice(ancestry.first_parents(graph, head.id), count + 1))
@@ -128,6 +134,7 @@ class RewriteVerbs(HistoryVerbs):
         with self._s.changes.begin("data.prune", repository.project_id, actor, once=once) as change:
             if change.earlier is not None:
                 return [CommitId(one) for one in change.earlier["commits"]]
+            queries.hold_repository(change.tx.conn, repository.id)  # an import looks for gaps, then moves its heads
             gone = self._prune(change, repository, queries.graph(change.tx.conn, repository.id))
             change.note(repository.name, commits=len(gone))
             change.answer({"commits": gone})

@@ -11,32 +11,41 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from noria.assets.records import RunState
 from noria.base import canonical
 from noria.base.actor import Actor
 from noria.base.errors import Invalid
 from noria.base.ids import CommitId
-from noria.data import queries
+from noria.data import ancestry, queries
 from noria.data.collectors.dvc import Blob, DvcRepository
 from noria.data.collectors.git import Git, GitCommit
+from noria.data.errors import CommitInUse, FilesBroken, MoveBreaksContract
 from noria.data.records import MAIN, Commit, Imported, ImportedRepository, Moved, Repository, RepositoryKind
 from noria.data.service.base import Services
 from noria.data.service.dvc.contents import Contents
 from noria.data.service.dvc.history import History, State, groups, read
 from noria.data.service.dvc.line import Line, Node, known_node, landed_node
 from noria.data.service.dvc.report import Report
-from noria.data.service.landing import Ancestry, Landing, Made
+from noria.data.service.history import HistoryVerbs
+from noria.data.service.landing import Ancestry, Landing, LostRaceError, Made
 from noria.data.service.receiving import Side, land_tags, move_heads
-from noria.data.service.refs import RefVerbs
 from noria.data.service.sending import Naming
 from noria.store import Entry, FileContent, Writer, tree
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 _LANDED_AT_ONCE: Final = 200
+_TRIES: Final = 5
 
 
-class DvcImport(RefVerbs):
+class _PrunedError(Exception):
+    """Commits of this import were removed before a branch led to them."""
+
+
+class DvcImport(HistoryVerbs):
     """One import. Used once, by one thread.
 
     Args:
@@ -79,6 +88,9 @@ class DvcImport(RefVerbs):
 
         Raises:
             ContentLost: contents are missing there, and nothing was said of ``skip_missing``. Nothing was imported.
+            MoveBreaksContract: what comes to a branch that is there already does not keep the contract; it stays where
+                it was. Repositories before this one are imported.
+            HookRefused: a hook refused it; the same holds.
         """
         with Git(self._dvc.folder) as git:
             history = read(self._dvc, git, self._report, targets, refs, everything)
@@ -107,6 +119,21 @@ class DvcImport(RefVerbs):
     # ---- one repository
 
     def _import(
+        self, writer: Writer, naming: Naming, history: History, name: str, paths: list[str], single: bool
+    ) -> ImportedRepository:
+        """Commits land some at a time, and nothing leads to them yet. What was pruned meanwhile is landed once more:
+        the contents were read, and a session keeps them."""
+        for _ in range(_TRIES):
+            try:
+                return self._try_to_import(writer, naming, history, name, paths, single)
+            except _PrunedError:
+                continue
+        raise CommitInUse(
+            f"Commits of {name} were pruned again and again while they were imported. No branch was moved.",
+            hint="Import again when nobody prunes.",
+        )
+
+    def _try_to_import(
         self, writer: Writer, naming: Naming, history: History, name: str, paths: list[str], single: bool
     ) -> ImportedRepository:
         project = self._side.project_id
@@ -150,9 +177,12 @@ class DvcImport(RefVerbs):
         """Commit of git -> ours; where contents that were missing came later, the one that has them."""
         found: dict[str, Commit] = {}
         with self._db.read() as conn:
+            whole = ancestry.whole(queries.graph(conn, repository.id))
             for commit in queries.all_commits(conn, repository.id):
                 about = commit.meta.get("git")
                 git = about.get("commit") if isinstance(about, dict) else None  # "git" may be the user's own
+                if commit.id not in whole:
+                    continue  # others were pruned before a branch led to them: it is landed anew
                 if isinstance(git, str) and (git not in found or found[git].generation < commit.generation):
                     found[git] = commit
         return found
@@ -265,12 +295,20 @@ class DvcImport(RefVerbs):
     def _finish(
         self, repository: Repository, history: History, line: Line, path: str, count: int
     ) -> ImportedRepository:
-        """Moves the branches, and makes the tags."""
+        """Moves the branches, and makes the tags, once contract and hooks allow it."""
+        return self._again(
+            repository, MAIN, lambda: self._try_to_finish(self._fresh(repository), history, line, path, count)
+        )
+
+    def _try_to_finish(
+        self, repository: Repository, history: History, line: Line, path: str, count: int
+    ) -> ImportedRepository:
         moves, kept = list[Moved](), list[str]()
         heads = dict[str, CommitId]()
         with self._db.read() as conn:
             here = {branch.name: branch.head for branch in queries.branches(conn, repository.id)}
             tags = queries.tags(conn, repository.id)
+            self._refuse_gaps(conn, repository, history, line)
             for name, tip in history.branches.items():
                 node = line.of(tip)
                 if node is None:
@@ -283,16 +321,42 @@ class DvcImport(RefVerbs):
                     continue
                 heads[name] = node.id
         new = {name: node.id for name, tip in history.tags.items() if name not in tags and (node := line.of(tip))}
+        for move in moves:
+            self._ask(repository, move)
         if moves or new:
             with self._s.changes.begin("data.import", repository.project_id, self._actor) as change:
+                self._same_contract(change, repository)
+                self._refuse_gaps(change.tx.conn, repository, history, line)
                 self._s.faults.at("import.heads")
                 land_tags(change, repository, new)
                 if not move_heads(change, self._side, repository, moves):
-                    raise Invalid(f"A branch of {repository.name} moved during the import.", hint="Repeat it.")
+                    raise LostRaceError
                 change.note(repository.name, branches=sorted(heads), tags=sorted(new))
         return ImportedRepository(
             name=repository.name, path=path, commits=count, branches=heads, tags=tuple(new), kept=tuple(kept)
         )
+
+    @staticmethod
+    def _refuse_gaps(conn: Connection, repository: Repository, history: History, line: Line) -> None:
+        """Raises where something that a branch or tag will lead to is not there any more."""
+        tips = [line.of(tip) for tip in (*history.branches.values(), *history.tags.values())]
+        if not ancestry.whole(queries.graph(conn, repository.id)).issuperset(node.id for node in tips if node):
+            raise _PrunedError
+
+    def _ask(self, repository: Repository, move: Moved) -> None:
+        """Contract and hooks are asked as before a merge; of a branch that is new, other than ``main``, only hooks."""
+        with self._db.read() as conn:
+            before = None if move.before is None else queries.commit(conn, move.before)
+            after = queries.commit(conn, move.after)
+        assert after is not None
+        asked = replace(repository, contract=None) if before is None and move.branch != MAIN else repository
+        told = {"message": after.message, "meta": after.meta}
+        source = f"dvc {self._dvc.folder}"
+        try:
+            self.admit(asked, move.branch, before, after, None, self._actor, source, **told)
+        except FilesBroken as broken:
+            name, details = repository.name, broken.details
+            raise MoveBreaksContract(name, move.branch, after.id, "", "data.import", details) from broken
 
 
 def _outputs(paths: Iterable[str], single: bool) -> str:
