@@ -369,4 +369,4 @@ def test_marks_of_before_are_those_of_the_heads(tmp_path: Path) -> None:
     with workspaces.connect(tmp_path) as ws:
         repo = next(r for r in ws.data.repositories(ws.project.id) if r.id == number)
         assert ws.collector.ledger.marks(repo) == marks
-        assert ws.collector.ledger.went_on(repo, "main", None)
+        assert ws.collector.ledger.went_on(repo, "main", None, ws.data.head(repo))

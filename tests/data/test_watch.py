@@ -109,6 +109,43 @@ def test_what_is_dropped_while_it_watches_is_taken_again(workspace: Workspace, a
         until(lambda: ids(workspace, table) == [1, 2])
 
 
+@pytest.mark.parametrize("kind", ["rows", "files"])
+def test_what_is_reset_during_a_look_is_taken_again(
+    workspace: Workspace,
+    actor: Actor,
+    table: Repository,
+    files: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    place = workspace.home.parent / "in"
+    place.mkdir()
+    repo, collector = (table, workspace.collector) if kind == "rows" else (files, workspace.collector.folders)
+    verb = "collect" if kind == "rows" else "commit_entries"
+    real, resets = getattr(collector, verb), list[str]()
+
+    def landed(*about: object, **how: object) -> Collected:
+        done: Collected = real(*about, **how)
+        line = workspace.data.log(repo)
+        if len(line) == 2 and not resets:  # somebody resets the branch before the look has ended
+            resets.append(workspace.data.reset(repo, line[1].id, actor=actor).id)
+        return done
+
+    def there() -> set[str]:
+        if workspace.data.head(repo) is None:
+            return set()
+        if kind == "rows":
+            return {str(one) for one in ids(workspace, repo)}
+        return {entry.path.removesuffix(".csv") for entry in workspace.data.files(repo)}
+
+    monkeypatch.setattr(collector, verb, landed)
+    (place / "1.csv").write_text("id,n\n1,1\n")
+    with Watching(workspace, repo, "in/*.csv" if kind == "rows" else "in", actor):
+        until(lambda: there() == {"1"})
+        (place / "2.csv").write_text("id,n\n2,2\n")
+        until(lambda: resets and there() == {"1", "2"})
+
+
 def test_a_known_file_that_never_stands_still_gives_its_complete_lines(
     workspace: Workspace, actor: Actor, table: Repository
 ) -> None:
@@ -209,6 +246,26 @@ def test_once_takes_what_stands_still_and_ends(workspace: Workspace, actor: Acto
         once(workspace, files, "nowhere", actor)
     with pytest.raises(Invalid, match="every"):
         workspace.collector.watch(files, "in", actor=actor, every=0)
+
+
+def test_what_is_to_be_ignored_is_not_taken(workspace: Workspace, actor: Actor, files: Repository) -> None:
+    place = workspace.home.parent / "in"
+    for name in ("a.jpg", "b.tmp", "kept.tmp", "build/deep/c.jpg", "sub/d.jpg", "sub/e.tmp", "only/f.tmp"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(name)
+    (place / "empty").mkdir()
+    (place / ".noriaignore").write_text("*.tmp\n/build\n")
+    workspace.data.change(files, [Put("kept.tmp", b"0")], actor=actor)
+    once(workspace, files, "in", actor)
+    watched = [entry.path for entry in workspace.data.files(files)]
+    assert watched == ["a.jpg", "empty", "kept.tmp", "sub/d.jpg"]
+    assert workspace.data.read_file(files, "kept.tmp") == b"kept.tmp"
+    workspace.collector.folders.collect(files, "in", actor=actor)
+    assert [entry.path for entry in workspace.data.files(files)] == [".noriaignore", *watched], "as collect sees it"
+    (place / ".noriaignore").write_text("*.jpg\n")
+    assert once(workspace, files, "in", actor) != []
+    assert "b.tmp" in {entry.path for entry in workspace.data.files(files)}
+    assert "a.jpg" in {entry.path for entry in workspace.data.files(files)}, "what a commit holds stays"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

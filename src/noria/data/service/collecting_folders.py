@@ -138,6 +138,7 @@ class FolderCollector:
                 made = changes(writer)
                 root = tree.apply(self._sessions.store, writer, head and head.layout, made)
                 if (head is not None and root == head.layout) or not made:
+                    done.met = head
                     return
                 run_id = self._runs.begin(repository, actor, done)
                 how: dict[str, Any] = {"message": message, "meta": {"source": meta}, "run_id": run_id, "expected": head}

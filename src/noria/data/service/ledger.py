@@ -40,17 +40,25 @@ class Ledger:
 
     def marks(self, repository: Repository, branch: str = MAIN) -> dict[str, dict[str, Any]]:
         """What the commits of a branch say that was taken of each part of a source, and what was refused for it."""
-        with self._db.read() as conn:
-            _, head = queries.head(conn, repository.id, branch)
-            return self.marks_at(conn, repository, branch, head)
+        return self.stands(repository, branch)[1]
 
-    def went_on(self, repository: Repository, branch: str, before: Commit | None) -> bool:
-        """Whether a branch holds the commit at which it stood before."""
+    def stands(self, repository: Repository, branch: str) -> tuple[Commit | None, dict[str, dict[str, Any]]]:
+        """(the head of a branch, its marks), of one moment."""
         with self._db.read() as conn:
             _, head = queries.head(conn, repository.id, branch)
-            if before is None or (head is not None and head.id == before.id):
-                return True
+            return head, self.marks_at(conn, repository, branch, head)
+
+    def went_on(self, repository: Repository, branch: str, before: Commit | None, head: Commit | None) -> bool:
+        """Whether a branch that stands at ``head`` holds the commit at which it stood before."""
+        if before is None or (head is not None and head.id == before.id):
+            return True
+        with self._db.read() as conn:
             return self._data.holds(conn, repository, branch, head)(before.id, before.generation)
+
+    @staticmethod
+    def last_seen(mark: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What was seen of a part last: when a contract refused it, else when it was taken."""
+        return mark[_REFUSED]["mark"] if _REFUSED in mark else mark
 
     def seen(self, repository: Repository, branch: str, marks: Mapping[str, dict[str, Any]]) -> tuple[Marks, list[str]]:
         """(what a source is to compare with, parts that wait in quarantine).

@@ -41,6 +41,7 @@ class Collected:
         held: the batches of ``waiting`` that still lie in quarantine.
         notes: what a person should hear, for instance that a file was rewritten.
         run_id: the collection's run; None where nothing was new.
+        met: of a folder that is watched, the commit that held it already, where nothing was new.
     """
 
     commits: list[Commit] = field(default_factory=list[Commit])
@@ -50,6 +51,7 @@ class Collected:
     held: list[ContractBroken] = field(default_factory=list[ContractBroken])
     notes: list[str] = field(default_factory=list[str])
     run_id: RunId | None = None
+    met: Commit | None = None
 
 
 def spec_from(

@@ -20,6 +20,7 @@ from noria.base.errors import Invalid, NoriaError, NotFound
 from noria.data.collectors import lines
 from noria.data.collectors.files import find
 from noria.data.errors import SourceFailed
+from noria.data.ignoring import Ignored
 from noria.data.records import Commit, Repository, RepositoryKind
 from noria.data.service.sources import Collected, SourceSpec
 from noria.store import Entry, Writer, folders, tree
@@ -96,6 +97,7 @@ class Watch:
         self._state = _State()
         self._known: tuple[str, set[str]] = ("", set())
         self._stood: Commit | None = None
+        """A commit that holds all that was taken."""
 
     def run(self, *, every: float, once: bool, stop: Event, tell: Tell | None) -> None:
         if not 0.05 <= every <= 86_400:
@@ -125,17 +127,18 @@ class Watch:
         """(what was taken, whether something waits to stand still)."""
         if is_bucket_url(self._place):  # objects appear whole
             return self._all(self._place), False
-        if not self._ledger.went_on(self._repository, self._branch, self._stood):
+        if not self._went_on(self._stood, self._data.head(self._repository, self._branch)):
             self._state.taken.clear()  # it was reset, or commits were dropped: what they held may be missing
-        try:
-            return self._look_at_files()
-        finally:
-            self._stood = self._data.head(self._repository, self._branch)
+        return self._rows() if self._repository.kind == RepositoryKind.TABLE else self._files()
 
-    def _look_at_files(self) -> tuple[Collected, bool]:
-        if self._repository.kind == RepositoryKind.TABLE:
-            return self._rows()
-        return self._files()
+    def _went_on(self, before: Commit | None, head: Commit | None) -> bool:
+        return self._ledger.went_on(self._repository, self._branch, before, head)
+
+    def _stands(self, head: Commit | None) -> None:
+        """After a look, before it is said what was taken: the branch may have been reset during the look, too."""
+        if not self._went_on(self._stood, head):
+            self._state.taken.clear()
+        self._stood = head
 
     def _all(self, place: str) -> Collected:
         if self._repository.kind == RepositoryKind.TABLE:
@@ -160,9 +163,12 @@ class Watch:
         if not ready:
             return Collected(), True
         done, failed = self._take({paths[name] for name in ready})
-        marks = self._ledger.marks(self._repository, self._branch)
+        head, marks = self._ledger.stands(self._repository, self._branch)
+        self._stands(head)
         for name in still:
-            if marks.get(self._source(paths[name]), {}).get("read") is None:  # else a line without an end waits
+            mark = self._ledger.last_seen(marks.get(self._source(paths[name]), {}))
+            held = (mark.get("size"), mark.get("mtime_ns")) == now[name][:2] or head is None
+            if held and mark.get("read") is None:  # else a line without an end waits
                 state.taken[name] = now[name]
         if failed is not None:  # not read again before it changed
             name = failed.details["path"]
@@ -202,12 +208,12 @@ class Watch:
         if not folder.is_dir():
             raise SourceFailed(f"{folder} is not a folder.", hint="Give the folder that holds the files.")
         state = self._state
-        now = dict(_scan(folder))
-        due = [path for path, found in now.items() if state.taken.get(path) != _seen(found)]
-        still = [p for p in due if state.seen.get(p) == _seen(now[p]) or _old(_seen(now[p]))]
-        gone = self._gone(now, set(due) - set(still))
-        first = {path: _seen(found) for path, found in now.items()}
-        state.seen = first
+        head = self._data.head(self._repository, self._branch)
+        now = dict(_scan(folder, self._ignored(folder, head)))
+        due = [path for path in now if state.taken.get(path) != now[path]]
+        still = [path for path in due if state.seen.get(path) == now[path] or _old(now[path])]
+        gone = self._gone(head, now, set(due) - set(still))
+        state.seen = now
         if not still and not gone:
             return Collected(), len(still) < len(due)
         notes: list[str] = []
@@ -238,19 +244,22 @@ class Watch:
             message=f"collected {self._place}",
         )
         done.notes += notes
-        for path in still:
-            if path not in moved:
-                state.taken[path] = first[path]
+        head = self._data.head(self._repository, self._branch)
+        self._stands(head)
+        if self._went_on(done.commits[-1] if done.commits else done.met, head):
+            state.taken.update((path, now[path]) for path in still if path not in moved)
         for path in gone:
             state.taken.pop(path, None)
         return done, len(still) < len(due) or bool(moved)
 
-    def _gone(self, now: dict[str, os.stat_result], restless: set[str]) -> list[str]:
+    def _ignored(self, folder: Path, head: Commit | None) -> Ignored | None:
+        return Ignored.of(folder, self._sessions.store, None if head is None else head.layout)
+
+    def _gone(self, head: Commit | None, now: dict[str, _Seen], restless: set[str]) -> list[str]:
         """Paths of the head that the folder holds no more; hidden ones are nobody's business here.
 
         None while a new path does not stand still: a file that was moved is never gone from both places.
         """
-        head = self._data.head(self._repository, self._branch)
         if head is None:
             return []
         if self._known[0] != head.id:
@@ -261,13 +270,43 @@ class Watch:
         return [path for path in paths if path not in now and path not in self._state.seen and not _hidden(path)]
 
 
-def _scan(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    def skip(path: str, _: bool) -> bool:
-        return path.rpartition("/")[2].startswith(".")
+def _scan(folder: Path, ignored: Ignored | None) -> Iterator[tuple[str, _Seen]]:
+    """What a look sees: files, links and empty folders, without hidden ones and those that are to be ignored."""
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        listed = folders.list_folder(f"{folder}/{prefix}", prefix, stats=True)
+        if listed is None and not prefix:  # taken away since: not a folder in which nothing is left
+            raise SourceFailed(f"{folder} is not a folder.", hint="Give the folder that holds the files.")
+        if listed is not None and ignored is not None:
+            listed = ignored.sift(prefix, listed)
+        if listed is None:
+            continue
+        names, below, odd, numbers = listed
+        shown = [place for place, name in enumerate(names) if not name.startswith(".")]
+        folders_below = [f"{prefix}{name}/" for name in below if not name.startswith(".")]
+        pending += folders_below
+        for place in shown:
+            size, mtime, _, inode = numbers[4 * place : 4 * place + 4]
+            if names[place] not in odd or not _is_pipe(folder / prefix / names[place]):
+                yield prefix + names[place], (size, mtime, inode)
+        if prefix and not shown and not folders_below:
+            found = _stat(folder / prefix)
+            if found is not None:
+                yield prefix[:-1], _seen(found)
 
-    for path, found in folders.scan(folder, skip):
-        if not stat.S_ISSOCK(found.st_mode) and not stat.S_ISFIFO(found.st_mode):
-            yield path, found
+
+def _is_pipe(path: Path) -> bool:
+    """Whether it is a pipe or a socket; or it is gone."""
+    found = _stat(path)
+    return found is None or stat.S_ISSOCK(found.st_mode) or stat.S_ISFIFO(found.st_mode)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat(follow_symlinks=False)
+    except OSError:
+        return None  # gone meanwhile
 
 
 def _hidden(path: str) -> bool:
