@@ -26,6 +26,7 @@ from noria.data.errors import ContractBroken, ContractMissing, FilesBroken, Head
 from noria.data.http import routes
 from noria.data.records import QuarantineState, Repository, RepositoryKind
 from noria.data.rows.alter import Alterations
+from noria.data.wire import quarantined_out
 from noria.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "http"))
@@ -234,6 +235,31 @@ def test_a_batch_is_accepted_as_it_was_once_the_contract_allows_it(workspace: Wo
         workspace.data.drop_quarantined(other, "again", actor=actor)
     workspace.data.offer(other, rows((9, "x", 100)), actor=actor)  # a change of mind
     assert workspace.data.quarantined(other)[0].state == QuarantineState.ACCEPTED
+
+
+def test_a_batch_that_was_accepted_is_opened_only_where_what_came_of_it_is_gone(
+    workspace: Workspace, actor: Actor
+) -> None:
+    repository = people(workspace, actor, SPEC)
+    first = workspace.data.append(repository, rows((9, "z", 100)), actor=actor)
+    number = refused(workspace, actor, rows((1, "a", 3)))["quarantine"]
+    done = workspace.data.offer(number, rows((1, "a", 4)), actor=actor)
+    assert refused(workspace, actor, rows((1, "a", 3)))["quarantine"] == number
+    batch, _ = workspace.data.quarantined(number)
+    assert (batch.state, batch.earlier) == (QuarantineState.ACCEPTED, [])
+    assert batch.verdict is not None
+    assert batch.verdict["commit"] == done.id, "the branch holds it"
+    workspace.data.reset(repository, first.id, actor=actor)
+    assert refused(workspace, actor, rows((1, "a", 3)))["quarantine"] == number
+    again, _ = workspace.data.quarantined(number)
+    assert (again.state, again.verdict, again.earlier) == (QuarantineState.OPEN, None, [batch.verdict])
+    dropped = workspace.data.drop_quarantined(number, "enough", actor=actor)
+    assert (dropped.verdict or {})["reason"] == "enough"
+    assert dropped.earlier == [batch.verdict]
+    workspace.data.offer(number, rows((1, "a", 4)), actor=actor)
+    last, _ = workspace.data.quarantined(number)
+    assert [one.get("reason") for one in last.earlier] == [None, "enough"]
+    assert quarantined_out(last).earlier[0]["commit"] == done.id
 
 
 def test_rows_that_are_there_already_accept_the_batch_too(workspace: Workspace, actor: Actor) -> None:

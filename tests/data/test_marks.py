@@ -227,19 +227,37 @@ def test_a_refusal_belongs_to_a_branch(both: Workspace, actor: Actor) -> None:
     done = collect(both, repo, actor)
     assert (done.refused, done.waiting) == ([], ["file:in/b.csv"])
     assert len(collect(both, repo, actor, "trial").refused) == 1
-    (batch,) = both.data.quarantine(both.project.id, repo)
+    other, batch = both.data.quarantine(both.project.id, repo)
+    assert (batch.branch, other.branch) == ("main", "trial"), "each is decided by itself"
     mended = both.data.offer(batch.id, pl.DataFrame({"id": [2], "n": [20]}), actor=actor)
     assert collect(both, repo, actor).waiting == []
     assert ids(both, repo) == [1, 2]
-    # The other branch does not hold it: it is offered the part, and the batch waits for a decision again.
-    assert len(collect(both, repo, actor, "trial").refused) == 1
-    again, _ = both.data.quarantined(batch.id)
-    assert (again.state, again.branch) == (QuarantineState.OPEN, "trial")
+    # The other branch does not hold it: there it still waits.
+    assert collect(both, repo, actor, "trial").waiting == ["file:in/b.csv"]
     both.data.merge(repo, "main", into="trial", actor=actor)
     assert mended.id in {c.id for c in both.data.log(repo, "trial")}
-    both.data.drop_quarantined(batch.id, "main has it mended", actor=actor)
+    both.data.drop_quarantined(other.id, "main has it mended", actor=actor)
     done = collect(both, repo, actor, "trial")
     assert (done.refused, done.waiting) == ([], [])
+
+
+def test_a_part_whose_batch_was_accepted_is_taken_when_it_comes_again(both: Workspace, actor: Actor) -> None:
+    repo = table(both, actor, "id")
+    both.data.set_contract(repo, {"columns": {"id": {"type": "int64", "max": 9}, "n": {"type": "int64"}}}, actor=actor)
+    repo = both.data.get(both.project.id, "t")
+    write(both, "a.csv", 1)
+    collect(both, repo, actor)
+    write(both, "b.csv", 2, 99)
+    (refused,) = collect(both, repo, actor).refused
+    number = refused.details["quarantine"]
+    both.data.offer(number, pl.DataFrame({"id": [2], "n": [20]}), actor=actor)
+    path = both.home.parent / "in" / "b.csv"
+    path.write_text(path.read_text().replace("\n", "\r\n"))  # another file, the same rows
+    assert [e.details["quarantine"] for e in collect(both, repo, actor).refused] == [number], "told once"
+    done = collect(both, repo, actor)
+    assert (done.refused, done.waiting, done.run_id) == ([], [], None)
+    batch, _ = both.data.quarantined(number)
+    assert batch.state == QuarantineState.ACCEPTED
 
 
 def test_what_was_taken_travels_with_the_commits(

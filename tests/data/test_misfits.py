@@ -21,6 +21,7 @@ from noria.data.collectors.sift import TooManyMisfits
 from noria.data.errors import ContractBroken, SourceFailed
 from noria.data.records import QuarantineState, Repository, RepositoryKind
 from noria.data.service.collect import Collected, SourceSpec
+from noria.data.service.purge import Erase
 from noria.workspace import Workspace
 
 SPEC = SourceSpec(files="log.*")
@@ -88,6 +89,80 @@ def test_such_a_batch_is_mended_and_offered_or_dropped(workspace: Workspace, act
     assert rows(workspace) == [(1, 1.5), (2, 2.5)]
     states = [batch.state for batch in workspace.data.quarantine(workspace.project.id)]
     assert states == [QuarantineState.DROPPED, QuarantineState.ACCEPTED]
+
+
+def test_equal_lines_of_another_place_are_another_batch(workspace: Workspace, actor: Actor, log: Repository) -> None:
+    ws, root = workspace, workspace.home.parent
+    (root / "log.a.csv").write_text("id,x\n1,1.5\n")
+    collected(ws, actor)
+    append(root / "log.a.csv", "2,n/a\n")
+    (first,) = collected(ws, actor).refused
+    (root / "log.b.csv").write_text("id,x\n5,5\n2,n/a\n")
+    (second,) = collected(ws, actor).refused
+    batches = {batch.id: batch for batch in ws.data.quarantine(ws.project.id, log)}
+    assert [batches[e.details["quarantine"]].source for e in (first, second)] == ["file:log.a.csv", "file:log.b.csv"]
+    for number in batches:
+        ws.data.drop_quarantined(number, "known", actor=actor)
+    append(root / "log.a.csv", "2,n/a\n")  # further down
+    assert len(collected(ws, actor).refused) == 1
+    (root / "log.c.csv").write_text("id,x\n6,6\n2,n/a\n")
+    assert len(collected(ws, actor).refused) == 1
+    assert len(ws.data.quarantine(ws.project.id, log)) == 4
+
+
+def test_what_is_left_of_equal_batches_stays_as_many(workspace: Workspace, actor: Actor, log: Repository) -> None:
+    ws, root = workspace, workspace.home.parent
+    (root / "log.a.csv").write_text("id,x\n1,1.5\n")
+    collected(ws, actor)
+    append(root / "log.a.csv", "2,n/a\n7,n/a\n")
+    (root / "log.b.csv").write_text("id,x\n5,5\n2,n/a\n7,n/a\n")
+    assert len(collected(ws, actor).refused) == 2
+    done = ws.care.purge(log, Erase(rows="id = 7"), reason="r", actor=actor, wait=5)
+    assert (done.batches, done.rows, done.undecided, done.done) == (2, 2, 0, True)
+    assert [batch.rows for batch in ws.data.quarantine(ws.project.id, log)] == [1, 1]
+
+
+def test_the_file_again_with_a_line_that_was_dropped_is_quiet(workspace: Workspace, actor: Actor) -> None:
+    ws, path = workspace, workspace.home.parent / "log.csv"
+    log = ws.data.create(ws.project.id, "log", RepositoryKind.TABLE, actor=actor, key=("id",))
+    path.write_text("id,x\n1,1.5\n")
+    collected(ws, actor)
+    append(path, "2,n/a\n")
+    (refused,) = collected(ws, actor).refused
+    ws.data.drop_quarantined(refused.details["quarantine"], "known", actor=actor)
+    path.write_text("id,x\n1,7.5\n2,n/a\n")
+    done = collected(ws, actor)
+    assert (done.refused, done.rows) == ([], 1)
+    assert len(ws.data.quarantine(ws.project.id, log)) == 1
+
+
+@pytest.mark.parametrize(("mode", "value"), [("insert", 1.5), ("append", 9.0)])
+def test_a_batch_is_offered_as_its_source_writes(workspace: Workspace, actor: Actor, mode: str, value: float) -> None:
+    ws, path = workspace, workspace.home.parent / "log.csv"
+    ws.data.create(ws.project.id, "log", RepositoryKind.TABLE, actor=actor, key=("id",))
+    path.write_text("id,x\n1,1.5\n")
+    spec = SourceSpec(files="log.*", mode=mode)
+    collected(ws, actor, spec)
+    append(path, "1,n/a\n")
+    (refused,) = collected(ws, actor, spec).refused
+    ws.data.offer(refused.details["quarantine"], [{"id": 1, "x": 9.0}], actor=actor)
+    assert rows(ws) == [(1, value)]
+
+
+def test_lines_that_another_branch_was_offered_too_are_decided_there(
+    workspace: Workspace, actor: Actor, log: Repository
+) -> None:
+    ws, path = workspace, workspace.home.parent / "log.csv"
+    path.write_text("id,x\n1,1.5\n")
+    collected(ws, actor)
+    ws.data.create_branch(log, "trial", actor=actor)
+    append(path, "2,n/a\n3,3\n")
+    collected(ws, actor)
+    (refused,) = ws.collector.collect(log, SPEC, actor=actor, branch="trial").refused
+    assert ws.data.quarantined(refused.details["quarantine"])[0].branch == "trial"
+    ws.data.offer(refused.details["quarantine"], [{"id": 2, "x": 2.0}], actor=actor)
+    assert rows(ws) == [(1, 1.5), (3, 3.0)]
+    assert len(ws.data.read(log, "trial")) == 3
 
 
 def test_where_most_lines_do_not_fit_nothing_is_taken(workspace: Workspace, actor: Actor, log: Repository) -> None:

@@ -450,6 +450,8 @@ def quarantine_list(conn: Connection, project_id: ProjectId, repository_id: int 
 
 
 def _quarantined(row: Row[Any]) -> Quarantined:
+    verdict = dict(row.verdict or {})
+    earlier = verdict.pop("earlier", [])
     return Quarantined(
         id=row.id,
         repository=row.name,
@@ -462,7 +464,8 @@ def _quarantined(row: Row[Any]) -> Quarantined:
         actor=row.actor,
         created_at=row.created_at,
         mode=row.mode,
-        verdict=row.verdict,
+        verdict=verdict or None,
+        earlier=earlier,
     )
 
 
@@ -478,11 +481,12 @@ def move_quarantined(conn: Connection, quarantine_id: int, state: str, after: st
     return conn.execute(update(t.quarantine).where(*here).values(state=after, verdict=verdict)).rowcount == 1
 
 
-def reopen_quarantined(conn: Connection, quarantine_id: int, branch: str) -> bool:
+def reopen_quarantined(conn: Connection, batch: Quarantined, branch: str) -> bool:
     """Opens a batch anew that was accepted once, for a branch that does not hold what came of it."""
     c = t.quarantine.c
-    here = (c.id == quarantine_id, c.state == QuarantineState.ACCEPTED.value)
-    values = {"state": QuarantineState.OPEN.value, "branch": branch, "verdict": None}
+    here = (c.id == batch.id, c.state == QuarantineState.ACCEPTED.value)
+    verdict = {"earlier": [*batch.earlier, batch.verdict]}
+    values = {"state": QuarantineState.OPEN.value, "branch": branch, "verdict": verdict}
     return conn.execute(update(t.quarantine).where(*here).values(**values)).rowcount == 1
 
 

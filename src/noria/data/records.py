@@ -289,6 +289,7 @@ class Quarantined:
         object: hex id of the stored batch (a Parquet fragment).
         mode: how its rows were to be written: append, insert or overwrite.
         verdict: by whom and when it was accepted (``commit``) or dropped (``reason``); None while it is open.
+        earlier: verdicts of before, oldest first.
     """
 
     id: int
@@ -303,6 +304,7 @@ class Quarantined:
     created_at: int
     mode: str = "append"
     verdict: dict[str, Any] | None = None
+    earlier: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

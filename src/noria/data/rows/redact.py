@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -20,6 +20,9 @@ from noria.data.rows.read import TableReader, numbers, sources
 from noria.data.rows.schema import SEQ, fit
 from noria.data.rows.write import total_of
 from noria.store import Kind, Writer
+
+BATCH: Final = "noria.batch"
+"""In the metadata of the file of a refused batch: what tells it from others with the same rows."""
 
 
 class Selection:
@@ -232,7 +235,9 @@ def redact_refused(
     if not stays.any():
         return None, *counts
     out = io.BytesIO()
-    frame.filter(pl.Series(stays)).write_parquet(out, compression="zstd", statistics=False)
+    about = {name: text for name, text in pl.read_parquet_metadata(io.BytesIO(raw)).items() if name == BATCH}
+    left = frame.filter(pl.Series(stays))
+    left.write_parquet(out, compression="zstd", statistics=False, metadata=about or None)
     return out.getvalue(), *counts
 
 

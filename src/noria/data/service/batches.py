@@ -222,6 +222,8 @@ class BatchVerbs(RowVerbs):
 
     def _decide(self, change: Change, batch: Quarantined, after: QuarantineState, what: dict[str, Any]) -> None:
         verdict = {**what, "actor": change.actor.name, "at": change.tx.now_ms}
+        earlier = [*batch.earlier, *([batch.verdict] if batch.verdict is not None else [])]
+        verdict |= {"earlier": earlier} if earlier else {}
         self._s.faults.at("data.quarantine")
         if not queries.move_quarantined(change.tx.conn, batch.id, batch.state, after, verdict):
             found = queries.quarantined(change.tx.conn, batch.id)

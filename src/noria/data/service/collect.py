@@ -228,7 +228,7 @@ class Collector:
         run_id = self._runs.begin(repository, actor, done)
         if piece.misfits is not None:
             # First: where the process dies in between they come again, and are the same batch.
-            self._set_aside(repository, piece, piece.misfits, branch, actor, done)
+            self._set_aside(repository, piece, piece.misfits, spec, branch, actor, done)
             if not len(piece.frame):
                 self.ledger.mark_alone(repository, branch, piece, before, actor)
                 return
@@ -274,10 +274,24 @@ class Collector:
         done.rows += commit.stats["added"] + commit.stats["updated"]
 
     def _set_aside(
-        self, repository: Repository, piece: Piece, misfits: Misfits, branch: str, actor: Actor, done: Collected
+        self,
+        repository: Repository,
+        piece: Piece,
+        misfits: Misfits,
+        spec: SourceSpec,
+        branch: str,
+        actor: Actor,
+        done: Collected,
     ) -> None:
-        """Keeps lines that do not fit the table; tells of them unless that was decided before."""
-        batch = self._data.set_aside(repository, branch, misfits.rows, misfits.report, actor, piece.source)
+        """Keeps lines that do not fit the table; tells of them unless that was decided before.
+
+        They are offered as the others are written, but never in the place of these.
+        """
+        mode = "insert" if spec.mode == "insert" else "append"
+        first = min((row["line"] for finding in misfits.report for row in finding.rows), default=None)
+        batch = self._data.set_aside(
+            repository, branch, misfits.rows, misfits.report, actor, piece.source, mode, line=first
+        )
         if batch.state == QuarantineState.OPEN:
             about = (piece.source, misfits.count, misfits.lines, batch.report)
             done.refused.append(LinesSetAside(repository.name, *about, batch.id))

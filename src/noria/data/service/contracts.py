@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import polars as pl
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from noria.assets import Change
 from noria.base import canonical
@@ -23,8 +23,17 @@ from noria.data.contract import Contract, Finding, WholeContract
 from noria.data.contract_infer import Seen
 from noria.data.errors import ContractBroken
 from noria.data.files_contract import FilesContract
-from noria.data.records import MAIN, Commit, ContractRecord, Quarantined, Repository, RepositoryKind
+from noria.data.records import (
+    MAIN,
+    Commit,
+    ContractRecord,
+    Quarantined,
+    QuarantineState,
+    Repository,
+    RepositoryKind,
+)
 from noria.data.rows import Layout, TableReader, TableWriter, load_layout
+from noria.data.rows.redact import BATCH
 from noria.data.service.base import Services
 from noria.data.service.refs import RefVerbs
 from noria.store import Kind, tree
@@ -216,12 +225,17 @@ class ContractVerbs(RefVerbs):
         actor: Actor,
         source: str,
         mode: str = "append",
+        line: int | None = None,
     ) -> Quarantined:
-        """Puts rows that do not have the types of the table into quarantine, as they came; the same ones once.
+        """Puts rows that do not have the types of the table into quarantine, as they came.
 
-        The report says what is wrong with them. They are offered and dropped as batches that a contract refused.
+        The report says what is wrong with them. They are offered and dropped as batches that a contract refused. The
+        same rows of the same place are one batch; equal ones of another file, or further down, are another.
+
+        Args:
+            line: number of the first of them in the source.
         """
-        number = self._set_aside(repository, branch, rows, findings, actor, source, mode, 0)
+        number = self._set_aside(repository, branch, rows, findings, actor, source, mode, 0, (source, line))
         return self.quarantined(number)[0]
 
     def _set_aside(
@@ -234,9 +248,11 @@ class ContractVerbs(RefVerbs):
         source: str,
         mode: str,
         contract: int,
+        place: tuple[str, int | None] | None = None,
     ) -> int:
         out = io.BytesIO()
-        frame.write_parquet(out, compression="zstd", statistics=False)
+        about = _about(branch, mode, place)
+        frame.write_parquet(out, compression="zstd", statistics=False, metadata=about)
         report = [msgspec.to_builtins(f) for f in findings]
         with self._s.sessions.writer() as writer:
             oid = writer.put(Kind.FRAGMENT, out.getvalue())
@@ -255,9 +271,20 @@ class ContractVerbs(RefVerbs):
                     change.event("batch.refused", repository.name, {"rows": len(frame), "rules": len(findings)})
                 change.note(repository.name, rows=len(frame), source=source)
                 found = queries.quarantine_by_object(change.tx.conn, repository.id, oid.hex)
-                if queries.reopen_quarantined(change.tx.conn, found, branch):  # what came of it is not on this branch
+                if self._reopen(change.tx.conn, repository, branch, found):
                     change.event("batch.refused", repository.name, {"rows": len(frame), "rules": len(findings)})
         return found
+
+    def _reopen(self, conn: Connection, repository: Repository, branch: str, number: int) -> bool:
+        """Opens a batch anew that was accepted, where the branch does not hold what came of it (any more)."""
+        batch = queries.quarantined(conn, number)
+        if batch is None or batch.state != QuarantineState.ACCEPTED or batch.verdict is None:
+            return False
+        commit = queries.commit(conn, batch.verdict["commit"])
+        _, head = queries.head(conn, repository.id, branch)
+        if commit is not None and self.holds(conn, repository, branch, head)(commit.id, commit.generation):
+            return False
+        return queries.reopen_quarantined(conn, batch, branch)
 
     def quarantine(self, project_id: ProjectId, repository: Repository | None = None) -> list[Quarantined]:
         """Batches that were refused, newest first."""
@@ -277,6 +304,14 @@ class ContractVerbs(RefVerbs):
         """Repository -> (commits, commits that were checked against a contract)."""
         with self._db.read() as conn:
             return {name: (total, part) for name, total, part in queries.contract_verdicts(conn, project_id)}
+
+
+def _about(branch: str, mode: str, place: tuple[str, int | None] | None) -> dict[str, str] | None:
+    """Makes equal rows different batches where one verdict must not settle the others: it is kept in the file."""
+    what: dict[str, Any] = {} if branch == MAIN else {"branch": branch}
+    what |= {} if mode == "append" else {"mode": mode}
+    what |= {} if place is None else {"source": place[0], "line": place[1]}
+    return {BATCH: canonical.encode(what).decode()} if what else None
 
 
 def newest_ms(layout: Layout) -> int | None:

@@ -139,12 +139,19 @@ class Ledger:
     ) -> None:
         """Remembers under which contract a part was refused, beside what was taken of it before.
 
+        Where the batch was accepted, and the branch holds what came of it, the part is taken.
+
         Raises:
             TakenError: the branch does not hold what was taken of the part when it was read.
         """
         with self._changes.begin("data.collect", repository.project_id, actor) as change:
             _, head = queries.head(change.tx.conn, repository.id, branch)
             self.check(change.tx.conn, repository, branch, head, before)
+            found = queries.quarantined(change.tx.conn, batch)
+            if found is not None and found.state == QuarantineState.ACCEPTED and head is not None:
+                self.mark(change, repository, branch, piece, head)
+                change.note(repository.name, source=piece.source, accepted=batch)
+                return
             row = {"repository_id": repository.id, "branch": branch, "source": piece.source, "mark": piece.mark}
             row |= {"contract": repository.contract, "batch": batch, "at": change.tx.now_ms}
             change.tx.upsert(t.refusals, row, key=["repository_id", "branch", "source"])

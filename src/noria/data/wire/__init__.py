@@ -107,6 +107,7 @@ class QuarantinedOut(msgspec.Struct):
     findings: list[dict[str, Any]]
     at: str
     verdict: dict[str, Any] | None
+    earlier: list[dict[str, Any]]
 
 
 class QuarantinePage(msgspec.Struct):
@@ -228,6 +229,7 @@ def quarantined_out(batch: Quarantined) -> QuarantinedOut:
         findings=batch.report,
         at=to_text(batch.created_at),
         verdict=None if batch.verdict is None else {**batch.verdict, "at": to_text(batch.verdict["at"])},
+        earlier=[{**one, "at": to_text(one["at"])} for one in batch.earlier],
     )
 
 
