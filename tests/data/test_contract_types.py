@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given, reject
 from hypothesis import strategies as st
 
 from noria.base.actor import Actor
@@ -102,7 +104,10 @@ MOMENTS = [pl.Date(), pl.Datetime("ms"), pl.Datetime("us", "UTC"), pl.Datetime("
     wanted=st.sampled_from([*NUMBERS, *MOMENTS, pl.String()]),
 )
 def test_what_is_cast_comes_back_as_it_was(values: list[Any], found: pl.DataType, wanted: pl.DataType) -> None:
-    column = pl.Series("x", values, dtype=pl.Float64, strict=False).cast(found, strict=False)
+    try:
+        column = pl.Series("x", values, dtype=pl.Float64, strict=False).cast(found, strict=False)
+    except pl.exceptions.PolarsError:
+        reject()  # more digits than a decimal has
     made, misfits = fit(pl.DataFrame([column]), {"x": wanted})
     if misfits:
         assert made["x"].dtype == found
@@ -112,6 +117,63 @@ def test_what_is_cast_comes_back_as_it_was(values: list[Any], found: pl.DataType
         assert made["x"].dtype == wanted
         if wanted != pl.String():
             assert made["x"].cast(found).eq_missing(column).all()
+
+
+@given(
+    value=st.integers(-(2**70), 2**70) | st.floats(width=64) | st.decimals(-(10**20), 10**20, places=12),
+    wanted=st.sampled_from([n for n in NUMBERS if n != pl.Boolean()]),
+)
+@example(value=2**53 + 1, wanted=pl.Float64())
+@example(value=2**24 + 1, wanted=pl.Float32())
+@example(value=1e300, wanted=pl.Float32())
+@example(value=0.1, wanted=pl.Float32())
+@example(value=Decimal("1.00000000000001"), wanted=pl.Decimal(20, 2))
+@example(value=Decimal("0.99999999999999999999"), wanted=pl.Int64())
+def test_what_text_says_is_the_value_or_the_nearest_float(value: Any, wanted: pl.DataType) -> None:
+    text = str(value)
+    made, misfits = fit(pl.DataFrame({"x": [text]}), {"x": wanted})
+    exact = None if text in ("inf", "-inf", "nan") else Decimal(text)
+    if misfits:
+        if exact is not None and wanted.is_integer():
+            assert (
+                exact != int(exact)
+                or abs(exact) >= 2**53
+                or pl.Series([int(exact)]).cast(wanted, strict=False)[0] is None
+            )
+        return
+    found = made["x"][0]
+    assert made["x"].dtype == wanted
+    if exact is None:
+        assert str(found) == text
+    elif not wanted.is_float():
+        assert found == exact
+    else:
+        assert found == pl.Series([float(exact)], dtype=pl.Float64).cast(wanted)[0]
+        assert math.isfinite(found)
+        assert isinstance(value, int) <= (Decimal(found) == exact)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "fits"),
+    [
+        ("2024-01-02 10:00:00.123456", pl.Datetime("ms"), False),
+        ("2024-01-02 10:00:00.123000", pl.Datetime("ms"), True),
+        ("2024-01-02T10:00:00.1234567Z", pl.Datetime("us", "UTC"), False),
+        ("2024-01-02 10:00:00.123456789", pl.Datetime("ns"), True),
+        ("1500-01-02 10:00:00", pl.Datetime("us"), True),
+        ("1500-01-02 10:00:00", pl.Datetime("ns"), False),
+        ("2024-01-02", pl.Datetime("ms", "UTC"), True),
+        ("2024-01-02 00:00:00", pl.Date(), True),
+        ("2024-01-02 00:00:01", pl.Date(), False),
+        ("10:00:00.5", pl.Time(), True),
+    ],
+)
+def test_times_of_text_keep_their_digits(text: str, wanted: pl.DataType, fits: bool) -> None:
+    for others in ([], ["soon"], ["01/02/2024 10:00:00"]):
+        made, misfits = fit(pl.DataFrame({"x": [*others, text]}), {"x": wanted})
+        assert fits != bool(misfits and misfits["x"][-1])
+        if wanted == pl.Datetime("ns") and fits and not misfits:
+            assert made["x"].to_physical()[-1] % 10**9 == 123456789
 
 
 @given(st.lists(st.none() | st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)), max_size=5), st.data())

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from noria.base.actor import Actor
-from noria.data.collectors import lines
+from noria.data.collectors import lines, quotes
+from noria.data.collectors.protocol import Columns
 from noria.data.errors import SourceFailed
 from noria.data.records import Repository, RepositoryKind
 from noria.data.service.collect import Collected, SourceSpec
@@ -152,15 +153,20 @@ PARTS = st.lists(st.sampled_from(["\n", '"', ",", "a", "\r\n", '""', "7"]), max_
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=PARTS, cut=st.integers(0, 30))
 def test_a_span_ends_where_a_parser_sees_a_line_end(text: str, cut: int, tmp_path: Path) -> None:
-    """Against the plainest parser: one that goes through the bytes and turns at each quote."""
+    """Against the plainest parser: one that goes through the bytes and turns at each quote that opens or ends a field."""
     path = tmp_path / "x.csv"
     path.write_bytes(text.encode())
     span = lines.look(path, {}, settle=3600)
-    expected, inside = 0, False
-    for place_, sign in enumerate(text):
-        inside ^= sign == '"'
-        if sign == "\n" and not inside:
-            expected = place_ + 1
+    expected, inside, place = 0, False, 0
+    while place < len(text):
+        sign = text[place]
+        if inside and text[place : place + 2] == '""':
+            place += 1
+        elif sign == '"':
+            inside = not inside and (place == 0 or text[place - 1] in ",\n")
+        elif sign == "\n" and not inside:
+            expected = place + 1
+        place += 1
     assert span.end == expected
     assert span.open_end == len(text) - expected
     before = {"digest": span.digest, "read": span.end}
@@ -266,3 +272,31 @@ def test_a_refused_file_whose_batch_was_mended_or_dropped_is_not_offered_again(
     again = workspace.collector.collect(log, spec, actor=actor)
     assert (again.commits, again.refused, again.waiting) == ([], [], [])
     assert workspace.data.read(log).sort("id").rows() == [(1, 1), (500, 50)]
+
+
+def test_a_quote_in_the_middle_of_a_field_holds_up_nothing(workspace: Workspace, actor: Actor, log: Repository) -> None:
+    path = place(workspace)
+    path.write_text("id,s\n1,a\n")
+    collected(workspace, log, actor)
+    append(path, '2,5" pipe\n3,c\n')
+    os.utime(path)
+    assert collected(workspace, log, actor).rows == 2
+    append(path, '4,"6" and "\n5,""\n')  # closed by a quote that no field ends with: the line is set aside alone
+    assert collected(workspace, log, actor).rows == 1
+    assert workspace.data.read(log).sort("id").rows() == [(1, "a"), (2, '5" pipe'), (3, "c"), (5, "")]
+
+
+def test_a_quote_that_opens_is_waited_for_so_many_bytes_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quotes, "LONGEST", 20)
+    path = tmp_path / "x.csv"
+    path.write_text('id,s\n1,a\n2,"5 pipe\n')
+    assert lines.look(path, {}, settle=3600).end == len("id,s\n1,a\n")
+    append(path, "3,c\n4,dddd\n5,e")
+    span = lines.look(path, {}, settle=3600)
+    assert span.end == path.stat().st_size - len("5,e")
+    frame, misfits = lines.read_lines(path, span, Columns(types={"id": pl.Int64(), "s": pl.String()}))
+    assert frame.rows() == [(1, "a"), (3, "c"), (4, "dddd")]
+    assert misfits is not None
+    assert [(f.rule, f.rows) for f in misfits.report] == [("line.quotes", [{"line": 3, "text": '2,"5 pipe'}])]

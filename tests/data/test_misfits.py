@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from datetime import datetime
+from math import inf
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError
 from noria.cli.main import run
-from noria.data.collectors import lines
+from noria.data.collectors import forms, lines
 from noria.data.collectors.protocol import Columns
 from noria.data.collectors.sift import TooManyMisfits
 from noria.data.errors import ContractBroken, SourceFailed
@@ -277,6 +280,93 @@ def test_by_commands(
     assert rows(workspace) == [(1, 1.5), (2, 2.0), (3, 3.0)]
 
 
+ANY = Columns(types={"n": pl.Int64(), "x": pl.Float64(), "f": pl.Float32(), "s": pl.String(), "at": pl.Datetime("us")})
+HEADER = "n,x,f,s,at\n"
+
+
+def read(text: str, kind: str = "csv", columns: Columns = ANY) -> tuple[list[Any], list[str]]:
+    """(the rows, the texts of the lines that were set apart)."""
+    frame, misfits = lines.read_text(text.encode(), kind, columns, lambda: 2 if kind == "csv" else 1)
+    assert frame.select(list(columns.types)).schema == columns.types
+    told = [] if misfits is None else [one["text"] for f in misfits.report for one in f.rows]
+    return frame.select(list(columns.types)).rows(), told
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ("1,0.1,0.1,a,2024-01-01", (1, 0.1, float(pl.Series([0.1], dtype=pl.Float32)[0]), "a", datetime(2024, 1, 1))),
+        ("7.0,1e308,16777216,,", (7, 1e308, 16777216.0, None, None)),
+        (' 1,inf,-inf,"",2024-01-01 10:00:00.500000000', (1, inf, -inf, "", datetime(2024, 1, 1, 10, 0, 0, 500000))),
+        ("1,1e23,1e10,a,01/02/2024", (1, 1e23, 1e10, "a", datetime(2024, 2, 1))),
+        ("1,9007199254740993,1,a,", None),
+        ("1,1e400,1,a,", None),
+        ("1,1,16777217,a,", None),
+        ("1,1,1e39,a,", None),
+        ("1,1,1,a,2024-01-01 10:00:00.1234567", None),
+        ("0.99999999999999999999,1,1,a,", None),
+        ("true,1,1,a,", None),
+        ("1,1,1", None),
+        ("1,1,1,a,,", None),
+        ('1,1,1,"a"b,', None),
+    ],
+)
+def test_a_line_means_the_same_alone_and_beside_others(line: str, row: tuple[Any, ...] | None) -> None:
+    others = ["8,8,8,x,2024-05-05", "9,n/a,9,y,", "3,1.5,2.5,z,2024-05-05 01:00:00"]
+    good = [(8, 8.0, 8.0, "x", datetime(2024, 5, 5)), (3, 1.5, 2.5, "z", datetime(2024, 5, 5, 1))]
+    rows, told = read(f"{HEADER}{line}\n")
+    assert (rows, told) == (([row], []) if row is not None else ([], [line]))
+    rows, told = read(HEADER + "\n".join([others[0], line, *others[1:], ""]))
+    assert rows == ([good[0], row, good[1]] if row is not None else good)
+    assert set(told) == {others[1], *([] if row is not None else [line])}
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ('{"n": true, "x": 1, "ok": true}', None),
+        ('{"n": 1, "x": 1, "ok": 1}', None),
+        ('{"n": 1, "x": 9007199254740993, "ok": null}', None),
+        ('{"n": 1, "x": 1e400, "ok": null}', None),
+        ('{"n": "7", "x": 7.0, "ok": "true"}', (7, 7.0, True)),
+        ('{"n": 7.0, "x": "inf", "ok": false}', (7, inf, False)),
+    ],
+)
+def test_a_json_line_means_the_same_alone_and_beside_others(line: str, row: tuple[Any, ...] | None) -> None:
+    columns = Columns(types={"n": pl.Int64(), "x": pl.Float64(), "ok": pl.Boolean()})
+    assert read(line + "\n", "jsonl", columns) == (([row], []) if row is not None else ([], [line]))
+    bad = '{"n": 2, "x": "n/a", "ok": null}'
+    rows, told = read(f'{{"n": 3, "x": 1.5, "ok": true}}\n{line}\n{bad}\n', "jsonl", columns)
+    assert rows == [(3, 1.5, True), *([row] if row is not None else [])]
+    assert set(told) == {bad, *([] if row is not None else [line])}
+
+
+def test_a_long_field_and_a_quote_in_the_middle_of_one_are_no_trouble_beside_a_bad_line() -> None:
+    columns = Columns(types={"n": pl.Int64(), "s": pl.String()})
+    long = "b" * 200_000
+    rows, told = read(f'n,s\n1,"{long}"\nn/a,5" pipe\n2,5" pipe\n3,"a\nb"\n', columns=columns)
+    assert rows == [(1, long), (2, '5" pipe'), (3, "a\nb")]
+    assert told == ['n/a,5" pipe']
+
+
+@pytest.mark.parametrize("bad", ["n/a,1\n", "1\n", '"1,1\n'])
+def test_a_bad_line_does_not_make_python_values_of_the_others(
+    bad: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr(forms, "PIECE", 50_000)
+    columns = Columns(types={"n": pl.Int64(), "x": pl.Float64()})
+    half = "".join(f"{n},0.5\n" for n in range(60_000))
+    text = f"n,x\n{half}{bad}{half}".encode()
+    request.addfinalizer(tracemalloc.stop)
+    tracemalloc.start()
+    frame, misfits = lines.read_text(text, "csv", columns, lambda: 2)
+    _, peak = tracemalloc.get_traced_memory()
+    assert misfits is not None
+    assert (len(frame), misfits.count, misfits.lines) == (120_000, 1, 120_001)
+    assert misfits.report[0].rows == [{"line": 60_002, "text": bad.rstrip()}]
+    assert peak < 3 * len(text)
+
+
 FIELDS = st.sampled_from(["1", "2.5", "n/a", "", '"a"', '"a,b"', '"a\nb"', "7.0", 'x"y', "é"])
 LINES = st.lists(st.lists(FIELDS, min_size=1, max_size=4).map(",".join), max_size=12)
 
@@ -302,3 +392,14 @@ def test_every_line_is_a_row_or_set_apart(some: list[str]) -> None:
         for finding in misfits.report:
             for shown in finding.rows:
                 assert physical[shown["line"] - 1] == shown["text"].splitlines()[0]
+
+
+@given(st.lists(st.lists(FIELDS, min_size=3, max_size=3).map(",".join), max_size=6))
+def test_lines_are_read_as_each_by_itself(some: list[str]) -> None:
+    columns = Columns(types={"n": pl.Int64(), "x": pl.Float64(), "s": pl.String()})
+    single = [read(f"n,x,s\n{line}\n", columns=columns) for line in some]
+    try:
+        rows, _ = read("n,x,s\n" + "".join(f"{line}\n" for line in some), columns=columns)
+    except TooManyMisfits:
+        return
+    assert rows == [row for found, _ in single for row in found]

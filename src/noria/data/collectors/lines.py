@@ -1,7 +1,7 @@
 """Text files that grow by lines: CSV, TSV and JSON lines.
 
 Of a file that only grew, the lines that were added are read. That it only grew is told by the hash of all bytes that
-were read before; a line is complete when its end is there, outside of quotes.
+were read before; a line is complete when its end is there, outside of quotes. A quote opens only where a field begins.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from typing import Any, Final
 import blake3
 import polars as pl
 
-from noria.data.collectors import sift
+from noria.data.collectors import quotes, sift
 from noria.data.collectors.csv import read_csv
 from noria.data.collectors.protocol import Columns, Misfits
 
 KINDS: Final = frozenset({"csv", "tsv", "jsonl", "ndjson"})
+_SEPARATORS: Final = {"csv": ",", "tsv": "\t"}
 _HASH_AT_ONCE: Final = 64 << 20
 
 
@@ -76,7 +77,7 @@ def look(path: Path, before: Mapping[str, Any], settle: float) -> Span:
                     start = read
                 else:
                     hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
-            end = _last_end(data, start, size, quoted=kind_of(path.name) in ("csv", "tsv"))
+            end = _last_end(data, start, size, _SEPARATORS.get(kind_of(path.name)))
             if end < size and time.time_ns() - found.st_mtime_ns >= settle * 1e9:
                 end = size
             _update(hasher, data, start, end)
@@ -156,29 +157,14 @@ def _ended(data: mmap.mmap, read: int, size: int) -> bool:
     return data[read : read + 1] in (b"\n", b"\r")
 
 
-def _last_end(data: mmap.mmap, start: int, size: int, *, quoted: bool) -> int:
-    """Where the last complete line ends; line ends between quotes are none."""
+def _last_end(data: mmap.mmap, start: int, size: int, separator: str | None) -> int:
+    """Where the last complete line ends; of a CSV, with this separator, line ends between quotes are none."""
     end = data.rfind(b"\n", start, size) + 1
     if end <= start:
         return start
-    if not quoted or data.find(b'"', start, size) < 0:
+    if separator is None or data.find(b'"', start, size) < 0:
         return end
-    open_quotes = _quotes(data, start, end) % 2
-    while open_quotes and end > start:
-        quote = data.rfind(b'"', start, end)
-        new_end = data.rfind(b"\n", start, quote) + 1
-        if new_end <= start:
-            return start
-        open_quotes = (open_quotes + _quotes(data, new_end, end)) % 2
-        end = new_end
-    return end
-
-
-def _quotes(data: mmap.mmap, start: int, end: int) -> int:
-    count = 0
-    for place in range(start, end, _HASH_AT_ONCE):
-        count += data[place : min(end, place + _HASH_AT_ONCE)].count(b'"')
-    return count
+    return quotes.complete(data, start, size, separator)
 
 
 def _update(hasher: Any, data: mmap.mmap, start: int, end: int) -> None:

@@ -11,6 +11,7 @@ import polars as pl
 
 from noria.base.errors import Invalid
 from noria.base.names import nearest
+from noria.data.rows.texts import parsed
 from noria.data.values import plain
 
 KNOWN: Final = "__known"
@@ -36,8 +37,6 @@ _PLAIN: Final[dict[str, Any]] = {
     "time": pl.Time(),
 }
 _DIGITS: Final = 38
-_EXACT: Final = 2.0**53
-"""Below it a float64 holds every whole number."""
 _NAMES: Final = {dtype: name for name, dtype in _PLAIN.items()}
 _PARAMETRIC: Final = re.compile(r"(datetime|duration|decimal)\[([^\]]*)\]")
 
@@ -230,7 +229,9 @@ def fit(frame: pl.DataFrame, types: Mapping[str, pl.DataType]) -> tuple[pl.DataF
     """The frame with its columns in these types, where no value is lost or changed by that.
 
     A value fits where it comes back as it was when it is cast there and back: 7 fits a float, 1.0 an integer, midnight
-    a date, and every null. Text fits where it says a value of the type; a number is no time.
+    a date, and every null. Text fits where it says a value of the type: a number in decimals stands for the nearest
+    float, so 0.1 fits a float32; a number beyond the largest float, a whole number that no float is, and a time with
+    more digits than the type keeps do not. A number is no time.
 
     Returns:
         the frame, and of each column with a value that does not fit which rows have one. Such a column stays as it is.
@@ -258,7 +259,7 @@ def _cast(column: pl.Series, wanted: pl.DataType) -> tuple[pl.Series, pl.Series]
     """(the column in another type, which of its values do not fit). Raises Polars' errors where none does."""
     found = column.dtype
     if found == pl.String:
-        made = _parsed(column, wanted)
+        made = parsed(column, wanted)
         return made, column.is_not_null() & made.is_null()
     made = column.cast(wanted, strict=False)
     if wanted == pl.String and not found.is_nested():
@@ -268,35 +269,6 @@ def _cast(column: pl.Series, wanted: pl.DataType) -> tuple[pl.Series, pl.Series]
     if _kind(found) != _kind(wanted):
         return made, column.is_not_null()
     return made, made.cast(found, strict=False).ne_missing(column)
-
-
-def _parsed(column: pl.Series, wanted: pl.DataType) -> pl.Series:
-    """Values that text says, null where it says none."""
-    if isinstance(wanted, pl.Datetime):
-        return column.str.to_datetime(time_unit=wanted.time_unit, time_zone=wanted.time_zone, strict=False).cast(wanted)
-    if wanted == pl.Date():
-        return column.str.to_date(strict=False)
-    if wanted == pl.Boolean():
-        return column.str.to_lowercase().replace_strict(
-            {"true": True, "false": False}, default=None, return_dtype=pl.Boolean
-        )
-    if wanted == pl.Time():
-        return column.str.to_time(strict=False)
-    if isinstance(wanted, pl.Decimal):
-        finer = column.cast(pl.Decimal(_DIGITS, min(_DIGITS, (wanted.scale or 0) + 9)), strict=False)
-        made = finer.cast(wanted, strict=False)
-        return made.set(made.cast(finer.dtype, strict=False).ne_missing(finer), None)
-    if wanted.is_integer():
-        made = column.cast(wanted, strict=False)
-        if made.null_count() == column.null_count():
-            return made
-        number = column.cast(pl.Float64, strict=False)  # 7.0: so whole numbers are written beside missing ones
-        whole = number.cast(wanted, strict=False)
-        exact = (whole.cast(pl.Float64) == number) & (number.abs() < _EXACT)
-        return whole.zip_with(made.is_null() & exact.fill_null(value=False), made)
-    if wanted.is_numeric() or wanted == pl.Binary():
-        return column.cast(wanted, strict=False)
-    return pl.Series(column.name, [None], dtype=wanted).new_from_index(0, len(column))
 
 
 def _kind(dtype: pl.DataType) -> Any:
