@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ import pytest
 import noria as nr
 from noria.base.errors import Invalid, MissingExtra
 from noria.base.faults import CountPoints, CrashAt
+from noria.base.ids import CommitId
 from noria.cli.main import run as cli
 from noria.data.edits import Put
 from noria.data.errors import CommitInUse, ContentLost, HookRefused, MoveBreaksContract, SourceFailed
 from noria.data.hooks import HookChange
 from noria.data.records import Repository, RepositoryKind
-from noria.data.service import sending
+from noria.data.service import rewriting, sending
 from noria.data.service.dvc import DvcImport, importing
 from noria.testing import ManualClock
 from noria.workspace import Workspace, connect, init
@@ -517,6 +520,43 @@ def test_a_prune_between_two_batches_leaves_no_gap(
     both.data.prune(images, actor=both.actor)  # takes what landed on a gap, and nothing else
     assert len(both.data.log(images)) == 7
     assert both.transfer.import_dvc(dvc.folder, "images", actor=both.actor).repositories[0].commits == 0
+
+
+def test_a_prune_that_is_at_work_when_the_import_ends_leaves_no_gap(
+    both: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked around after the first batch, and removes what it found when the last one has landed."""
+    for number in range(4):
+        dvc.add_folder("images", {"a": b"%d" % number * 99})
+        dvc.commit(f"{number}")
+    monkeypatch.setattr(importing, "_LANDED_AT_ONCE", 2)
+    looked, ending = threading.Event(), threading.Event()
+    original, same, remove = DvcImport._land_waiting, DvcImport._same_contract, rewriting.retire
+    pruning: list[Future[list[CommitId]]] = []
+
+    def retire(*arguments: Any) -> None:
+        looked.set()
+        ending.wait(0.5)  # where there is one writer at a time, the import cannot come to its end
+        remove(*arguments)
+
+    def end(*arguments: Any) -> None:
+        ending.set()
+        same(*arguments)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def landing(*arguments: Any) -> None:
+            original(*arguments)
+            if not pruning:
+                pruning.append(pool.submit(both.data.prune, found(both, "images"), actor=both.actor))
+                assert looked.wait(20)
+
+        monkeypatch.setattr(rewriting, "retire", retire)
+        monkeypatch.setattr(DvcImport, "_land_waiting", landing)
+        monkeypatch.setattr(DvcImport, "_same_contract", end)
+        both.transfer.import_dvc(dvc.folder, "images", actor=both.actor)
+        assert len(pruning[0].result(20)) == 2
+    assert [c.message for c in both.data.log(found(both, "images"))] == ["3", "2", "1", "0"]
 
 
 def test_an_import_that_is_pruned_all_the_time_moves_nothing(

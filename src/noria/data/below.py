@@ -21,7 +21,7 @@ _FIRST: Final = 32
 _MOST: Final = 4096
 """Generations that are read at once: few at first, since most questions are about the newest commits."""
 _BRANCHES: Final = 64
-_COMMITS: Final = 200_000
+_COMMITS: Final = 400_000
 """Commits that are remembered of all branches together, at about 150 bytes each."""
 
 

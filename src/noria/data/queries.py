@@ -410,7 +410,8 @@ def contract_in_force(conn: Connection, repository_id: int) -> int | None:
 
 def hold_repository(conn: Connection, repository_id: int) -> None:
     """Waits for transactions that read ``contract_in_force``, and keeps others from it until this one ends."""
-    conn.execute(select(t.repositories.c.id).where(t.repositories.c.id == repository_id).with_for_update())
+    held = select(t.repositories.c.id).where(t.repositories.c.id == repository_id)
+    conn.execute(held.with_for_update(key_share=True))  # what only names the repository goes on
 
 
 def unchecked(conn: Connection, repository_id: int, number: int) -> set[CommitId]:
