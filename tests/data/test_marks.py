@@ -24,7 +24,9 @@ from noria.base.errors import Conflict
 from noria.data import ancestry, queries
 from noria.data import tables as t
 from noria.data.collectors import FileSource
+from noria.data.errors import SourceFailed
 from noria.data.records import QuarantineState, Repository, RepositoryKind
+from noria.data.rows.alter import Alterations
 from noria.data.service.collect import Collected, SourceSpec
 from noria.data.service.opening import Begun, Sources
 from noria.data.service.produce import SequenceWrong
@@ -304,6 +306,123 @@ def test_a_producer_goes_on_where_its_branch_stands(both: Workspace, actor: Acto
     both.data.drop(repo, actor=actor)
     assert not both.data.produce(repo, [{"id": 33, "n": 0}], sequence=3, **how).repeated
     assert ids(both, repo, "trial") == [1, 2, 3, 4]
+
+
+def rewrite(ws: Workspace, name: str, *ids: int) -> None:
+    (ws.home.parent / "in" / name).unlink()
+    write(ws, name, *ids)
+
+
+@pytest.mark.parametrize("how", ["squash", "merge", "clone"])
+def test_without_a_key_a_changed_file_is_read_anew_where_nothing_but_files_was_read(
+    workspace: Workspace, actor: Actor, clock: ManualClock, tmp_path: Path, how: str
+) -> None:
+    ws, repo = workspace, table(workspace, actor)
+    for n in (1, 2, 3):
+        write(ws, "a.csv", n)
+        collect(ws, repo, actor)
+    if how == "squash":
+        first = ws.data.log(repo)[-1]
+        ws.data.squash(repo, first.id, actor=actor)
+        write(ws, "b.csv", 4)
+        collect(ws, repo, actor)
+        ws.data.squash(repo, first.id, actor=actor)  # of one that was squashed before
+        assert len(ws.data.log(repo)) == 2
+    elif how == "merge":
+        ws.data.create_branch(repo, "trial", actor=actor)
+        write(ws, "b.csv", 4)
+        collect(ws, repo, actor, "trial")
+        collect(ws, repo, actor, spec=SourceSpec(files="in/a.csv"))
+        write(ws, "a.csv", 5)
+        collect(ws, repo, actor, spec=SourceSpec(files="in/a.csv"))
+        assert len(ws.data.merge(repo, "trial", actor=actor).parents) == 2
+    else:
+        (tmp_path / "far").mkdir()
+        shutil.copytree(ws.home.parent / "in", tmp_path / "far" / "in", copy_function=shutil.copy2)
+        near, ws = ws, workspaces.init(tmp_path / "far", clock=clock, environment={})
+        ws.transfer.clone(str(near.home.parent), "t", actor=actor)
+        repo = ws.data.get(ws.project.id, "t")
+    rewrite(ws, "a.csv", 8, 9)
+    assert len(collect(ws, repo, actor).commits) == 1
+    assert ids(ws, repo) == ([8, 9] if how == "clone" else [4, 8, 9])
+    if how == "clone":  # what was done by hand in the other workspace is told as if it was done here
+        near.data.append(near.data.get(near.project.id, "t"), [{"id": 50, "n": 0}], actor=actor, message="mine")
+        ws.data.reset(repo, "main~1", actor=actor)
+        ws.transfer.pull(repo, actor=actor)
+        with pytest.raises(SourceFailed, match=r"without what the commit [0-9a-f]{12} \(mine\) did"):
+            collect(ws, repo, actor)
+        ws.close()
+
+
+@pytest.mark.parametrize("how", ["squash", "revert", "alter"])
+def test_without_a_key_what_no_source_says_is_not_undone_by_a_changed_file(
+    workspace: Workspace, actor: Actor, how: str
+) -> None:
+    ws, repo = workspace, table(workspace, actor)
+    write(ws, "a.csv", 1)
+    collect(ws, repo, actor)
+    first = ws.data.log(repo)[0]
+    write(ws, "b.csv", 2)
+    collect(ws, repo, actor)
+    if how == "squash":
+        ws.data.append(repo, [{"id": 50, "n": 0}], actor=actor)
+        done = ws.data.squash(repo, first.id, actor=actor, message="the week")
+    elif how == "revert":
+        done = ws.data.revert(repo, "main", actor=actor)
+    else:
+        done = ws.data.alter(repo, Alterations(drop=("n",)), actor=actor)
+    before = ids(ws, repo)
+    rewrite(ws, "a.csv", 9)
+    with pytest.raises(SourceFailed, match=f"without what the commit {done.id[:12]}") as refused:
+        collect(ws, repo, actor)
+    assert refused.value.details["commit"] == done.id
+    assert (ws.data.head(repo), ids(ws, repo)) == (done, before)
+
+
+def test_a_branch_that_stayed_behind_asks_nothing_about_what_came_since(
+    both: Workspace, actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = table(both, actor)
+    both.data.produce(repo, [{"id": 1, "n": 1}], producer="p", sequence=1, actor=actor)
+    with both.db.read() as conn:
+        (first,) = (dict(row._mapping) for row in conn.execute(select(t.commits)))
+        (sent,) = (dict(row._mapping) for row in conn.execute(select(t.producers)))
+    line, parts = [first], 80
+    for n in range(400):
+        line.append({**first, "id": f"{n:064x}", "generation": n + 2, "parents": [line[-1]["id"]]})
+    with both.db.write() as tx:
+        tx.conn.execute(t.commits.insert(), line[1:])
+        places = [{"repository_id": repo.id, "commit_id": c["id"], "generation": c["generation"]} for c in line[1:]]
+        marks = [{**p, "source": f"file:{p['generation'] % parts}", "mark": {"n": p["generation"]}} for p in places]
+        tx.conn.execute(t.collected.insert(), [{**mark, "at": 1} for mark in marks])
+        tx.conn.execute(t.producers.insert(), [{**sent, **p, "sequence": p["generation"]} for p in places])
+        tx.conn.execute(t.branches.update().values(head=line[-1]["id"]))
+    both.data.create_branch(repo, "trial", at=line[100]["id"], actor=actor)
+    asked, real = list[int](), both.data.holds
+
+    def holds(*about: Any) -> Any:
+        answer = real(*about)
+
+        def counted(commit: Any, generation: int) -> bool:
+            asked.append(generation)
+            return answer(commit, generation)
+
+        return counted
+
+    monkeypatch.setattr(both.data, "holds", holds)
+    for branch in ("main", "trial"):
+        asked.clear()
+        assert both.collector.ledger.marks(repo, branch) == replayed(both, repo, branch)
+        assert len(asked) == parts
+        few = ["file:1", "file:2"]
+        with both.db.read() as conn:
+            _, head = queries.head(conn, repo.id, branch)
+            assert head is not None
+            one = both.collector.ledger.marks_at(conn, repo, branch, head, few)
+        assert one == {name: replayed(both, repo, branch)[name] for name in few}
+        asked.clear()
+        assert [p.sequence for p in both.data.producers(repo, branch)] == [head.generation]
+        assert len(asked) == 1
 
 
 OPS = st.lists(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, func, select
 
 from noria.assets import tables as at
 from noria.base.ids import CommitId
@@ -17,10 +17,13 @@ from noria.data import tables as t
 from noria.data.below import Holds, Tip
 from noria.data.records import Commit, Producer
 from noria.db import Tx
+from noria.store.buckets import SCHEMES
 
 _PAGE: Final = 16
 _FEW: Final = 64
 _ROWS: Final = 500
+_COLLECTED: Final = frozenset(["file", "sql", "url", *SCHEMES.values()])
+"""Under ``source`` in the meta of a commit: the kinds of which a collection reads rows."""
 
 
 def span(conn: Connection, repository_id: int) -> Callable[[int, int], Iterator[tuple[CommitId, list[CommitId]]]]:
@@ -43,34 +46,43 @@ def tip_of(commit: Commit | None) -> Tip | None:
 
 
 def marks(
-    conn: Connection, repository_id: int, holds: Holds, sources: Sequence[str] | None = None
+    conn: Connection, repository_id: int, holds: Holds, top: int, sources: Sequence[str] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """What was taken of each part of a source, or of these parts, by the commits that are held: part -> mark."""
+    """What was taken of each part of a source, or of these parts, by the commits that are held: part -> mark.
+
+    Args:
+        top: the generation of the head. What other branches have above it is not looked at.
+    """
     c = t.collected.c
     newest = (c.generation.desc(), c.at.desc(), c.commit_id.desc())
-    mine = select(t.collected).where(c.repository_id == repository_id)
+    mine = (c.repository_id == repository_id, c.generation <= top)
     found: dict[str, dict[str, Any]] = {}
     if sources is not None and len(sources) <= _FEW:
         for source in sources:
-            row = _first_held(conn, mine.where(c.source == source).order_by(*newest), holds)
+            row = _first_held(conn, t.collected, (*mine, c.source == source), newest, holds)
             if row is not None:
                 found[source] = row.mark
         return found
-    top = select(c.source, func.max(c.generation).label("generation")).where(c.repository_id == repository_id)
-    top = top.group_by(c.source).subquery()
-    same = (top.c.source == c.source) & (top.c.generation == c.generation)
+    last = select(c.source, func.max(c.generation).label("generation")).where(*mine).group_by(c.source).subquery()
+    same = (last.c.source == c.source) & (last.c.generation == c.generation)
     seen: set[str] = set()
-    for row in conn.execute(mine.join(top, same).order_by(*newest)):
+    for row in conn.execute(select(t.collected).where(*mine).join(last, same).order_by(*newest)):
         seen.add(row.source)
         if row.source not in found and holds(CommitId(row.commit_id), row.generation):
             found[row.source] = row.mark
     missing = seen - found.keys()
     if len(missing) <= _FEW:
-        found |= marks(conn, repository_id, holds, sorted(missing))
+        found |= marks(conn, repository_id, holds, top, sorted(missing))
     else:  # another branch went on
-        for row in conn.execute(mine.order_by(*newest)):
-            if row.source in missing and row.source not in found and holds(CommitId(row.commit_id), row.generation):
-                found[row.source] = row.mark
+        places = select(c.source, c.commit_id, c.generation).where(*mine).order_by(*newest)
+        held: dict[str, CommitId] = {}
+        for source, commit, generation in conn.execute(places):
+            if source in missing and source not in held and holds(CommitId(commit), generation):
+                held[source] = CommitId(commit)
+        for some in _some(sorted(set(held.values()))):
+            for row in conn.execute(select(t.collected).where(*mine, c.commit_id.in_(some))):
+                if held.get(row.source) == row.commit_id:
+                    found[row.source] = row.mark
     return found if sources is None else {source: found[source] for source in sources if source in found}
 
 
@@ -102,22 +114,51 @@ def settle_refusals(conn: Connection, repository_id: int, branch: str, sources: 
         conn.execute(delete(t.refusals).where(*where))
 
 
-def appended(conn: Connection, repository_id: int, holds: Holds) -> bool:
-    """Whether one of the commits that are held was made by something else than a collection."""
+def by_hand(conn: Connection, repository_id: int, holds: Holds, top: int) -> tuple[CommitId, str] | None:
+    """The newest commit that is held and did something that no source says: (its id, its message).
+
+    Args:
+        top: the generation of the head.
+    """
     c = t.commits.c
-    found = select(c.id, c.generation).join(at.runs, at.runs.c.id == c.run_id)
-    found = found.where(c.repository_id == repository_id, at.runs.c.kind != "collection")
-    return any(holds(CommitId(row.id), row.generation) for row in conn.execute(found.order_by(c.generation.desc())))
+    for row in _others(conn, c.repository_id == repository_id, c.generation <= top):
+        if not _collected(row) and holds(CommitId(row.id), row.generation):
+            return CommitId(row.id), row.message
+    return None
+
+
+def all_collected(conn: Connection, ids: Iterable[CommitId]) -> bool:
+    """Whether these commits hold nothing but what collections read."""
+    rows = (row for some in _some(sorted(ids)) for row in _others(conn, t.commits.c.id.in_(some)))
+    return all(_collected(row) for row in rows)
+
+
+def _others(conn: Connection, *where: ColumnElement[bool]) -> Iterator[Any]:
+    """The commits that no collection of this workspace made, highest generation first."""
+    c, r = t.commits.c, at.runs.c
+    found = select(c.id, c.generation, c.parents, c.message, c.meta, r.kind).join(at.runs, r.id == c.run_id)
+    yield from conn.execute(found.where(*where, r.kind != "collection").order_by(c.generation.desc()))
+
+
+def _collected(row: Any) -> bool:
+    """Whether a commit brought nothing but what collections read: here, in another workspace, or before a squash.
+
+    A merge has nothing that its parents do not have.
+    """
+    source = row.meta.get("source") if row.kind == "transfer" else None
+    read = isinstance(source, dict) and source.get("kind") in _COLLECTED
+    return read or len(row.parents) > 1 or ("squashed" in row.meta and row.meta.get("collected") is True)
 
 
 # ---- producers
 
 
-def producer(conn: Connection, repository_id: int, branch: str, holds: Holds, name: str) -> Producer | None:
-    """The last batch of a producer that a branch holds."""
+def producer(conn: Connection, repository_id: int, branch: str, holds: Holds, top: int, name: str) -> Producer | None:
+    """The last batch of a producer that a branch holds whose head has the generation ``top``."""
     c = t.producers.c
-    mine = select(t.producers).where(c.repository_id == repository_id, c.name == name)
-    row = _first_held(conn, mine.order_by(c.sequence.desc(), c.generation.desc(), c.commit_id.desc()), holds)
+    mine = (c.repository_id == repository_id, c.name == name, c.generation <= top)
+    newest = (c.sequence.desc(), c.generation.desc(), c.commit_id.desc())
+    row = _first_held(conn, t.producers, mine, newest, holds)
     if row is None:
         return None
     commit = CommitId(row.commit_id)
@@ -188,14 +229,21 @@ def _place(row: Row[Any]) -> tuple[int, int, str]:
     return row.sequence, row.generation, row.commit_id
 
 
-def _first_held(conn: Connection, rows: Select[Any], holds: Holds) -> Row[Any] | None:
+def _first_held(
+    conn: Connection,
+    table: Table,
+    where: Sequence[ColumnElement[bool]],
+    order: Sequence[ColumnElement[Any]],
+    holds: Holds,
+) -> Row[Any] | None:
     """The first row whose commit is held; nearly always the first one of all."""
     start, size = 0, 1
+    places = select(table.c.commit_id, table.c.generation).where(*where).order_by(*order)
     while True:
-        page = conn.execute(rows.limit(size).offset(start)).all()
-        for row in page:
-            if holds(CommitId(row.commit_id), row.generation):
-                return row
+        page = conn.execute(places.limit(size).offset(start)).all()
+        for commit, generation in page:
+            if holds(CommitId(commit), generation):
+                return conn.execute(select(table).where(*where, table.c.commit_id == commit)).one()
         if len(page) < size:
             return None
         start, size = start + size, max(_PAGE, 4 * size)

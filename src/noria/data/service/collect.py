@@ -12,7 +12,7 @@ from noria.assets.records import AssetKind
 from noria.base.actor import Actor
 from noria.base.clock import Clock
 from noria.base.errors import Invalid, NoriaError
-from noria.base.ids import ProjectId
+from noria.base.ids import CommitId, ProjectId
 from noria.data import queries, taken
 from noria.data.collectors.protocol import Misfits, Piece, Source
 from noria.data.errors import ContractBroken, LinesSetAside, SourceFailed
@@ -241,8 +241,11 @@ class Collector:
             assert landed is not None
             stood = queries.commit(conn, landed.parents[0]) if landed.parents else None
             self.ledger.check(conn, repository, branch, stood, before)
-            if piece.whole and taken.appended(conn, repository.id, self._data.holds(conn, repository, branch, stood)):
-                raise _would_lose(repository, piece)
+            if piece.whole and stood is not None:
+                holds = self._data.holds(conn, repository, branch, stood)
+                found = taken.by_hand(conn, repository.id, holds, stood.generation)
+                if found is not None:
+                    raise _would_lose(repository, piece, *found)
             self.ledger.mark(change, repository, branch, piece, landed)
             made = landed.id
 
@@ -297,13 +300,14 @@ class Collector:
             done.refused.append(LinesSetAside(repository.name, *about, batch.id))
 
 
-def _would_lose(repository: Repository, piece: Piece) -> SourceFailed:
+def _would_lose(repository: Repository, piece: Piece, commit: CommitId, message: str) -> SourceFailed:
+    said = f" ({message:.80})" if message else ""
     return SourceFailed(
         f"{piece.source} changed. {repository.name} has no key, so its rows would be made anew from the source, "
-        "without those that were appended by hand or over HTTP. Nothing was changed.",
+        f"without what the commit {commit[:12]}{said} did, which no collection made. Nothing was changed.",
         hint='Give the source a key, under another name: key="COLUMN"; or keep the appended rows in a repository of '
         "their own.",
-        details={"repository": repository.name, "source": piece.source},
+        details={"repository": repository.name, "source": piece.source, "commit": commit},
     )
 
 

@@ -178,8 +178,10 @@ class Ledger:
         sources: list[str] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Of a branch that stands at ``head``: of all parts, or of these."""
-        holds = self._data.holds(conn, repository, branch, head)
-        found = taken.marks(conn, repository.id, holds, sources)
+        found: dict[str, dict[str, Any]] = {}
+        if head is not None:
+            holds = self._data.holds(conn, repository, branch, head)
+            found = taken.marks(conn, repository.id, holds, head.generation, sources)
         for source, row in taken.refusals(conn, repository.id, branch).items():
             if sources is None or source in sources:
                 refused = {"contract": row.contract, "batch": row.batch, "mark": row.mark}

@@ -178,8 +178,10 @@ class ProduceVerbs(RowVerbs, LogVerbs):
         self, conn: Connection, repository: Repository, branch: str, head: Commit | None, names: Sequence[str]
     ) -> dict[str, Producer]:
         """Those of the producers from whom a branch, standing at ``head``, holds a batch."""
-        holds = self.holds(conn, repository, branch, head)
-        found = [taken.producer(conn, repository.id, branch, holds, name) for name in names]
+        if head is None:
+            return {}
+        holds, top = self.holds(conn, repository, branch, head), head.generation
+        found = [taken.producer(conn, repository.id, branch, holds, top, name) for name in names]
         return {producer.name: producer for producer in found if producer is not None}
 
     # ---- one thread for each branch that is written to, as long as something waits

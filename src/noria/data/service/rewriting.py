@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 from noria.assets import Change
 from noria.assets.sessions import retire
@@ -155,7 +156,8 @@ class RewriteVerbs(HistoryVerbs):
         with self._s.sessions.writer() as writer:
             change_rows = self._difference(repository, since, head)
             facts = self._facts(writer, repository, since, Made(layout=head.layout, change=change_rows))
-            told = {"actor": actor, "message": message, "meta": {"squashed": head.id}, "stats": facts.stats}
+            meta = self._squashed(repository, since, head)
+            told = {"actor": actor, "message": message, "meta": meta, "stats": facts.stats}
             self._s.hooks.before(repository, branch, since, head.layout, change_rows, merge=False, **told)
             landing = self._prepare(
                 writer,
@@ -166,7 +168,7 @@ class RewriteVerbs(HistoryVerbs):
                 facts,
                 actor=actor,
                 message=message,
-                meta={"squashed": head.id},
+                meta=meta,
                 event_ms=head.event_ms,
                 change=self._difference(repository, head, head),
                 ancestry=place,
@@ -188,6 +190,14 @@ class RewriteVerbs(HistoryVerbs):
                 change.note(f"{repository.name}@{branch}", commit=commit.id, squashed=len(gone))
                 change.answer({"commit": commit.id})
         return commit
+
+    def _squashed(self, repository: Repository, since: Commit, head: Commit) -> dict[str, Any]:
+        """What one commit says that takes the place of all between two others."""
+        with self._db.read() as conn:
+            graph = queries.graph(conn, repository.id)
+            between = ancestry.ancestors(graph, [head.id]) - ancestry.ancestors(graph, [since.id])
+            collected = taken.all_collected(conn, between)
+        return {"squashed": head.id, **({"collected": True} if collected else {})}
 
     def _prune(self, change: Change, repository: Repository, some: Iterable[CommitId]) -> list[CommitId]:
         """Of these commits, removes those that nothing leads to."""
