@@ -18,6 +18,7 @@ import pytest
 from noria.assets.records import RunState
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError
+from noria.data.collectors import FileSource
 from noria.data.edits import Put
 from noria.data.errors import SourceFailed
 from noria.data.records import Repository, RepositoryKind
@@ -246,6 +247,26 @@ def test_once_takes_what_stands_still_and_ends(workspace: Workspace, actor: Acto
         once(workspace, files, "nowhere", actor)
     with pytest.raises(Invalid, match="every"):
         workspace.collector.watch(files, "in", actor=actor, every=0)
+
+
+def test_what_was_refused_is_not_read_again_at_every_look(
+    workspace: Workspace, actor: Actor, table: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, looks, real = workspace.home.parent / "a.csv", list[str](), FileSource._look
+    (workspace.home.parent / "0.csv").write_text("id,n\n1,1\n")
+    once(workspace, table, "*.csv", actor)
+    workspace.data.set_contract(
+        table, {"columns": {"id": {"type": "int64", "max": 9}, "n": {"type": "int64"}}}, actor=actor
+    )
+    table = workspace.data.get(table.project_id, "t")
+    path.write_text("id,n\n99,1\n")
+    once(workspace, table, "*.csv", actor)
+    os.utime(path, ns=(1, 1))
+    monkeypatch.setattr(FileSource, "_look", lambda *about: looks.append(about[1].name) or real(*about))
+    with Watching(workspace, table, "*.csv", actor):
+        until(lambda: looks)
+        time.sleep(EVERY * 6)
+    assert looks.count("a.csv") == 1
 
 
 def test_what_is_to_be_ignored_is_not_taken(workspace: Workspace, actor: Actor, files: Repository) -> None:

@@ -56,9 +56,15 @@ class Ledger:
             return self._data.holds(conn, repository, branch, head)(before.id, before.generation)
 
     @staticmethod
-    def last_seen(mark: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What was seen of a part last: when a contract refused it, else when it was taken."""
-        return mark[_REFUSED]["mark"] if _REFUSED in mark else mark
+    def covers(mark: Mapping[str, Any], size: int, mtime_ns: int) -> bool:
+        """Whether after a look a file of this size and time needs no other one. A last line without an end does.
+
+        One that was refused waits, also where it was touched since: its mark stays as it was then.
+        """
+        refused = mark.get(_REFUSED)
+        seen = mark if refused is None else refused["mark"]
+        same = refused is not None or (seen.get("size"), seen.get("mtime_ns")) == (size, mtime_ns)
+        return same and seen.get("read") is None
 
     def seen(self, repository: Repository, branch: str, marks: Mapping[str, dict[str, Any]]) -> tuple[Marks, list[str]]:
         """(what a source is to compare with, parts that wait in quarantine).

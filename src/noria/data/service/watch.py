@@ -166,9 +166,9 @@ class Watch:
         head, marks = self._ledger.stands(self._repository, self._branch)
         self._stands(head)
         for name in still:
-            mark = self._ledger.last_seen(marks.get(self._source(paths[name]), {}))
-            held = (mark.get("size"), mark.get("mtime_ns")) == now[name][:2] or head is None
-            if held and mark.get("read") is None:  # else a line without an end waits
+            size, mtime_ns, _ = now[name]
+            mark = marks.get(self._source(paths[name]))
+            if (head is None) if mark is None else self._ledger.covers(mark, size, mtime_ns):
                 state.taken[name] = now[name]
         if failed is not None:  # not read again before it changed
             name = failed.details["path"]
