@@ -273,6 +273,20 @@ def test_lines_that_were_set_aside_are_erased_too(
     assert len(ws.data.read(table)) == 2
 
 
+@pytest.mark.parametrize("what", [{"rows": "who = 'abe'"}, {"rows": "who LIKE 'abe%'"}, {"key": {"who": "abe"}}])
+def test_a_line_that_was_set_aside_with_its_values_in_the_wrong_columns_is_erased(
+    workspace: Workspace, actor: Actor, what: dict[str, Any]
+) -> None:
+    ws = workspace
+    table = set_aside(ws, actor, "abe,9,3", "10,1,abe", "11,ann,n/a")
+    done = purge(ws, table, actor, **what)
+    assert (done.rows, done.undecided, done.batches, done.done) == (0, 2, 1, True)
+    assert holding(ws, "abe") == []
+    (batch,) = ws.data.quarantine(ws.project.id, table)
+    assert ws.data.quarantined(batch.id)[1]["who"].to_list() == ["ann"]
+    assert "abe" not in str(batch)
+
+
 def test_a_batch_without_the_columns_is_erased_and_a_table_without_rows_knows_its_contract(
     workspace: Workspace, actor: Actor
 ) -> None:
@@ -521,3 +535,20 @@ def test_the_commands(
     assert "r17" in capsys.readouterr().out
     with ws.db.read() as conn:
         assert conn.execute(select(t.erasures.c.state)).scalar_one() == "done"
+
+
+def test_the_command_tells_how_many_lines_cannot_be_told(
+    workspace: Workspace, actor: Actor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ws = workspace
+    set_aside(ws, actor, "9,abe,n/a", "10,abe,1,2,3")
+    ws.sessions.renew()
+    monkeypatch.chdir(ws.home.parent)
+    assert run(["data", "purge", "orders", "--key", "id=9"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 stored rows would be erased from 0 commits and 1 refused batches" in out
+    assert "1 more rows of refused batches would be erased from quarantine" in out
+    assert "errors and warnings of runs" in out
+    assert run(["data", "purge", "orders", "--key", "id=9", "--yes", "--reason", "r", "--wait", "3", "--json"]) == 0
+    assert '"undecided": 1' in capsys.readouterr().out
+    assert ws.data.quarantine(ws.project.id) == []

@@ -184,7 +184,8 @@ def purge(
     """Erase paths or rows from all history, bytes and all; shows what would go, and does it with --yes.
 
     A row in quarantine stays only where the condition can be evaluated on it, and is not met. Lines that are no rows,
-    values that do not fit the table and batches without the columns are erased, too; their number is told.
+    values that do not fit the table and batches without the columns are erased, too, and so are lines that were set
+    aside with a text of the condition in another column; their number is told.
     """
     from noria.data.service.purge import Erase
     from noria.data.wire.care import erased_out

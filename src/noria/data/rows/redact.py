@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,6 +26,9 @@ BATCH: Final = "noria.batch"
 """In the metadata of the file of a refused batch: what tells it from others with the same rows."""
 
 
+_QUOTED: Final = re.compile(r"'((?:[^']|'')*)'")
+
+
 class Selection:
     """Which rows are meant: a condition in SQL, or values of columns."""
 
@@ -41,6 +45,14 @@ class Selection:
             self.columns = sorted(self.values)
         if not self.columns:
             raise Invalid("The condition names no column.", hint="Write for instance: --rows \"email = 'a@b.c'\"")
+
+    def texts(self, forms: Sequence[Mapping[str, pl.DataType]]) -> list[str]:
+        """The texts that are asked for: what stands in quotes, and values of columns that hold text."""
+        if self.where is not None:
+            found = [text.replace("''", "'").strip("%") for text in _QUOTED.findall(self.where)]
+        else:
+            found = [text for name, text in self.values.items() if any(form.get(name) == pl.String for form in forms)]
+        return [text for text in found if text]
 
     def fits(self, frame: pl.DataFrame) -> bool:
         """Whether the frame has all columns that the condition names."""
@@ -211,7 +223,7 @@ def _write(reader: TableReader, writer: Writer, fragment: Fragment, mask: Any) -
 
 
 def redact_refused(
-    raw: bytes, selection: Selection, forms: Sequence[Mapping[str, pl.DataType]], no_row: str
+    raw: bytes, selection: Selection, forms: Sequence[Mapping[str, pl.DataType]], no_row: str, *, torn: bool
 ) -> tuple[bytes | None, int, int]:
     """A refused batch without the rows that are meant, and without those of which it cannot be told.
 
@@ -222,14 +234,18 @@ def redact_refused(
     Args:
         forms: types of the columns that the condition names, as versions of the table have them.
         no_row: the column of lines that are no rows; of those nothing can be told.
+        torn: the rows are lines that do not fit the table, whose values may stand in the wrong columns: nothing can be
+            told of one with a text of the condition in another column.
 
     Returns:
         what is left (None where nothing is), rows that are meant, rows of which it cannot be told.
     """
     frame = pl.read_parquet(io.BytesIO(raw))
     meant, told = _judged(frame, selection, forms, no_row)
+    if torn:
+        told &= ~_elsewhere(frame, selection, forms)
     stays = told & ~meant
-    counts = int(meant.sum()), int((~told).sum())
+    counts = int(meant.sum()), int((~told & ~meant).sum())
     if stays.all():
         return raw, 0, 0
     if not stays.any():
@@ -239,6 +255,15 @@ def redact_refused(
     left = frame.filter(pl.Series(stays))
     left.write_parquet(out, compression="zstd", statistics=False, metadata=about or None)
     return out.getvalue(), *counts
+
+
+def _elsewhere(frame: pl.DataFrame, selection: Selection, forms: Sequence[Mapping[str, pl.DataType]]) -> Any:
+    """Which rows have a text of the condition in a column that it does not name."""
+    found, texts = np.zeros(len(frame), dtype=bool), selection.texts(forms)
+    for name, dtype in frame.schema.items():
+        if texts and dtype == pl.String and name not in selection.columns:
+            found |= frame[name].str.contains_any(texts).fill_null(value=False).to_numpy()
+    return found
 
 
 def _judged(

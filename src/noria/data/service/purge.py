@@ -86,7 +86,8 @@ class Erased:
         paths: distinct paths. rows: stored rows, of all versions. commits, versions: that held them.
         batches: refused batches of which rows were taken.
         undecided: rows of them of which it cannot be told whether they are meant, and that are erased too: lines that
-            are no rows, values that do not fit the table, batches without the columns.
+            are no rows, values that do not fit the table, batches without the columns, lines that were set aside with
+            a text of the condition in another column.
         objects: of the store, that held them; shared: those that something else needs, and that stay.
         freed: bytes of the files that were deleted.
         unseen: versions of a table that lack the columns, whose rows were therefore not looked at.

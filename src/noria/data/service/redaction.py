@@ -214,7 +214,8 @@ class Redacting:
         """Refused batches of which rows are taken out.
 
         A row stays in quarantine only where the condition can be evaluated on it, and is not met: what is no row, has
-        values that do not fit the table, or lacks the columns is taken out too. Of a batch whose rows were collected
+        values that do not fit the table, or lacks the columns is taken out too; of lines that were set aside also what
+        has a text of the condition in another column. Of a batch whose rows were collected
         nobody can tell which they were; no rows are taken out of it, and only its report is stripped.
         """
         if what.rows is None:
@@ -235,7 +236,7 @@ class Redacting:
                 if _plain(row.report) != row.report:
                     yield _Refused(row.id, None, 0, 0)
                 continue  # accepted or dropped, and collected since
-            left, meant, undecided = redact_refused(raw, what.rows, forms, REST)
+            left, meant, undecided = redact_refused(raw, what.rows, forms, REST, torn=row.contract == 0)
             if meant or undecided:
                 done.objects.add(bytes.fromhex(row.object))
                 yield _Refused(row.id, left, meant, undecided)
@@ -243,7 +244,9 @@ class Redacting:
     def _quarantined(self, repository: Repository) -> list[Any]:
         q = t.quarantine.c
         with self._db.read() as conn:
-            return list(conn.execute(select(q.id, q.object, q.report).where(q.repository_id == repository.id)).all())
+            return list(
+                conn.execute(select(q.id, q.object, q.report, q.contract).where(q.repository_id == repository.id)).all()
+            )
 
     def _refused(self, row: Any) -> bytes | None:
         """The rows of a batch, as they are stored; None where they were collected."""
