@@ -341,6 +341,23 @@ def test_a_json_line_means_the_same_alone_and_beside_others(line: str, row: tupl
     assert set(told) == {bad, *([] if row is not None else [line])}
 
 
+def test_a_field_that_no_object_has_is_null_and_one_that_the_table_lacks_is_told() -> None:
+    columns = Columns(types={"n": pl.Int64(), "x": pl.Float64(), "s": pl.String()}, key=("n",))
+    assert read('{"n": 1}\n{"n": 2}\n', "jsonl", columns) == ([(1, None, None), (2, None, None)], [])
+    assert read('{"n": 1}\n{"x": 2}\n', "jsonl", columns) == ([(1, None, None)], ['{"x": 2}'])
+    frame, misfits = lines.read_text(b'{"n": 1, "z": 2}\n', "jsonl", columns, lambda: 1)
+    assert (set(frame.columns), misfits) == ({"n", "z"}, None), "the table refuses it, with the names"
+
+
+@pytest.mark.parametrize("name", ["x", "s"])
+def test_empty_lines_are_rows_of_one_column_only(name: str) -> None:
+    columns = Columns(types={name: pl.Float64() if name == "x" else pl.String()})
+    assert len(read(f"{name}\n1\n\n3\n", columns=columns)[0]) == 3
+    assert read(f"n,{name}\n1,1\n\n3,\n", columns=Columns(types={"n": pl.Int64(), **columns.types}))[1] == []
+    rows, told = read(f"n,{name}\n1,1\n\n3\n", columns=Columns(types={"n": pl.Int64(), **columns.types}))
+    assert (len(rows), told) == (1, ["3"])
+
+
 def test_a_long_field_and_a_quote_in_the_middle_of_one_are_no_trouble_beside_a_bad_line() -> None:
     columns = Columns(types={"n": pl.Int64(), "s": pl.String()})
     long = "b" * 200_000

@@ -182,10 +182,13 @@ class JsonLines:
             return None  # Polars reads floats, which have fewer digits
         if not data:
             return pl.DataFrame(schema=dict(self.types))
+        there = {name: dtype for name, dtype in self._read.items() if msgspec.json.encode(name) in data}
         try:
-            frame = pl.read_ndjson(io.BytesIO(data), infer_schema_length=None, schema_overrides=self._read)
+            frame = pl.read_ndjson(io.BytesIO(data), infer_schema_length=None, schema_overrides=there)
         except pl.exceptions.PolarsError:
             return None
+        # A field that no object has is null in all of them, as one is that some do not have.
+        frame = frame.with_columns(pl.lit(None, self._read[name]).alias(name) for name in self.types.keys() - there)
         if set(frame.columns) != set(self.types) or _large(frame, self._read):
             return None
         fitted, misfits = fit(_blanks_are_none(frame, self.types), self.types)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import blake3
+import msgspec
 import polars as pl
 
 from noria.data.collectors import quotes, sift
@@ -137,7 +138,8 @@ def read_text(
 def parse(text: bytes, kind: str, texts: Mapping[str, pl.DataType] | None = None) -> pl.DataFrame:
     """Rows with the types that they look like; ``texts`` names columns that hold text. Raises Polars' errors."""
     if kind in ("jsonl", "ndjson"):
-        return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None, schema_overrides=texts)
+        there = {name: dtype for name, dtype in (texts or {}).items() if msgspec.json.encode(name) in text}
+        return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None, schema_overrides=there)
     return read_csv(text, separator="\t" if kind == "tsv" else ",", types=texts)
 
 
