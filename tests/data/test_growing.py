@@ -300,3 +300,16 @@ def test_a_quote_that_opens_is_waited_for_so_many_bytes_and_no_longer(
     assert frame.rows() == [(1, "a"), (3, "c"), (4, "dddd")]
     assert misfits is not None
     assert [(f.rule, f.rows) for f in misfits.report] == [("line.quotes", [{"line": 3, "text": '2,"5 pipe'}])]
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=PARTS, at_once=st.integers(3, 30))
+def test_by_places_and_by_expressions_is_the_same(text: str, at_once: int) -> None:
+    data = text.encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quotes, "_AT_ONCE", at_once)
+        found = quotes.complete(data, 0, len(data), ","), quotes.regular(data, ",")
+        patch.setattr(quotes, "_alternating", lambda *_: None)
+        assert found[0] == quotes.complete(data, 0, len(data), ",")
+    plain = quotes._forms(",").regular.fullmatch(data) is not None  # pyright: ignore[reportPrivateUsage]
+    assert found[1] == plain

@@ -1,6 +1,6 @@
 """Where the lines of a CSV end: a line end between quotes is none, and a quote in the middle of a field opens nothing.
 
-All of it is told by expressions that go over the bytes once; none of them goes back.
+Where quotes open and end in turn, it is told by their places; else by expressions that go over the bytes once.
 """
 
 from __future__ import annotations
@@ -9,10 +9,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LONGEST: Final = 1 << 20
 """Bytes behind a quote that opens, up to which the quote that ends it is waited for in a file that grows."""
+_AT_ONCE: Final = 8 << 20
+_QUOTE: Final = ord('"')
+_LINE: Final = ord("\n")
+_RETURN: Final = ord("\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,44 @@ def _forms(separator: str) -> _Forms:
 
 def regular(data: bytes, separator: str) -> bool:
     """Whether no quote stands in the middle of a field, or stays open."""
-    return b'"' not in data or _forms(separator).regular.fullmatch(data) is not None
+    if b'"' not in data:
+        return True
+    place, size = 0, len(data)
+    while (found := _alternating(data, place, min(place + _AT_ONCE, size), separator)) is not None:
+        if place + _AT_ONCE >= size:
+            return not len(found) % 2
+        cut = _cut(data, place, place + _AT_ONCE, found)
+        if cut == place:
+            return _forms(separator).regular.fullmatch(data, place) is not None
+        place = cut
+    return False
+
+
+def _cut(data: Any, start: int, end: int, found: NDArray[np.int64]) -> int:
+    """Where the last line ends outside of quotes that stand at these places; ``start`` where none does."""
+    last = data.rfind(b"\n", start, end)
+    while last >= start and (before := int(np.searchsorted(found, last))) % 2:
+        last = data.rfind(b"\n", start, int(found[before - 1]))
+    return max(last + 1, start)
+
+
+def _alternating(data: Any, start: int, end: int, separator: str) -> NDArray[np.int64] | None:
+    """The places of the quotes, where they open and end in turn as everybody reads it; None where one does not.
+
+    The last one may open and not end. Two beside each other within quotes end and open.
+    """
+    if end <= start:
+        return np.zeros(0, dtype=np.int64)
+    text = np.frombuffer(data, dtype=np.uint8, count=end - start, offset=start)
+    found = np.flatnonzero(text == _QUOTE)
+    beside = np.zeros(len(found) + 1, dtype=bool)
+    beside[1:-1] = np.diff(found) == 1
+    opens, ends = found[::2], found[1::2]
+    before = text[np.maximum(opens - 1, 0)]
+    well = (opens == 0) | np.isin(before, (ord(separator), _LINE)) | beside[:-1][::2]
+    after = text[np.minimum(ends + 1, len(text) - 1)]
+    done = (ends == len(text) - 1) | np.isin(after, (ord(separator), _LINE, _RETURN)) | beside[1:][1::2]
+    return found + start if bool(well.all() and done.all()) else None
 
 
 def unquoted(data: bytes, separator: str) -> bytes:
@@ -63,6 +109,15 @@ def complete(data: Any, start: int, end: int, separator: str) -> int:
 
     A quote that opens and does not end within ``LONGEST`` opened nothing.
     """
+    while (found := _alternating(data, start, min(start + _AT_ONCE, end), separator)) is not None:
+        cut = _cut(data, start, min(start + _AT_ONCE, end), found)
+        if start + _AT_ONCE >= end:
+            if end - cut <= LONGEST or not len(found) % 2:
+                return cut
+            break
+        if cut == start:
+            break
+        start = cut
     forms = _forms(separator)
     last, place = start, start
     while (match := forms.records.match(data, place, end)) is not None:
