@@ -301,7 +301,7 @@ def test_without_a_key_new_files_are_appended_and_a_changed_one_makes_the_table_
     assert workspace.collector.collect(plain, spec, actor=actor).commits == []
     assert numbers(workspace, plain) == [1, 2, 3, 4, 7], "a file that is gone takes nothing with it"
     (place / "1.csv").write_text("n\n8\n")
-    with pytest.raises(SourceFailed, match=r"1.csv changed, and 2.csv, which was collected before, is gone"):
+    with pytest.raises(SourceFailed, match=r"1.csv changed, and 2.csv, which was collected before, is not among"):
         workspace.collector.collect(plain, spec, actor=actor)
     assert numbers(workspace, plain) == [1, 2, 3, 4, 7]
 

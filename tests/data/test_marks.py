@@ -354,6 +354,23 @@ def test_without_a_key_a_changed_file_is_read_anew_where_nothing_but_files_was_r
         ws.close()
 
 
+def test_without_a_key_a_changed_file_does_not_undo_what_another_source_brought(
+    workspace: Workspace, actor: Actor
+) -> None:
+    ws, repo = workspace, table(workspace, actor)
+    write(ws, "a.csv", 1)
+    collect(ws, repo, actor)
+    with sqlite3.connect(ws.home.parent / "shop.db") as shop:
+        shop.execute("CREATE TABLE t (id INTEGER, n INTEGER)")
+        shop.execute("INSERT INTO t VALUES (2, 0)")
+    collect(ws, repo, actor, spec=SourceSpec(sql="SELECT id, n FROM t", url=f"sqlite:///{ws.home.parent / 'shop.db'}"))
+    assert ids(ws, repo) == [1, 2]
+    rewrite(ws, "a.csv", 8)
+    with pytest.raises(SourceFailed, match=r"a\.csv changed, and .* was collected before, is not among in/"):
+        collect(ws, repo, actor)
+    assert ids(ws, repo) == [1, 2]
+
+
 @pytest.mark.parametrize("how", ["squash", "revert", "alter"])
 def test_without_a_key_what_no_source_says_is_not_undone_by_a_changed_file(
     workspace: Workspace, actor: Actor, how: str

@@ -130,11 +130,11 @@ class PartsSource(ABC):
             all_parts = [stack.enter_context(self._open(part, {})) for part in self._parts()]
             pieces = {opened.part.source: self._piece(opened, whole=True) for opened in all_parts}
         kind = changed.part.source.partition(":")[0] + ":"
-        gone = sorted(source for source in marks if source.startswith(kind) and source not in pieces)
-        if gone:
+        gone = sorted(source for source in marks if source not in pieces)
+        if gone:  # also what another source brought: its rows would go
             raise SourceFailed(
-                f"{changed.part.name} changed, and {gone[0].removeprefix(kind)}, which was collected before, is gone. "
-                "Rows without a key are made anew from all files.",
+                f"{changed.part.name} changed, and {gone[0].removeprefix(kind)}, which was collected before, is not "
+                f"among {self._shown}. Rows without a key are made anew from all files.",
                 hint='Put it back, or give the source a key: key="COLUMN".',
                 details={"gone": gone, "changed": changed.part.name},
             )
