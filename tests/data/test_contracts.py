@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.base.actor import Actor
-from noria.base.errors import Invalid
+from noria.base.errors import Invalid, NotFound
 from noria.base.once import Once
 from noria.cli.main import run
 from noria.data import contract as contracts
@@ -227,6 +227,10 @@ def test_a_batch_is_accepted_as_it_was_once_the_contract_allows_it(workspace: Wo
     assert workspace.data.read(repository)["n"].to_list() == [3]
     other = refused(workspace, actor, rows((9, "x", 101)))["quarantine"]
     dropped = workspace.data.drop_quarantined(other, "a test of the scanner", actor=actor)
+    workspace.gc.run()
+    assert len(workspace.data.quarantined(other)[1]) == 1, "for those who ask"
+    with pytest.raises(NotFound, match="it was accepted"):
+        workspace.data.quarantined(number)
     assert dropped.verdict is not None
     assert (dropped.state, dropped.verdict["reason"]) == (QuarantineState.DROPPED, "a test of the scanner")
     with pytest.raises(Invalid, match="for a reason"):

@@ -79,6 +79,18 @@ class HeadMoved(Conflict):
         )
 
 
+class HeadMovesOn(HeadMoved):
+    """The branch moved with every try, so that nobody can say where it stands."""
+
+    def __init__(self, name: str, branch: str) -> None:
+        Conflict.__init__(
+            self,
+            f"{name}@{branch} moved while this was done, again with each try. Nothing was changed.",
+            hint="Try again when fewer write to it.",
+            details={"repository": name, "branch": branch},
+        )
+
+
 class RemoteNotFound(NotFound):
     """There is no such remote, or it does not hold what was asked for."""
 

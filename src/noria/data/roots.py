@@ -26,7 +26,7 @@ def data_roots(conn: Connection) -> Iterator[tuple[Kind, bytes]]:
     drafts = select(kind, t.drafts.c.layout).join(t.repositories, t.repositories.c.id == t.drafts.c.repository_id)
     for of, layout in conn.execute(drafts.where(t.drafts.c.state == "open", t.drafts.c.layout.is_not(None))):
         yield _LAYOUTS[of], Digest.parse(layout).raw
-    for (name,) in conn.execute(select(t.quarantine.c.object).where(t.quarantine.c.state == "open")):
+    for (name,) in conn.execute(select(t.quarantine.c.object).where(t.quarantine.c.state != "accepted")):
         yield Kind.FRAGMENT, bytes.fromhex(name)
     for commit_id, of, layout in conn.execute(
         select(t.commits.c.id, kind, t.commits.c.layout).join(

@@ -75,7 +75,6 @@ class AlterVerbs(OneRowVerbs):
             repository,
             branch,
             lambda: self._alter(repository, changes, actor, branch, message, expected, made, once, run_id),
-            expected,
         )
 
     def _alter(

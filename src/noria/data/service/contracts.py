@@ -37,6 +37,7 @@ from noria.data.rows.redact import BATCH
 from noria.data.service.base import Services
 from noria.data.service.refs import RefVerbs
 from noria.store import Kind, tree
+from noria.store.errors import ObjectMissing
 
 EVALUATOR = "noria.data.contract:1"
 
@@ -292,12 +293,25 @@ class ContractVerbs(RefVerbs):
             return queries.quarantine_list(conn, project_id, None if repository is None else repository.id)
 
     def quarantined(self, quarantine_id: int) -> tuple[Quarantined, pl.DataFrame]:
-        """A refused batch with its rows."""
+        """A refused batch with its rows.
+
+        Raises:
+            NotFound: there is none; or it was accepted, and the rows as they were refused are collected since.
+        """
         with self._db.read() as conn:
             found = queries.quarantined(conn, quarantine_id)
         if found is None:
             raise NotFound(f"There is no batch {quarantine_id} in quarantine.", hint="noria data quarantine list")
-        raw = self._s.sessions.store.get(Digest(bytes.fromhex(found.object)), Kind.FRAGMENT)
+        try:
+            raw = self._s.sessions.store.get(Digest(bytes.fromhex(found.object)), Kind.FRAGMENT)
+        except ObjectMissing:
+            if found.state != QuarantineState.ACCEPTED:
+                raise
+            raise NotFound(
+                f"The rows of batch {quarantine_id} as they were refused are gone: it was accepted, and what came of "
+                "it is in the table.",
+                hint="noria data quarantine list --all   says by which commit.",
+            ) from None
         return found, pl.read_parquet(io.BytesIO(raw))
 
     def contract_coverage(self, project_id: ProjectId) -> dict[str, tuple[int, int]]:

@@ -19,6 +19,7 @@ from noria.data.errors import (
     Diverged,
     FilesBroken,
     HeadMoved,
+    HeadMovesOn,
     MoveBreaksContract,
     RepositoryExists,
 )
@@ -95,7 +96,7 @@ def exchange(way: Way) -> Transferred:
             return _try(way)
         except LostRaceError:
             continue  # the objects are there by now: the second time costs rows only
-    raise HeadMoved(way.name, next(iter(way.branches), "main"), None, None)
+    raise HeadMovesOn(way.name, next(iter(way.branches), "main"))
 
 
 def _try(way: Way) -> Transferred:

@@ -18,7 +18,7 @@ from noria.base.ids import CommitId, RunId
 from noria.base.once import Once
 from noria.data import files_contract, queries
 from noria.data import tables as t
-from noria.data.errors import FilesBroken, HeadMoved
+from noria.data.errors import FilesBroken, HeadMovesOn
 from noria.data.moves import move_head
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.service.repositories import RepositoryVerbs
@@ -110,18 +110,18 @@ def after(*commits: Commit | None) -> Ancestry:
     )
 
 
-def again(clock: Clock, name: str, branch: str, attempt: Callable[[], T], expected: str | None = None) -> T:
+def again(clock: Clock, name: str, branch: str, attempt: Callable[[], T]) -> T:
     """Repeats what lost a race, with jitter.
 
     Raises:
-        HeadMoved: it was lost too often.
+        HeadMovesOn: it was lost too often.
     """
     for number in range(TRIES):
         try:
             return attempt()
         except LostRaceError:
             clock.sleep(random.uniform(0.001, 0.01) * (number + 1))  # noqa: S311 - jitter, not a secret
-    raise HeadMoved(name, branch, expected, None)
+    raise HeadMovesOn(name, branch)
 
 
 class LostRaceError(Exception):
@@ -134,7 +134,6 @@ class LandingVerbs(RepositoryVerbs):
         repository: Repository,
         branch: str,
         attempt: Callable[[], T],
-        expected: str | None = None,
         *,
         apart: bool = False,
     ) -> T:
@@ -154,7 +153,7 @@ class LandingVerbs(RepositoryVerbs):
             with self._locks[repository.id, branch]:
                 return attempt()
 
-        return again(self._s.clock, repository.name, branch, turn, expected)
+        return again(self._s.clock, repository.name, branch, turn)
 
     def _prepare(
         self,

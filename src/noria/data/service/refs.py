@@ -16,7 +16,7 @@ from noria.base.times import parse_time, to_text
 from noria.data import ancestry, queries
 from noria.data import moves as moved
 from noria.data import tables as t
-from noria.data.errors import BranchNotFound, CommitForgotten, CommitGone, HeadMoved, RepositoryExists, TagExists
+from noria.data.errors import BranchNotFound, CommitForgotten, CommitGone, HeadMovesOn, RepositoryExists, TagExists
 from noria.data.moves import write_move
 from noria.data.records import MAIN, Branch, Commit, Move, Names, Repository
 from noria.data.service.landing import LandingVerbs
@@ -276,7 +276,7 @@ class RefVerbs(LandingVerbs):
         Raises:
             BranchNotFound: there is no such branch.
             Invalid: it is ``main``.
-            HeadMoved: somebody committed to it in between.
+            HeadMovesOn: somebody committed to it in between.
         """
         if name == MAIN:
             raise Invalid(f"{repository.name}@{MAIN} cannot be deleted.", hint=f"noria data delete {repository.name}")
@@ -289,7 +289,7 @@ class RefVerbs(LandingVerbs):
             if change.earlier is not None:
                 return change.earlier["head"]
             if not queries.delete_branch(change.tx.conn, repository.id, name, stood):
-                raise HeadMoved(repository.name, name, stood, None)
+                raise HeadMovesOn(repository.name, name)
             write_move(change, repository.id, name, stood, None)
             change.note(f"{repository.name}@{name}", head=stood)
             change.event("branch.deleted", repository.name, {"branch": name, "head": stood})

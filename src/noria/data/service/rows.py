@@ -154,7 +154,7 @@ class RowVerbs(Incoming):
                 work = replace(work, batches=fresh)
                 raise
 
-        return again(self._s.clock, next(iter(batches)), branch, attempt, expected)
+        return again(self._s.clock, next(iter(batches)), branch, attempt)
 
     @contextmanager
     def _alone(self, work: _Work) -> Generator[None]:

@@ -237,7 +237,7 @@ def _repository_roots(conn: Connection, repository_id: int) -> Iterable[Object]:
     for (layout,) in conn.execute(drafts.where(t.drafts.c.layout.is_not(None))):
         yield kind, Digest.parse(layout).raw
     q = t.quarantine.c
-    for (name,) in conn.execute(select(q.object).where(q.repository_id == repository_id, q.state == "open")):
+    for (name,) in conn.execute(select(q.object).where(q.repository_id == repository_id, q.state != "accepted")):
         yield Kind.FRAGMENT, bytes.fromhex(name)
     versions = select(at.versions.c.content, at.versions.c.layout).join(
         t.repositories, r.asset_id == at.versions.c.asset_id
