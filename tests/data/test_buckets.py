@@ -27,7 +27,7 @@ from noria.data.collectors.url import strong
 from noria.data.edits import Describe
 from noria.data.errors import SourceFailed
 from noria.data.records import Repository, RepositoryKind
-from noria.data.service.collect import SourceSpec
+from noria.data.service.collecting.collector import SourceSpec
 from noria.store import buckets
 from noria.store.buckets import Bucket, parse
 from noria.store.errors import ObjectChanged
@@ -453,7 +453,7 @@ def test_urls_of_buckets(url: str, expected: tuple[str, str, str, bool]) -> None
 
 
 def test_what_is_no_source_is_said(workspace: Workspace, actor: Actor) -> None:
-    from noria.data.service.collect import spec_from
+    from noria.data.service.collecting.collector import spec_from
 
     with pytest.raises(Invalid, match="ftp://"):
         spec_from("ftp://host/x")

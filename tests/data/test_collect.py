@@ -21,7 +21,7 @@ from noria.base.errors import Invalid, NoriaError
 from noria.data.collectors.sql import _read, _written
 from noria.data.errors import ContractBroken, SourceFailed
 from noria.data.records import RepositoryKind
-from noria.data.service.collect import SourceSpec
+from noria.data.service.collecting.collector import SourceSpec
 from noria.workspace import Workspace
 
 

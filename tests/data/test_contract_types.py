@@ -16,7 +16,7 @@ from noria.base.actor import Actor
 from noria.data.errors import ContractBroken
 from noria.data.records import Repository, RepositoryKind
 from noria.data.rows.schema import fit
-from noria.data.service.collect import SourceSpec
+from noria.data.service.collecting.collector import SourceSpec
 from noria.workspace import Workspace
 
 DAY = datetime(2024, 1, 1)

@@ -25,8 +25,9 @@ from noria.data.edits import Put
 from noria.data.errors import CommitInUse, ContentLost, HookRefused, MoveBreaksContract, SourceFailed
 from noria.data.hooks import HookChange
 from noria.data.records import Repository, RepositoryKind
-from noria.data.service import rewriting, sending
-from noria.data.service.dvc import DvcImport, importing
+from noria.data.service import rewriting
+from noria.data.service.transfer import sending
+from noria.data.service.transfer.dvc import DvcImport, importing
 from noria.testing import ManualClock
 from noria.workspace import Workspace, connect, init
 

@@ -17,7 +17,7 @@ from noria.data.collectors import lines, quotes
 from noria.data.collectors.protocol import Columns
 from noria.data.errors import SourceFailed
 from noria.data.records import Repository, RepositoryKind
-from noria.data.service.collect import Collected, SourceSpec
+from noria.data.service.collecting.collector import Collected, SourceSpec
 from noria.workspace import Workspace
 
 SPEC = SourceSpec(files="log.csv")

@@ -27,9 +27,9 @@ from noria.data.collectors import FileSource
 from noria.data.errors import SourceFailed
 from noria.data.records import QuarantineState, Repository, RepositoryKind
 from noria.data.rows.alter import Alterations
-from noria.data.service.collect import Collected, SourceSpec
-from noria.data.service.opening import Begun, Sources
-from noria.data.service.produce import SequenceWrong
+from noria.data.service.collecting.collector import Collected, SourceSpec
+from noria.data.service.collecting.opening import Begun, Sources
+from noria.data.service.tables.produce import SequenceWrong
 from noria.testing import ManualClock
 from noria.workspace import Workspace
 

@@ -23,8 +23,8 @@ from noria.data.collectors.protocol import Columns
 from noria.data.collectors.sift import TooManyMisfits
 from noria.data.errors import ContractBroken, SourceFailed
 from noria.data.records import QuarantineState, Repository, RepositoryKind
-from noria.data.service.collect import Collected, SourceSpec
-from noria.data.service.purge import Erase
+from noria.data.service.care.purge import Erase
+from noria.data.service.collecting.collector import Collected, SourceSpec
 from noria.workspace import Workspace
 
 SPEC = SourceSpec(files="log.*")

@@ -11,8 +11,8 @@ import pytest
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError
 from noria.cli.main import run
-from noria.data.service.collect import Collected
-from noria.data.service.sources import SourceSpec
+from noria.data.service.collecting.collector import Collected
+from noria.data.service.collecting.sources import SourceSpec
 from noria.workspace import Workspace
 
 

@@ -21,8 +21,8 @@ from noria.data import tables as t
 from noria.data.edits import Put
 from noria.data.errors import ContractBroken, WasErased
 from noria.data.records import Repository, RepositoryKind
-from noria.data.service.collect import SourceSpec
-from noria.data.service.purge import Erase, Erased
+from noria.data.service.care.purge import Erase, Erased
+from noria.data.service.collecting.collector import SourceSpec
 from noria.store import Kind
 from noria.workspace import Workspace, connect
 

@@ -16,8 +16,8 @@ from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError
 from noria.data.errors import ContractBroken
 from noria.data.records import Repository, RepositoryKind
-from noria.data.service.log import OffsetLost
-from noria.data.service.produce import SequenceWrong
+from noria.data.service.tables.log import OffsetLost
+from noria.data.service.tables.produce import SequenceWrong
 from noria.workspace import Workspace, connect, init
 
 

@@ -15,8 +15,8 @@ from noria.data.records import Repository, RepositoryKind
 from noria.data.rows.alter import Alterations, CannotAlter, NewColumn
 from noria.data.rows.read import TableReader
 from noria.data.rows.write import KeyRepeated
-from noria.data.service.altering import ContractInTheWay
-from noria.data.service.onerow import RowNotFound
+from noria.data.service.tables.altering import ContractInTheWay
+from noria.data.service.tables.onerow import RowNotFound
 from noria.workspace import Workspace
 
 

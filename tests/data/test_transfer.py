@@ -39,8 +39,8 @@ from noria.data.errors import (
 from noria.data.http import routes
 from noria.data.records import Commit, Repository, RepositoryKind, Transferred
 from noria.data.rows import RowsChange
-from noria.data.service import exchange, sending
-from noria.data.service.purge import Erase
+from noria.data.service.care.purge import Erase
+from noria.data.service.transfer import exchange, sending
 from noria.store.errors import ObjectCorrupt, ObjectMissing
 from noria.store.s3 import S3Bytes
 from noria.testing import ManualClock

@@ -22,7 +22,7 @@ from noria.data.collectors import FileSource
 from noria.data.edits import Put
 from noria.data.errors import SourceFailed
 from noria.data.records import Repository, RepositoryKind
-from noria.data.service.collect import Collected
+from noria.data.service.collecting.collector import Collected
 from noria.data.service.landing import LostRaceError
 from noria.store import Entry, Writer
 from noria.workspace import Workspace

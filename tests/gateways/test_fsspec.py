@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from noria.base.actor import Actor
 from noria.data.records import Repository, RepositoryKind
-from noria.data.service.purge import Erase
+from noria.data.service.care.purge import Erase
 from noria.gateways.fsspec import NoriaFileSystem
 from noria.gateways.shared_file import SharedFile
 from noria.workspace import Workspace, WorkspaceMissing

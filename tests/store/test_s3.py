@@ -15,7 +15,7 @@ import pytest
 from noria.base.actor import Actor
 from noria.base.errors import Unavailable
 from noria.data.records import RepositoryKind
-from noria.data.service.purge import Erase
+from noria.data.service.care.purge import Erase
 from noria.store.errors import ObjectCorrupt, ObjectMissing
 from noria.store.s3 import S3Bytes
 from noria.testing import ByteStoreContract

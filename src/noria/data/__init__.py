@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from noria.data.service.base import RowsListener
-    from noria.data.service.collect import Collector
+    from noria.data.service.collecting.collector import Collector
     from noria.data.service.data import Data
     from noria.data.service.files import Files
 
 _PLACES = {
-    "Collector": "noria.data.service.collect",
+    "Collector": "noria.data.service.collecting.collector",
     "Data": "noria.data.service.data",
     "Files": "noria.data.service.files",
     "RowsListener": "noria.data.service.base",

@@ -77,7 +77,7 @@ def as_output(value: Any, slot: str = "", meta: dict[str, Any] | None = None) ->
     """
     module = type(value).__module__.partition(".")[0]
     if module in ("polars", "pandas", "pyarrow"):
-        from noria.data.service.incoming import to_frame
+        from noria.data.service.tables.incoming import to_frame
 
         try:
             return Output(slot=slot, kind=TABLE, value=to_frame(value), meta=meta or {})

@@ -58,11 +58,11 @@ if TYPE_CHECKING:
     from noria.data.rows import RowsChange
     from noria.data.rows.outputs import Form
     from noria.data.service import Services as DataServices
-    from noria.data.service.care import Care
+    from noria.data.service.care.care import Care
     from noria.data.service.hooks import Hooks
-    from noria.data.service.promised import Promised
-    from noria.data.service.receiving import Side
-    from noria.data.service.transfer import Transfer
+    from noria.data.service.transfer.promised import Promised
+    from noria.data.service.transfer.receiving import Side
+    from noria.data.service.transfer.verbs import Transfer
     from noria.delivery.service import Delivery
     from noria.features.service import Features
     from noria.monitoring.service import Monitoring
@@ -168,7 +168,7 @@ class Workspace:
     @cached_property
     def promised(self) -> Promised:
         """What partial clones left where it is."""
-        from noria.data.service.promised import Promised
+        from noria.data.service.transfer.promised import Promised
 
         return Promised(self.id, self.db, self.store, lambda: self.sessions, self.faults, self.open_remote)
 
@@ -195,11 +195,11 @@ class Workspace:
 
     @cached_property
     def care(self) -> Care:
-        from noria.data.service.care import Care
-        from noria.data.service.checking import Checking
-        from noria.data.service.purge import Purging
-        from noria.data.service.redaction import Redacting
-        from noria.data.service.storage import Storage
+        from noria.data.service.care.care import Care
+        from noria.data.service.care.checking import Checking
+        from noria.data.service.care.purge import Purging
+        from noria.data.service.care.redaction import Redacting
+        from noria.data.service.care.storage import Storage
 
         checking = Checking(self.db, self.sessions, self.reach, self.faults)
         checking.fetchers.append(lambda wanted: self.promised.heal(wanted))
@@ -309,7 +309,7 @@ class Workspace:
     @cached_property
     def transfer(self) -> Transfer:
         from noria.data.records import RepositoryKind
-        from noria.data.service.transfer import Transfer
+        from noria.data.service.transfer.verbs import Transfer
 
         def merging(kind: RepositoryKind) -> Files:
             return self.data if kind == RepositoryKind.TABLE else self.files
@@ -318,7 +318,7 @@ class Workspace:
 
     @property
     def _side(self) -> Side:
-        from noria.data.service.receiving import Side
+        from noria.data.service.transfer.receiving import Side
 
         return Side(
             services=self._data_services, workspace=self.id, project_id=self.project.id, project=self.project.name

@@ -12,7 +12,7 @@ from noria.data.cli.shared import get, plain
 from noria.terminal import Shell, command
 
 if TYPE_CHECKING:
-    from noria.data.service.checking import Damage
+    from noria.data.service.care.checking import Damage
 
 
 def size_text(size: int) -> str:
@@ -187,7 +187,7 @@ def purge(
     values that do not fit the table and batches without the columns are erased, too, and so are lines that were set
     aside with a text of the condition in another column; their number is told.
     """
-    from noria.data.service.purge import Erase
+    from noria.data.service.care.purge import Erase
     from noria.data.wire.care import erased_out
 
     ws, repository = shell.ws, get(shell, name)

@@ -55,7 +55,7 @@ def collect(
         with shell.own_output(), shell.progress(f"Collecting {name}"):
             done = ws.pipelines.collect(name, actor=ws.actor)
     else:
-        from noria.data.service.collect import spec_from
+        from noria.data.service.collecting.collector import spec_from
 
         spec = spec_from(origin, sql=sql, url=_looked_up(ws, url), watermark=watermark, checksum=checksum)
         how: dict[str, Any] = {"key": key, "time": time, "known": known, "folder": folder, "branch": branch}
@@ -79,7 +79,7 @@ def watch(shell: Shell, name: str, place: str, every: str, once: bool, branch: s
     A repository of files becomes equal to the folder; a table takes the rows of new and grown files. A file is taken
     when it stood still from one look to the next. Of a growing CSV or JSON-lines file only complete new lines are read.
     """
-    from noria.data.service.collect import Collected, spec_from
+    from noria.data.service.collecting.collector import Collected, spec_from
 
     ws = shell.ws
     repository = get(shell, name)

@@ -17,8 +17,8 @@ from noria.data.http import (
     transfer,
 )
 from noria.data.service import Data
-from noria.data.service.care import Care
-from noria.data.service.transfer import Transfer
+from noria.data.service.care.care import Care
+from noria.data.service.transfer.verbs import Transfer
 from noria.http import Route
 
 _GROUPS = (repositories, tables, contracts, history, branches, changing, access, hooks, records)

@@ -8,7 +8,7 @@ from noria.base.errors import Invalid
 from noria.base.ids import ProjectId
 from noria.data.http.shared import ONE, Handlers
 from noria.data.service import Data
-from noria.data.service.care import Care
+from noria.data.service.care.care import Care
 from noria.data.wire import care as w
 from noria.http import Call, Route
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from noria.base.ids import ProjectId
 from noria.data.http.shared import ONE, Handlers
 from noria.data.service import Data
-from noria.data.service.transfer import Transfer
+from noria.data.service.transfer.verbs import Transfer
 from noria.data.wire import transfer as w
 from noria.http import Call, Route
 

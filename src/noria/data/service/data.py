@@ -5,13 +5,13 @@ from noria.base.digest import Digest
 from noria.base.once import Once
 from noria.data.records import Draft, Repository, RepositoryKind
 from noria.data.rows import load_layout
-from noria.data.service.altering import AlterVerbs
-from noria.data.service.batches import BatchVerbs
 from noria.data.service.deletion import DeletionVerbs
 from noria.data.service.files import Files
-from noria.data.service.produce import ProduceVerbs
-from noria.data.service.rows import Rows, check_mode
-from noria.data.service.rows_file import RowsFileVerbs
+from noria.data.service.tables.altering import AlterVerbs
+from noria.data.service.tables.batches import BatchVerbs
+from noria.data.service.tables.produce import ProduceVerbs
+from noria.data.service.tables.rows import Rows, check_mode
+from noria.data.service.tables.rows_file import RowsFileVerbs
 from noria.store import Writer
 
 

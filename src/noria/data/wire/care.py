@@ -9,9 +9,9 @@ import msgspec
 from noria.assets.gc import Collected
 from noria.base.times import to_text
 from noria.data.records import Deleted
-from noria.data.service.checking import Checked, Damage, Repaired
-from noria.data.service.purge import Erase, Erased, Erasure
-from noria.data.service.storage import Needs
+from noria.data.service.care.checking import Checked, Damage, Repaired
+from noria.data.service.care.purge import Erase, Erased, Erasure
+from noria.data.service.care.storage import Needs
 
 
 class GcBody(msgspec.Struct, forbid_unknown_fields=True):

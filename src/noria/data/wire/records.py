@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from noria.data.records import MAIN, Producer
-from noria.data.service.log import LogPage
-from noria.data.service.produce import Produced
+from noria.data.service.tables.log import LogPage
+from noria.data.service.tables.produce import Produced
 from noria.data.values import plain
 
 

@@ -12,7 +12,7 @@ from noria.data.values import plain
 
 if TYPE_CHECKING:
     from noria.data.rows import RowsDiff
-    from noria.data.service.onerow import RowEvent
+    from noria.data.service.tables.onerow import RowEvent
 
 
 class NewColumnBody(msgspec.Struct, forbid_unknown_fields=True):

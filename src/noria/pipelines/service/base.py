@@ -19,7 +19,7 @@ from noria.base.faults import Faults
 from noria.base.ids import ProjectId, VersionId
 from noria.data import Collector, Data
 from noria.data.records import MAIN, RepositoryKind
-from noria.data.service.collect import SourceSpec
+from noria.data.service.collecting.collector import SourceSpec
 from noria.db import Database
 from noria.pipelines import graph as graphs
 from noria.pipelines import queries, snapshot

@@ -18,7 +18,7 @@ from noria.base.digest import Digest
 from noria.base.errors import NoriaError
 from noria.base.ids import RunId
 from noria.data.errors import ContractBroken
-from noria.data.service.collect import Collected
+from noria.data.service.collecting.collector import Collected
 from noria.pipelines import queries, snapshot
 from noria.pipelines.declare.assets import Source
 from noria.pipelines.errors import Infeasible, SourceEmpty

@@ -17,7 +17,7 @@ from noria.base.actor import Actor
 from noria.base.errors import Invalid
 from noria.base.ids import RunId
 from noria.base.times import MINUTE
-from noria.data.service.collect import Collected
+from noria.data.service.collecting.collector import Collected
 from noria.pipelines import queries
 from noria.pipelines.declare.assets import Secret, Source
 from noria.pipelines.declare.hooks import hook_of

@@ -7,9 +7,9 @@ from typing import BinaryIO, cast
 
 from noria.data.collectors.dvc import Blob, DvcRepository, Md5Reader, Out
 from noria.data.collectors.git import GitCommit
-from noria.data.service.dvc.history import History, State
-from noria.data.service.dvc.report import Report
-from noria.data.service.sending import Naming
+from noria.data.service.transfer.dvc.history import History, State
+from noria.data.service.transfer.dvc.report import Report
+from noria.data.service.transfer.sending import Naming
 from noria.store import FileContent, Kind, Writer, files
 from noria.store.folders import INLINE
 

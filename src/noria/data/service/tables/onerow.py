@@ -11,7 +11,7 @@ from noria.base.ids import CommitId
 from noria.data import erased, queries
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.rows.finder import FoundRow, RowFinder
-from noria.data.service.rows import RowVerbs
+from noria.data.service.tables.rows import RowVerbs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,15 +25,15 @@ from noria.data import tables as t
 from noria.data.errors import RemoteExists, RemoteNotFound, RepositoryExists
 from noria.data.records import MAIN, Imported, Moved, Remote, Repository, RepositoryKind, Transferred
 from noria.data.service.base import Services
-from noria.data.service.dvc import DvcImport
-from noria.data.service.exchange import Advance, Way, exchange, heads_of
 from noria.data.service.history import HistoryVerbs
-from noria.data.service.promised import Promised
-from noria.data.service.receiving import (
+from noria.data.service.refs import RefVerbs
+from noria.data.service.transfer.dvc import DvcImport
+from noria.data.service.transfer.exchange import Advance, Way, exchange, heads_of
+from noria.data.service.transfer.promised import Promised
+from noria.data.service.transfer.receiving import (
     Side,
 )
-from noria.data.service.refs import RefVerbs
-from noria.data.service.sending import Sending
+from noria.data.service.transfer.sending import Sending
 from noria.data.values import shown_place
 from noria.store import Kind, ObjectStore, files, tree
 

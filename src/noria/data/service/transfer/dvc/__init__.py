@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from noria.data.service.dvc.importing import DvcImport
+from noria.data.service.transfer.dvc.importing import DvcImport
 
 __all__ = ["DvcImport"]

@@ -11,10 +11,10 @@ from noria.base.actor import Actor
 from noria.base.clock import Clock
 from noria.data.records import MAIN, Repository, RepositoryKind
 from noria.data.service import Data
-from noria.data.service.collecting_runs import CollectionRuns
+from noria.data.service.collecting.mirror import Mirror
+from noria.data.service.collecting.runs import CollectionRuns
+from noria.data.service.collecting.sources import Collected
 from noria.data.service.landing import again
-from noria.data.service.mirror import Mirror
-from noria.data.service.sources import Collected
 from noria.store import Entry, Writer, tree
 from noria.store.buckets import is_bucket_url
 

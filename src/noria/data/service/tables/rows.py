@@ -22,9 +22,9 @@ from noria.data.errors import HeadMoved, WrongRepositoryKind
 from noria.data.records import MAIN, Commit, Repository, RepositoryKind
 from noria.data.rows import Layout, RowsChange, alter
 from noria.data.rows.encoding import hash_rows, sum_hashes
-from noria.data.service.incoming import Incoming, Rows, to_frame
 from noria.data.service.landing import Facts, Landing, LostRaceError, again
-from noria.data.service.rowhistory import stats_of
+from noria.data.service.tables.incoming import Incoming, Rows, to_frame
+from noria.data.service.tables.rowhistory import stats_of
 from noria.store import Writer
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from noria.base.once import Once
 from noria.data import erased
 from noria.data import tables as t
 from noria.data.records import Repository, RepositoryKind
-from noria.data.service.redaction import Pass, Pattern, Redacting
+from noria.data.service.care.redaction import Pass, Pattern, Redacting
 from noria.data.statcache import StatCache
 from noria.db import Database
 from noria.store import ObjectStore

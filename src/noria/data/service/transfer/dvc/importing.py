@@ -24,14 +24,14 @@ from noria.data.collectors.git import Git, GitCommit
 from noria.data.errors import CommitInUse, FilesBroken, MoveBreaksContract
 from noria.data.records import MAIN, Commit, Imported, ImportedRepository, Moved, Repository, RepositoryKind
 from noria.data.service.base import Services
-from noria.data.service.dvc.contents import Contents
-from noria.data.service.dvc.history import History, State, groups, read
-from noria.data.service.dvc.line import Line, Node, known_node, landed_node
-from noria.data.service.dvc.report import Report
 from noria.data.service.history import HistoryVerbs
 from noria.data.service.landing import Ancestry, Landing, LostRaceError, Made
-from noria.data.service.receiving import Side, land_tags, move_heads
-from noria.data.service.sending import Naming
+from noria.data.service.transfer.dvc.contents import Contents
+from noria.data.service.transfer.dvc.history import History, State, groups, read
+from noria.data.service.transfer.dvc.line import Line, Node, known_node, landed_node
+from noria.data.service.transfer.dvc.report import Report
+from noria.data.service.transfer.receiving import Side, land_tags, move_heads
+from noria.data.service.transfer.sending import Naming
 from noria.store import Entry, FileContent, Writer, tree
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from noria.data.records import MAIN, Commit, Producer, Repository, RepositoryKin
 from noria.data.rows.write import check_keys
 from noria.data.service.base import Services
 from noria.data.service.landing import LostRaceError
-from noria.data.service.log import LogVerbs, Offset
-from noria.data.service.rows import RowVerbs, _Work
+from noria.data.service.tables.log import LogVerbs, Offset
+from noria.data.service.tables.rows import RowVerbs, _Work
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -22,7 +22,7 @@ from noria.data.collectors.files import find
 from noria.data.errors import SourceFailed
 from noria.data.ignoring import Ignored
 from noria.data.records import Commit, Repository, RepositoryKind
-from noria.data.service.sources import Collected, SourceSpec
+from noria.data.service.collecting.sources import Collected, SourceSpec
 from noria.store import Entry, Writer, folders, tree
 from noria.store.buckets import is_bucket_url
 from noria.store.errors import FileChanged
@@ -30,8 +30,8 @@ from noria.store.errors import FileChanged
 if TYPE_CHECKING:
     from noria.assets import StoreSessions
     from noria.data.service import Data
-    from noria.data.service.collecting_folders import FolderCollector
-    from noria.data.service.ledger import Ledger
+    from noria.data.service.collecting.folders import FolderCollector
+    from noria.data.service.collecting.ledger import Ledger
 
 OPEN_END: Final = 60.0
 """Seconds after which the last line of a watched file counts as complete without an end."""

@@ -12,7 +12,7 @@ from noria.base.actor import Actor
 from noria.base.errors import NoriaError
 from noria.base.ids import RunId
 from noria.data.records import Repository
-from noria.data.service.sources import Collected
+from noria.data.service.collecting.sources import Collected
 from noria.db import Database
 
 

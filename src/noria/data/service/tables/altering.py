@@ -19,7 +19,7 @@ from noria.data.rows import Layout, RowsChange
 from noria.data.rows.alter import Alterations, alter
 from noria.data.rows.schema import polars_type
 from noria.data.service.landing import Made
-from noria.data.service.onerow import OneRowVerbs
+from noria.data.service.tables.onerow import OneRowVerbs
 
 
 class ContractInTheWay(Conflict):

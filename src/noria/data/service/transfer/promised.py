@@ -20,8 +20,8 @@ from noria.base.errors import NoriaError, Unavailable
 from noria.base.faults import Faults
 from noria.data import queries
 from noria.data.records import Remote
-from noria.data.service.receiving import Side
-from noria.data.service.sending import BELOW, Sending
+from noria.data.service.transfer.receiving import Side
+from noria.data.service.transfer.sending import BELOW, Sending
 from noria.data.values import shown_place
 from noria.db import Database
 from noria.store import FileContent, Kind, ObjectStore, PackInfo

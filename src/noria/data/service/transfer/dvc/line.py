@@ -9,8 +9,8 @@ from noria.base.digest import Digest
 from noria.base.ids import CommitId
 from noria.data.collectors.git import GitCommit
 from noria.data.records import Commit
-from noria.data.service.dvc.history import State
 from noria.data.service.landing import Landing
+from noria.data.service.transfer.dvc.history import State
 
 
 @dataclass(frozen=True, slots=True)

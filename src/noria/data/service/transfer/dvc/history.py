@@ -12,7 +12,7 @@ from noria.base.names import check_branch, check_name
 from noria.data.collectors.dvc import PATTERNS, DvcRepository, Out
 from noria.data.collectors.git import Git, GitCommit
 from noria.data.records import MAIN
-from noria.data.service.dvc.report import Report
+from noria.data.service.transfer.dvc.report import Report
 
 State = Mapping[str, Out]
 """Path -> output: what DVC tracks at one commit of git."""

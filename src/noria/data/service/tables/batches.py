@@ -25,9 +25,9 @@ from noria.data.records import (
     Repository,
     RepositoryKind,
 )
-from noria.data.service.incoming import Rows
 from noria.data.service.landing import LostRaceError
-from noria.data.service.rows import RowVerbs
+from noria.data.service.tables.incoming import Rows
+from noria.data.service.tables.rows import RowVerbs
 from noria.store import tree
 
 

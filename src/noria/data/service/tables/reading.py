@@ -14,7 +14,7 @@ from noria.data.records import MAIN, Repository, RepositoryKind
 from noria.data.rows import RowsDiff, TableSchema, diff_layouts
 from noria.data.rows.outputs import Form, as_form
 from noria.data.rows.schema import KNOWN, SEQ
-from noria.data.service.rowhistory import RowHistory
+from noria.data.service.tables.rowhistory import RowHistory
 
 
 class RowReading(RowHistory):

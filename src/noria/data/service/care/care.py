@@ -12,9 +12,9 @@ from noria.base.actor import Actor
 from noria.base.ids import ProjectId
 from noria.base.once import Once
 from noria.data.records import Repository
-from noria.data.service.checking import Checked, Checking, Damage, Repaired
-from noria.data.service.purge import Erase, Erased, Erasure, Purging
-from noria.data.service.storage import Needs, Storage
+from noria.data.service.care.checking import Checked, Checking, Damage, Repaired
+from noria.data.service.care.purge import Erase, Erased, Erasure, Purging
+from noria.data.service.care.storage import Needs, Storage
 
 _GC: Final = "store.gc"
 _REPAIR: Final = "store.repair"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from noria.data.service.history import HistoryVerbs
-from noria.data.service.rowhistory import RowHistory
+from noria.data.service.tables.rowhistory import RowHistory
 
 
 class TableHistory(RowHistory, HistoryVerbs):

@@ -17,7 +17,7 @@ from noria.base.ids import CommitId
 from noria.data import queries
 from noria.data.errors import TransferRefused
 from noria.data.records import Commit, Repository, RepositoryKind
-from noria.data.service.receiving import Parcel, Side
+from noria.data.service.transfer.receiving import Parcel, Side
 from noria.store import tree
 
 if TYPE_CHECKING:

@@ -178,7 +178,7 @@ def _tell_listeners(change: Change, side: Side, repository: Repository, move: Mo
 
 def _whole_table(side: Side, before: Commit | None, after: Commit) -> RowsChange:
     """A table that was exchanged as a whole. Its rows are read only if somebody asks for them."""
-    from noria.data.service.exchanged import exchanged
+    from noria.data.service.transfer.exchanged import exchanged
 
     return exchanged(side.services.sessions.store, None if before is None else before.layout, after.layout)
 

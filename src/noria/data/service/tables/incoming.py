@@ -13,7 +13,7 @@ from noria.data.contract import Contract
 from noria.data.records import Repository
 from noria.data.rows import Layout, TableSchema
 from noria.data.rows import schema as schemas
-from noria.data.service.reading import RowReading
+from noria.data.service.tables.reading import RowReading
 
 Rows: TypeAlias = "pl.DataFrame | Sequence[Mapping[str, Any]] | Any"
 """A Polars, pandas or Arrow table, or a list of dictionaries."""

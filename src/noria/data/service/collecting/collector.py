@@ -18,12 +18,12 @@ from noria.data.collectors.protocol import Misfits, Piece, Source
 from noria.data.errors import ContractBroken, LinesSetAside, SourceFailed
 from noria.data.records import MAIN, QuarantineState, Repository, RepositoryKind
 from noria.data.service import Data
-from noria.data.service.collecting_folders import FolderCollector
-from noria.data.service.collecting_runs import CollectionRuns
-from noria.data.service.ledger import Before, Ledger, TakenError
-from noria.data.service.opening import Sources
-from noria.data.service.sources import Collected, SourceSpec, spec_from
-from noria.data.service.watch import Watch
+from noria.data.service.collecting.folders import FolderCollector
+from noria.data.service.collecting.ledger import Before, Ledger, TakenError
+from noria.data.service.collecting.opening import Sources
+from noria.data.service.collecting.runs import CollectionRuns
+from noria.data.service.collecting.sources import Collected, SourceSpec, spec_from
+from noria.data.service.collecting.watch import Watch
 from noria.db import Database
 
 

@@ -14,7 +14,7 @@ from noria.data.errors import SourceFailed
 from noria.data.records import MAIN, Repository
 from noria.data.rows import schema as schemas
 from noria.data.service import Data
-from noria.data.service.sources import SourceSpec
+from noria.data.service.collecting.sources import SourceSpec
 from noria.store.buckets import is_bucket_url
 
 

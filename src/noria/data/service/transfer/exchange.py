@@ -27,8 +27,8 @@ from noria.data.records import MAIN, Branch, Moved, Repository, RepositoryKind, 
 from noria.data.service.base import Services
 from noria.data.service.history import HistoryVerbs
 from noria.data.service.landing import LostRaceError
-from noria.data.service.meeting import ERASED, Meeting
-from noria.data.service.receiving import (
+from noria.data.service.transfer.meeting import ERASED, Meeting
+from noria.data.service.transfer.receiving import (
     Parcel,
     Side,
     as_here,
@@ -38,7 +38,7 @@ from noria.data.service.receiving import (
     move_heads,
     parcel_of,
 )
-from noria.data.service.sending import Sending
+from noria.data.service.transfer.sending import Sending
 from noria.store import PackInfo, Writer
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _ask(way: Way, verbs: HistoryVerbs, parcel: Parcel, moves: Sequence[Moved]) 
         assert after is not None
         rows = None
         if repository.kind == RepositoryKind.TABLE:
-            from noria.data.service.exchanged import exchanged  # Polars: only where a table is exchanged
+            from noria.data.service.transfer.exchanged import exchanged  # Polars: only where a table is exchanged
 
             rows = exchanged(services.sessions.store, None if before is None else before.layout, after.layout)
         new = before is None and move.branch != MAIN
@@ -176,7 +176,7 @@ def _ask(way: Way, verbs: HistoryVerbs, parcel: Parcel, moves: Sequence[Moved]) 
 def _verbs(side: Side, kind: RepositoryKind) -> HistoryVerbs:
     if kind != RepositoryKind.TABLE:
         return HistoryVerbs(side.services)
-    from noria.data.service.tablehistory import TableHistory  # Polars: only where a table is exchanged
+    from noria.data.service.tables.tablehistory import TableHistory  # Polars: only where a table is exchanged
 
     return TableHistory(side.services)
 

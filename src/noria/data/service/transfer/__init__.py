@@ -1,0 +1,1 @@
+"""Repositories go to other workspaces and come from them."""
