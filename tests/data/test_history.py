@@ -26,6 +26,7 @@ from noria.data.errors import (
     DraftClosed,
     DraftNotFound,
     FolderAdrift,
+    FolderLeft,
     HeadMoved,
     MergeConflict,
     PathExists,
@@ -841,6 +842,35 @@ def test_a_folder_of_a_commit_that_is_gone_does_not_take_others_work_back(
     assert workspace.data.status(files, folder).changes
     workspace.data.commit(files, folder, actor=actor, snapshot=True)
     assert content(workspace, files) == {"a": b"2", "b": b"mine"}
+
+
+def test_what_a_reset_took_away_does_not_come_back_with_a_folder(
+    workspace: Workspace, files: Repository, actor: Actor, tmp_path: Path
+) -> None:
+    ws, folder = workspace, tmp_path / "folder"
+    put(ws, files, actor, a="1", b="1")
+    ws.data.checkout(files, folder)
+    (folder / "secret").write_text("x")
+    second = ws.data.commit(files, folder, actor=actor)
+    ws.data.reset(files, "main~1", actor=actor)
+    (folder / "a").write_text("mine")
+    assert ws.data.status(files, folder).left
+    with pytest.raises(FolderLeft, match=f"moved away from {second.id[:12]}"):
+        ws.data.commit(files, folder, actor=actor)
+    with pytest.raises(FolderLeft):
+        ws.data.commit(files, folder, actor=actor, paths=["a"])
+    assert content(ws, files) == {"a": b"1", "b": b"1"}
+    ws.data.create_branch(files, "kept", at=second.id, actor=actor)
+    kept = ws.data.commit(files, folder, actor=actor, branch="kept")
+    ws.data.cherry_pick(files, kept.id, actor=actor)
+    assert content(ws, files) == {"a": b"mine", "b": b"1"}, "what was changed, and not what was taken away"
+    ws.data.checkout(files, folder)
+    (folder / "b").write_text("2")
+    assert not ws.data.status(files, folder).left
+    ws.data.commit(files, folder, actor=actor)
+    ws.data.checkout(files, folder, second.id)  # no branch: what it holds is merged, as that of another branch is
+    ws.data.commit(files, folder, actor=actor)
+    assert content(ws, files) == {"a": b"mine", "b": b"2", "secret": b"x"}
 
 
 def test_a_folder_of_another_branch_is_merged(

@@ -361,6 +361,23 @@ class DraftClosed(Conflict):
     code = "draft_closed"
 
 
+class FolderLeft(Conflict):
+    """The branch was moved away (reset, dropped) from the commit that a folder holds: committing would undo that."""
+
+    code = "folder_left"
+
+    def __init__(self, name: str, branch: str, base: str) -> None:
+        short = base[:12]
+        super().__init__(
+            f"{name}@{branch} was moved away from {short}, which the folder came from; a commit of it would bring "
+            "back what was taken away.",
+            hint=f"noria data checkout {name} FOLDER   makes the folder what the branch is now. What was changed in\n"
+            f"it can be kept on a branch: noria data branch {name} kept --at {short}; noria data commit --branch kept\n"
+            f"So that the branch is this folder after all: noria data commit {name} FOLDER --snapshot",
+            details={"repository": name, "branch": branch, "commit": base},
+        )
+
+
 class FolderAdrift(Conflict):
     """A folder came from a commit that is gone, so that what it would take back of others cannot be told."""
 

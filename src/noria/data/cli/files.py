@@ -94,6 +94,7 @@ def status(shell: Shell, name: str | None, folder: str | None, branch: str | Non
         "changes": changes,
         "behind": found.behind,
         "branch": branch,
+        "left": found.left,
         "repository": repository.name,
         "folder": str(place),
     }
@@ -106,7 +107,12 @@ def status(shell: Shell, name: str | None, folder: str | None, branch: str | Non
             shell.table(["", "path", "bytes"], rows, right=["bytes"])
         else:
             shell.say("Nothing changed.")
-        if found.behind:
+        if found.left:
+            shell.say(
+                f"{repository.name}@{branch} was moved away from the commit that this folder came from: "
+                "noria data checkout   makes the folder what the branch is now."
+            )
+        elif found.behind:
             shell.say(f"{repository.name}@{branch} went on: {found.behind} paths differ there. A commit merges them.")
 
     shell.emit(value, human)

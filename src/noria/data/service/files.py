@@ -16,7 +16,7 @@ from noria.base.errors import Invalid, NotFound
 from noria.base.ids import ProjectId, RunId
 from noria.base.once import Once
 from noria.data import ancestry, erased, queries
-from noria.data.errors import FolderAdrift, MergeConflict
+from noria.data.errors import FolderAdrift, FolderLeft, MergeConflict
 from noria.data.pathchange import path_change
 from noria.data.records import MAIN, Commit, PathChange, Repository, RepositoryKind
 from noria.data.service.access import AccessVerbs
@@ -36,12 +36,14 @@ class Status:
     Attributes:
         commit: the head of the branch.
         behind: how many paths others changed there since the folder was last equal to it.
+        left: the branch was moved away from what the folder came from: a commit would refuse.
     """
 
     folder: str
     commit: str | None
     changes: list[PathChange]
     behind: int = 0
+    left: bool = False
 
 
 class _Read(NamedTuple):
@@ -86,6 +88,7 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
         Raises:
             MergeConflict: others changed the same paths; the error names them.
             FolderAdrift: the commit that the folder came from is gone (dropped, pruned or purged).
+            FolderLeft: the branch was moved away from the commit that the folder came from.
         """
         self._only_files(repository)
         if not folder.is_dir():
@@ -98,7 +101,9 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
             head = self.head(repository, branch)
             if not read:
                 work = Worktree(self._s.home, repository.mark, folder, trust=not store.has_damage)
-                base = None if snapshot else self._came_from(repository, head, work.synced)
+                base, held = (None, True) if snapshot else self._came_from(repository, head, work.synced)
+                if base is not None and not held and work.branch == branch:
+                    raise FolderLeft(repository.name, branch, base.id)
                 before = base or head
                 root = work.store(store, writer, None if before is None else before.layout, advance, paths=paths)
                 read.append(_Read(work, base if paths is None else before, root))
@@ -123,23 +128,26 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
                 warn(f"{' and '.join(names)} differ only by case or Unicode form: not every file system holds both.")
         return done
 
-    def _came_from(self, repository: Repository, head: Commit | None, synced: Digest | None) -> Commit | None:
-        """The commit that a folder was last equal to, on this branch where it can be; None where the folder is new.
+    def _came_from(
+        self, repository: Repository, head: Commit | None, synced: Digest | None
+    ) -> tuple[Commit | None, bool]:
+        """(the commit that a folder was last equal to, on this branch where it can be; None where the folder is new,
+        whether the head's history holds it).
 
         Raises:
             FolderAdrift: the commit is gone; what the folder would take back cannot be told.
         """
         if head is None or synced is None:
-            return None
+            return None, True
         if synced == head.layout:
-            return head
+            return head, True
         with self._db.read() as conn:
             known = queries.commits_with_layout(conn, repository.id, synced)
             if not known:
                 raise FolderAdrift(repository.name)
             graph = queries.graph(conn, repository.id)
-            mine = next((commit for commit in known if ancestry.is_ancestor(graph, commit, head.id)), known[0])
-            return queries.commit(conn, mine)
+            held = next((commit for commit in known if ancestry.is_ancestor(graph, commit, head.id)), None)
+            return queries.commit(conn, held or known[0]), held is not None
 
     def _commit_beside(
         self,
@@ -270,15 +278,21 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
         head = self.head(self._only_files(repository), branch)
         work, store = Worktree(self._s.home, repository.mark, folder), self._s.sessions.store
         try:
-            base = self._came_from(repository, head, work.synced)
+            base, held = self._came_from(repository, head, work.synced)
         except FolderAdrift:  # a commit would refuse; against the head it can still be compared
-            base = None
+            base, held = None, True
         against = None if head is None else (base or head).layout
         with store.hasher() as scratch:
             changes = work.compare(store, scratch, against, paths=paths)
         behind = 0 if head is None or against is None else len(tree.diff(store, against, head.layout))
         commit = None if head is None else head.id
-        return Status(folder=str(folder), commit=commit, changes=[path_change(c) for c in changes], behind=behind)
+        return Status(
+            folder=str(folder),
+            commit=commit,
+            changes=[path_change(c) for c in changes],
+            behind=behind,
+            left=not held and work.branch == branch,
+        )
 
     def checkout_at(self, project_id: ProjectId, folder: Path, name: str | None = None) -> tuple[Repository, Path]:
         """The repository that a folder is a checkout of, and the folder itself: it, or the nearest one above it.
@@ -309,8 +323,8 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
         )
 
     def branch_at(self, repository: Repository, folder: Path) -> str:
-        """The branch that a folder was last checked out at, or committed to; of a folder that is new, ``main``."""
-        return Worktree(self._s.home, repository.mark, folder).branch
+        """The branch that a folder was last checked out at, or committed to; ``main`` where that was none."""
+        return Worktree(self._s.home, repository.mark, folder).branch or MAIN
 
     def diff(self, repository: Repository, before: str, after: str) -> list[PathChange]:
         """The files that differ between two commits."""
@@ -359,7 +373,7 @@ class Files(DraftVerbs, PreviewVerbs, TouchedVerbs, AccessVerbs):
         new = work.synced is None
         done = work.checkout(self._s.sessions.store, commit.layout, advance, pattern=pattern, force=force)
         if pattern is None or new:
-            work.branch = ref if any(branch.name == ref for branch in self.branches(repository)) else MAIN
+            work.branch = ref if any(branch.name == ref for branch in self.branches(repository)) else ""
         return done
 
 

@@ -46,7 +46,7 @@ class Worktree:
 
     @property
     def branch(self) -> str:
-        """The branch that the folder was last checked out at, or committed to."""
+        """The branch that the folder was last checked out at, or committed to; empty where that was none."""
         return self._memory.branch
 
     @branch.setter

@@ -63,7 +63,7 @@ class Memory:
 
     @property
     def branch(self) -> str:
-        """The branch that the folder was last equal to; the cache may be lost, this may not."""
+        """The branch that the folder was last equal to, empty for a commit or tag; the cache may be lost, this not."""
         try:
             return self._follows.read_text("utf-8")
         except FileNotFoundError:
