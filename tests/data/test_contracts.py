@@ -467,6 +467,19 @@ def test_from_inferring_to_mending_by_commands(workspace: Workspace, actor: Acto
     assert (code, "n.max" in out, "breaks 1 of its rules" in err) == (0, True, True)
     code, out, _ = noria("data", "contract", "set", "people", "people.toml", "--json")
     assert (code, json.loads(out)["contract"], json.loads(out)["findings"][0]["count"]) == (0, 2, 51)
+    (root / "few.toml").write_text('[columns.id]\ntype = "int64"\n[columns.n]\ntype = "int64"\n')
+    code, _, err = noria("data", "contract", "set", "people", "few.toml")
+    said = " ".join(err.split())
+    assert (code, "does not know 'mail', which people@main has" in said, "Add [columns.mail]" in said) == (
+        0,
+        True,
+        True,
+    )
+    assert "as it stands breaks" not in said, "nothing else is broken"
+    code, _, err = noria("data", "append", "people", "new.csv")
+    said = " ".join(err.split())
+    assert (code, "the contract does not know the column 'mail'. Nothing was committed." in said) == (3, True)
+    assert "Add [columns.mail] to the contract: noria data contract show people > people.toml" in said
     (root / "broken.toml").write_text("[columns")
     code, _, err = noria("data", "contract", "set", "people", "broken.toml")
     assert (code, "broken.toml cannot be read" in err) == (2, True)

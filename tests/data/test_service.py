@@ -158,8 +158,9 @@ def test_names_that_do_not_exist_are_answered_with_the_nearest(both: Workspace, 
     with pytest.raises(Invalid) as column:
         both.data.read(repo, columns=["kk"])
     assert "'k'" in column.value.hint
-    with pytest.raises(WrongRepositoryKind):
+    with pytest.raises(WrongRepositoryKind, match="'flights' is a table; this works on repositories of files") as kind:
         both.data.get(both.project.id, "flights", RepositoryKind.FILES)
+    assert kind.value.hint.startswith("noria data read flights")
 
 
 def test_row_diff(both: Workspace, actor: Actor) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -245,6 +246,12 @@ def test_once_takes_what_stands_still_and_ends(workspace: Workspace, actor: Acto
     assert [e.path for e in workspace.data.files(files)] == ["b"]
     with pytest.raises(SourceFailed, match="not a folder"):
         once(workspace, files, "nowhere", actor)
+    rows = workspace.data.create(workspace.project.id, "rows", RepositoryKind.TABLE, actor=actor, key=("id",))
+    with pytest.raises(SourceFailed, match="There is no folder"):
+        once(workspace, rows, "nowhere/*.csv", actor)
+    told: list[Any] = []
+    workspace.collector.watch(rows, "in/*.csv", actor=actor, every=EVERY, once=True, tell=told.append)
+    assert [one.notes for one in told] == [["Nothing fits 'in/*.csv' yet."]]
     with pytest.raises(Invalid, match="every"):
         workspace.collector.watch(files, "in", actor=actor, every=0)
 

@@ -205,14 +205,23 @@ def check_columns(contract: Contract, frame: pl.DataFrame) -> list[Finding]:
     for name, column in contract.columns.items():
         if name not in frame.columns:
             hint = nearest(name, set(frame.columns) - contract.columns.keys())
-            findings.append(Finding(f"{name}.present", name, len(frame), f"the column {name!r} is missing. {hint}", []))
+            findings.append(
+                Finding(f"{name}.present", name, len(frame), _asked(f"the column {name!r} is missing", hint), [])
+            )
         elif frame.schema[name] != polars_type(column.type):
             findings.append(_other_type(frame, name, column.type))
     for name in frame.columns:
         if name not in contract.columns:
-            hint = nearest(name, contract.columns)
-            findings.append(Finding(f"{name}.known", name, len(frame), f"the column {name!r} is unknown. {hint}", []))
+            # not one that is there, too: who means it by this name would have it twice
+            hint = nearest(name, contract.columns.keys() - set(frame.columns))
+            text = _asked(f"the contract does not know the column {name!r}", hint)
+            findings.append(Finding(f"{name}.known", name, len(frame), text, []))
     return findings
+
+
+def _asked(text: str, hint: str) -> str:
+    """A finding with a name that may have been meant; without the end of a sentence, which who shows it adds."""
+    return f"{text} ({hint})" if hint else text
 
 
 def _other_type(frame: pl.DataFrame, name: str, wanted: str) -> Finding:

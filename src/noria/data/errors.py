@@ -53,6 +53,14 @@ class RepositoryExists(Conflict):
     code = "repository_exists"
 
 
+_KIND = {"table": "is a table", "files": "is a repository of files"}
+_WORKS_ON = {"table": "tables", "files": "repositories of files"}
+_OF_KIND = {
+    "table": "noria data read {name}   shows its rows.",
+    "files": "noria data ls {name}   lists its files; noria data cat {name} PATH   shows one.",
+}
+
+
 class WrongRepositoryKind(Invalid):
     """A verb for tables was used on files, or the other way round."""
 
@@ -60,8 +68,8 @@ class WrongRepositoryKind(Invalid):
 
     def __init__(self, name: str, kind: str, wanted: str) -> None:
         super().__init__(
-            f"{name!r} is a repository of {kind}, not a {wanted} one.",
-            hint="noria data list   tells the kinds.",
+            f"{name!r} {_KIND.get(kind, f'is of the kind {kind}')}; this works on {_WORKS_ON.get(wanted, wanted)}.",
+            hint=_OF_KIND.get(kind, "noria data list   tells the kinds.").format(name=name),
             details={"repository": name, "kind": kind},
         )
 
@@ -166,11 +174,19 @@ class ContractBroken(Refused):
         more = f" and {len(findings) - 1} more findings" if len(findings) > 1 else ""
         super().__init__(
             f"The batch for {name!r} does not keep contract {number}: {first['message']}{more}. Nothing was committed.",
-            hint=f"noria data contract show {name}"
-            if quarantine_id is None
-            else f"noria data quarantine show {quarantine_id}   has the findings and the rows.",
+            hint=_to_mend(name, findings, quarantine_id),
             details={"repository": name, "contract": number, "findings": findings, "quarantine": quarantine_id},
         )
+
+
+def _to_mend(name: str, findings: list[dict[str, Any]], quarantine_id: int | None) -> str:
+    shown = f"noria data contract show {name}"
+    batch = f"noria data quarantine show {quarantine_id}   has the findings and the rows."
+    if findings[0]["rule"].endswith(".known"):
+        add = f"Add [columns.{findings[0]['column']}] to the contract: {shown} > {name}.toml, edit it, then: "
+        add += f"noria data contract set {name} {name}.toml"
+        return add if quarantine_id is None else f"{add}\n{batch}"
+    return shown if quarantine_id is None else batch
 
 
 class LinesSetAside(ContractBroken):

@@ -115,8 +115,15 @@ def contract_set(shell: Shell, name: str, file: str, strict: bool) -> None:
             shell.table(["rule", "column", "rows", "what"], rows, right=["rows"])
 
     shell.emit({"contract": done.number, "commit": done.commit, "rows": done.rows, "findings": done.findings}, human)
-    if done.findings:
-        count = len(done.findings)
+    unknown = [f["column"] for f in done.findings if f["rule"].endswith(".known")]
+    if unknown:
+        columns = ", ".join(repr(column) for column in unknown)
+        shell.warn(
+            f"The contract does not know {columns}, which {name}@main has: batches with it will be refused.",
+            f"Add {' and '.join(f'[columns.{column}]' for column in unknown)} to {file}, and set it again.",
+        )
+    if len(done.findings) > len(unknown):
+        count = len(done.findings) - len(unknown)
         shell.warn(
             f"{name}@main as it stands breaks {count} of its rules. It stays; what comes has to keep them.",
             f"noria data contract check {name}   shows them again.",

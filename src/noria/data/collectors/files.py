@@ -158,6 +158,12 @@ def find(root: Path, pattern: str) -> list[Path]:
     return files
 
 
+def no_folder(root: Path, pattern: str) -> Path | None:
+    """The folder in which a pattern begins, where it is not there."""
+    base, parts = _base(root / pattern)
+    return base if parts and not base.is_dir() else None
+
+
 def _base(whole: Path) -> tuple[Path, list[str]]:
     """(the folder before the first part with a sign of patterns, the parts from there on)."""
     parts = list(whole.parts)

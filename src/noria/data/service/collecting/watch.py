@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError, NotFound
 from noria.data.collectors import lines
-from noria.data.collectors.files import find
+from noria.data.collectors.files import find, no_folder
 from noria.data.errors import SourceFailed
 from noria.data.ignoring import Ignored
 from noria.data.records import Commit, Repository, RepositoryKind
@@ -150,12 +150,15 @@ class Watch:
 
     def _rows(self) -> tuple[Collected, bool]:
         state = self._state
+        missing = no_folder(self._root, self._place)
+        if missing is not None:
+            raise SourceFailed(f"There is no folder {missing}.", hint="Give the folder that the files come into.")
         paths = {str(path): path for path in find(self._root, self._place)}
         now = {name: _seen(path.stat()) for name, path in paths.items()}
         due = {name for name in now if state.taken.get(name) != now[name]}
         if not due:
             state.seen = now
-            return Collected(), False
+            return Collected(notes=[] if now else [f"Nothing fits {self._place!r} yet."]), False
         still = {name for name in due if state.seen.get(name) == now[name] or _old(now[name])}
         growing = {name for name in due - still if self._may_grow(name, paths[name])}
         state.seen = now
