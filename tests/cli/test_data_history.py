@@ -116,7 +116,7 @@ def test_names_that_collide_elsewhere_are_told(tmp_path: Path, monkeypatch: pyte
     assert "differ only by case" in capsys.readouterr().err
 
 
-def test_conflicts_are_decided_path_by_path(noria: Noria, tmp_path: Path) -> None:
+def test_conflicts_are_decided_path_by_path(noria: Noria, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def write(branch: str, *paths: str) -> None:
         (tmp_path / "x").write_text(branch)
         for path in paths:
@@ -133,7 +133,11 @@ def test_conflicts_are_decided_path_by_path(noria: Noria, tmp_path: Path) -> Non
     error = noria("data", "merge", "f", "trial", "--theirs", "cat", code=5)["error"]
     assert error["details"]["conflicts"] == ["a"]
     assert "--ours PATH" in error["hint"]
-    assert run(["data", "merge", "f", "trial", "--dry-run", "--theirs", "cat", "--json"]) == 5
+    error = noria("data", "merge", "f", "trial", "--ours", "nomatch", "--theirs", "cat", code=5)["error"]
+    assert error["hint"].startswith("No conflict fits 'nomatch'.")
+    assert run(["data", "merge", "f", "trial", "--dry-run", "--theirs", "cat"]) == 5
+    seen = capsys.readouterr().out
+    assert ("is refused as it stands: 1 conflict." in seen, "nothing new" in seen) == (True, False)
     assert noria("data", "merge", "f", "trial", "--ours", "a", "--theirs", "a", code=2)["error"]["message"]
     how = ("--theirs", "cat", "--ours", "cat/2", "--ours", "a")
     seen = noria("data", "merge", "f", "trial", "--dry-run", *how)
@@ -247,7 +251,10 @@ def test_a_folder_stays_on_the_branch_that_it_was_checked_out_at(
     noria("data", "commit", "photos", "photos")
     noria("data", "tag", "photos", "v1")
     noria("data", "branch", "photos", "trial")
-    noria("data", "checkout", "photos", "work", "--ref", "trial")
+    assert run(["data", "checkout", "photos", "work", "--ref", "trial"]) == 0
+    assert f"1 path written or removed in {tmp_path / 'work'}." in " ".join(capsys.readouterr().out.split())
+    assert run(["data", "checkout", "photos", "work", "--only", "nomatch*"]) == 0
+    assert "fits 'nomatch*'" in " ".join(capsys.readouterr().err.split())
     monkeypatch.chdir(tmp_path / "work")
     Path("2").write_text("2")
     assert noria("data", "status")["branch"] == "trial"

@@ -60,6 +60,28 @@ def test_columns_from_the_command_line(table: Path, capsys: pytest.CaptureFixtur
     assert answer(capsys, "data", "read", "t")[-1] == {"id": 4, "n": 1, "m": "x"}
 
 
+def test_an_overwrite_counts_what_it_took_away(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (table / "one.csv").write_text("k,v\n7,x\n")
+    code, out, _ = noria(capsys, "data", "append", "t", "one.csv", "--mode", "overwrite")
+    assert (code, "1 added, 3 deleted, 1 row." in out) == (0, True)
+    assert "+1 -3" in noria(capsys, "data", "log", "t")[1]
+
+
+def test_mistakes_of_the_beginning_are_said(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (table / "bad.txt").write_text("x")
+    assert noria(capsys, "data", "commit", "new", "bad.txt")[0] != 0
+    (table / "folder").mkdir()
+    (table / "folder" / "a\nb").write_text("x")
+    code, _, err = noria(capsys, "data", "commit", "new", "folder")
+    assert (code != 0, "Traceback" in err) == (True, False)
+    assert [one["name"] for one in answer(capsys, "data", "list")] == ["t"], "nothing empty is left behind"
+    (table / "t.toml").write_text('[columns.k]\ntype = "int64"\n[columns.v]\ntype = "str"\nmatches = "a(b["\n')
+    err = noria(capsys, "data", "contract", "set", "t", "t.toml")[2]
+    assert "matches of 'v' is not a pattern: unclosed character class." in " ".join(err.split())
+    assert "noria data branch t" in noria(capsys, "data", "log", "t", "--ref", "zzz")[2]
+    assert "--force-with-lease" in noria(capsys, "data", "push", "t", "--force")[2]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -97,7 +119,7 @@ def test_one_row(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["commits"] == [found["events"][0]["commit"]]
     code, out, _ = noria(capsys, "data", "history", "t", "k=2")
     assert code == 0
-    assert "As it is now it stands in 1 commits" in out
+    assert "As it is now it stands in 1 commit, " in out
     code, _, err = noria(capsys, "data", "history", "t", "k=99")
     assert code == 4
     assert "never held a row" in err

@@ -338,12 +338,12 @@ def test_the_command_needs_no_project_and_says_the_same_twice(
     noria("init")
     remote.put("in/a.csv", b"id,n\n1,1\n2,2\n")
     line = ("data", "collect", "clicks", "--from", remote.url + "/in/*.csv", "--key", "id")
-    assert "2 rows in 1 commits" in noria(*line)
+    assert "2 rows in 1 commit." in noria(*line)
     assert "nothing new" in noria(*line)
-    assert "1 commits" in noria("data", "collect", "raw", "--from", remote.url + "/in/", "--folder")
+    assert "1 commit." in noria("data", "collect", "raw", "--from", remote.url + "/in/", "--folder")
     assert "nothing new" in noria("data", "collect", "raw", "--from", remote.url + "/in/")
     (tmp_path / "local.csv").write_text("id,n\n3,3\n")
-    assert "1 rows" in noria("data", "collect", "clicks", "--from", "*.csv")
+    assert "1 row in" in noria("data", "collect", "clicks", "--from", "*.csv")
 
 
 @pytest.mark.gcs

@@ -328,6 +328,6 @@ def test_the_commands(
     assert run(["data", "repair"]) == 1
     assert "1 lost" in capsys.readouterr().out
     assert run(["data", "delete", "files", "--yes"]) == 0
-    assert "1 commits deleted" in capsys.readouterr().out
+    assert "1 commit deleted" in capsys.readouterr().out
     with ws.db.read() as conn:
         assert conn.execute(select(at.versions.c.gone_at)).scalar_one() is not None

@@ -526,7 +526,7 @@ def test_the_commands(
     monkeypatch.chdir(ws.home.parent)
     assert run(["data", "purge", "files", "--path", "people/*"]) == 0
     out = capsys.readouterr().out
-    assert "1 paths would be erased from 1 commits" in out
+    assert "1 path would be erased from 1 commit and" in out
     assert run(["data", "purge", "files", "--path", "people/*", "--yes"]) == 2
     assert "needs a reason" in capsys.readouterr().err
     assert run(["data", "purge", "files", "--path", "people/*", "--yes", "--reason", "r17", "--wait", "3"]) == 0
@@ -546,9 +546,13 @@ def test_the_command_tells_how_many_lines_cannot_be_told(
     monkeypatch.chdir(ws.home.parent)
     assert run(["data", "purge", "orders", "--key", "id=9"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "1 stored rows would be erased from 0 commits and 1 refused batches" in out
+    assert "1 stored row would be erased from 0 commits and 1 refused batch of" in out
     assert "1 more rows of refused batches would be erased from quarantine" in out
     assert "errors and warnings of runs" in out
+    assert "To do it:" in out
     assert run(["data", "purge", "orders", "--key", "id=9", "--yes", "--reason", "r", "--wait", "3", "--json"]) == 0
     assert '"undecided": 1' in capsys.readouterr().out
     assert ws.data.quarantine(ws.project.id) == []
+    assert run(["data", "purge", "orders", "--key", "id=9"]) == 0
+    out = capsys.readouterr().out
+    assert ("There is nothing to erase." in out, "To do it:" in out) == (True, False)

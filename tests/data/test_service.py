@@ -472,7 +472,7 @@ def test_a_table_that_was_never_written_may_be_declared_again(workspace: Workspa
     assert (made.key, made.time) == (("order_id",), "at")
     rows = pl.DataFrame({"order_id": [1], "at": [T0]})
     workspace.data.append(made, rows, actor=actor)
-    with pytest.raises(Invalid, match="was made as"):
+    with pytest.raises(Invalid, match="orders was made with --key order_id --time at; this asks for --key at"):
         workspace.data.ensure(project_id, "orders", kind, actor=actor, key=("at",))
 
 

@@ -146,10 +146,16 @@ def _check_sections(made: Contract) -> None:
             try:
                 pl.Series([""]).str.contains(column.matches)
             except pl.exceptions.PolarsError as error:
-                raise Invalid(f"matches of {name!r} is not a pattern: {str(error).splitlines()[0]:.200}") from None
+                raise Invalid(f"matches of {name!r} is not a pattern: {_reason(error)}.") from None
         for bound in (column.min, column.max):
             if isinstance(bound, str):
                 _check_bound(name, bound, polars_type(column.type))
+
+
+def _reason(error: Exception) -> str:
+    """Why a pattern cannot be read, in one line: the parser's last word, and not the drawing of it."""
+    lines = [line.strip() for line in str(error).split("\n\n")[0].splitlines()]
+    return next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[0])[:200]
 
 
 def _check_bound(name: str, bound: str, dtype: pl.DataType) -> None:

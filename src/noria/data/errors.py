@@ -200,7 +200,8 @@ class LinesSetAside(ContractBroken):
         more = f" and {len(findings) - 1} more findings" if len(findings) > 1 else ""
         Refused.__init__(
             self,
-            f"{count} of {lines} lines do not fit {name!r}: {findings[0]['message']}{more}. The others are taken.",
+            f"{count} of {lines} line{'s' * (lines != 1)} do{'es' * (count == 1)} not fit {name!r}: "
+            f"{findings[0]['message']}{more}. The others are taken.",
             hint=f"noria data quarantine show {quarantine_id}   has the findings and the rows.",
             details={
                 "repository": name,

@@ -39,16 +39,24 @@ class Sides:
         patterns: pattern -> ``ours`` or ``theirs``. A pattern is a path, a folder, or has wildcards (``*`` crosses
             folders). The most exact one decides: the path itself, then the one with the most characters beside ``*``.
             Where two of the same length contradict each other, nobody wins.
+        fitted: the patterns that a path fitted so far.
     """
 
     strategy: str = "conflict"
     patterns: Mapping[str, str] = field(default_factory=dict[str, str])
+    fitted: set[str] = field(default_factory=set[str], compare=False)
+
+    @property
+    def unused(self) -> list[str]:
+        """The patterns that no path has fitted that was asked about."""
+        return [pattern for pattern in self.patterns if pattern not in self.fitted]
 
     def of(self, path: str) -> str:
         best, side = (False, -1), self.strategy
         for pattern, wins in self.patterns.items():
             if path != pattern and not path.startswith(pattern.rstrip("/") + "/") and not fnmatchcase(path, pattern):
                 continue
+            self.fitted.add(pattern)
             exact = (path == pattern, len(pattern.rstrip("/").replace("*", "")))
             if exact > best:
                 best, side = exact, wins

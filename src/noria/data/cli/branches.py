@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from noria.data.cli.shared import by_path, get, plain, say_commit
+from noria.data.cli.shared import by_path, counted, get, plain, say_commit, told_stats
 from noria.data.records import MAIN, MergePreview, Repository, RepositoryKind
 from noria.data.service.history import hint_of
 from noria.data.wire.history import preview_out
@@ -71,11 +71,14 @@ def _preview(shell: Shell, repository: Repository, source: str, found: MergePrev
         if found.how == "nothing":
             shell.say(f"Nothing would come: {where} has all of {source}.")
             return
-        counts = ", ".join(f"{count} {what}" for what, count in found.stats.items() if count) or "nothing new"
-        if found.how == "merge":
-            shell.say(f"{found.count} commits would come into {where} with a merge commit: {counts}.")
+        counts, coming = told_stats(found.stats), counted(found.count, "commit")
+        if found.conflicts:
+            whole = counted(len(found.conflicts), "conflict")
+            shell.say(f"The merge of {coming} into {where} is refused as it stands: {whole}.")
+        elif found.how == "merge":
+            shell.say(f"{coming} would come into {where} with a merge commit: {counts}.")
         else:
-            shell.say(f"{found.count} commits would come: {where} would move to {found.source[:12]}: {counts}.")
+            shell.say(f"{coming} would come: {where} would move to {found.source[:12]}: {counts}.")
         if found.changes:
             rows = [[c.kind, c.path, c.size_before, c.size_after] for c in found.changes[:_SHOWN]]
             shell.table(["", "path", "before", "after"], rows, right=["before", "after"])
@@ -198,4 +201,4 @@ def drop(shell: Shell, name: str, branch: str, count: int, yes: bool) -> None:
 def prune(shell: Shell, name: str) -> None:
     """Remove commits that no branch, tag or open commit leads to."""
     gone = shell.ws.files.prune(get(shell, name), actor=shell.ws.actor)
-    shell.emit({"commits": gone}, f"{len(gone)} commits removed.")
+    shell.emit({"commits": gone}, f"{counted(len(gone), 'commit')} removed.")

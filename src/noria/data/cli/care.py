@@ -8,7 +8,7 @@ import click
 from rich.markup import escape
 
 from noria.base.times import duration_text
-from noria.data.cli.shared import get, plain
+from noria.data.cli.shared import counted, get, plain
 from noria.terminal import Shell, command
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def delete(shell: Shell, name: str, force: bool, yes: bool) -> None:
     kept = f" {done.kept} versions stay, since something else needs them." if done.kept else ""
     shell.emit(
         plain(deleted_out(done)),
-        f"{name}: {done.commits} commits deleted.{kept} Its bytes go with: noria data gc --run",
+        f"{name}: {counted(done.commits, 'commit')} deleted.{kept} Its bytes go with: noria data gc --run",
     )
 
 
@@ -200,9 +200,12 @@ def purge(
             done = ws.care.look(repository, what, advance)
 
     def human() -> None:
-        found = f"{done.paths} paths" if path is not None else f"{done.rows} stored rows"
-        were = "were erased from" if yes else "would be erased from"
-        shell.say(f"{found} {were} {done.commits} commits and {done.batches} refused batches of {name}.")
+        found = counted(done.paths, "path") if path is not None else counted(done.rows, "stored row")
+        were = (
+            "would be erased from" if not yes else "was erased from" if found.startswith("1 ") else "were erased from"
+        )
+        commits, batches = counted(done.commits, "commit"), counted(done.batches, "refused batch")
+        shell.say(f"{found} {were} {commits} and {batches} of {name}.")
         if done.undecided:
             shell.say(
                 f"{done.undecided} more rows of refused batches {were} quarantine: they do not fit the table, so it "
@@ -217,7 +220,9 @@ def purge(
         shell.say("What else may hold a copy:")
         for place in done.elsewhere:
             shell.say(f"- {escape(place)}")
-        if not yes:
+        if not yes and not (done.paths or done.rows or done.batches or done.undecided):
+            shell.say("There is nothing to erase.")
+        elif not yes:
             shell.say("To do it: the same with --reason TEXT --yes. It cannot be undone.")
         elif done.done:
             shell.say(f"Erasure {done.number} is done; {size_text(done.freed)} of files deleted.")

@@ -10,7 +10,7 @@ import click
 
 from noria.base.errors import Invalid, NoriaError, NotFound
 from noria.base.times import parse_duration
-from noria.data.cli.shared import get, plain
+from noria.data.cli.shared import counted, get, plain
 from noria.data.wire import commit_out
 from noria.terminal import Shell, command
 
@@ -139,12 +139,9 @@ def _looked_up(ws: Any, url: str | None) -> str | None:
 def _say(shell: Shell, name: str, done: Any) -> None:
     refused = [error.as_dict()["error"] for error in done.refused]
     value = {"name": name, "rows": done.rows, "run": done.run_id, "refused": refused, "waiting": done.waiting}
-    batches = f"{done.rows} rows in {len(done.commits)} commits"
-    text = (
-        f"{name}: {batches if done.rows else f'{len(done.commits)} commits'}."
-        if done.commits
-        else f"{name}: nothing new."
-    )
+    commits = counted(len(done.commits), "commit")
+    batches = f"{counted(done.rows, 'row')} in {commits}" if done.rows else commits
+    text = f"{name}: {batches if done.commits else 'nothing new'}."
     shell.emit({**value, "notes": done.notes, "commits": [plain(commit_out(c)) for c in done.commits]}, text)
     for note in done.notes:
         shell.warn(note)

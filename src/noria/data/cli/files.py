@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from noria.data.cli.shared import get, plain, say_commit
+from noria.base.errors import NoriaError
+from noria.data.cli.shared import counted, get, plain, say_commit
 from noria.data.records import MAIN, Repository, RepositoryKind
 from noria.data.wire import path_change_out
 from noria.terminal import Shell, command
@@ -51,26 +52,35 @@ def commit(
     else:
         repository, place = ws.files.find(ws.project.id, name), Path(path)
     kind = RepositoryKind.FILES if place.is_dir() else RepositoryKind.TABLE
+    rows = None
+    if kind == RepositoryKind.TABLE:
+        from noria.data.collectors.files import read_rows  # Polars: only where a table is read
+
+        rows = read_rows(place)  # first: what cannot be read makes no repository
+    new = repository is None
     if repository is None:
         repository = ws.files.create(ws.project.id, name, kind, actor=ws.actor)
     branch = branch or (ws.files.branch_at(repository, place) if kind == RepositoryKind.FILES else MAIN)
-    before = ws.files.head(repository, branch)
-    common = {"actor": ws.actor, "branch": branch, "message": message, "key": idempotency_key}
-    with shell.progress(f"Committing {name}") as advance:
-        if kind == RepositoryKind.FILES:
-            done = ws.files.commit(
-                repository,
-                place,
-                paths=paths or None,
-                advance=advance,
-                warn=shell.warn,
-                snapshot=snapshot,
-                **common,
-            )
-        else:
-            from noria.data.collectors.files import read_rows  # Polars: only where a table is read
-
-            done = ws.data.append(repository, read_rows(place), source=str(place), **common)
+    try:
+        before = ws.files.head(repository, branch)
+        common = {"actor": ws.actor, "branch": branch, "message": message, "key": idempotency_key}
+        with shell.progress(f"Committing {name}") as advance:
+            if kind == RepositoryKind.FILES:
+                done = ws.files.commit(
+                    repository,
+                    place,
+                    paths=paths or None,
+                    advance=advance,
+                    warn=shell.warn,
+                    snapshot=snapshot,
+                    **common,
+                )
+            else:
+                done = ws.data.append(repository, rows, source=str(place), **common)
+    except NoriaError:
+        if new:
+            ws.data.delete_empty(repository, actor=ws.actor)
+        raise
     say_commit(shell, repository, done, before)
 
 
@@ -113,7 +123,8 @@ def status(shell: Shell, name: str | None, folder: str | None, branch: str | Non
                 "noria data checkout   makes the folder what the branch is now."
             )
         elif found.behind:
-            shell.say(f"{repository.name}@{branch} went on: {found.behind} paths differ there. A commit merges them.")
+            differ = f"{counted(found.behind, 'path')} {'differs' if found.behind == 1 else 'differ'}"
+            shell.say(f"{repository.name}@{branch} went on: {differ} there. A commit merges them.")
 
     shell.emit(value, human)
 
@@ -136,4 +147,9 @@ def checkout(
         repository, place = _here(shell, name, folder)
         ref = ref or shell.ws.files.branch_at(repository, place)
         count = shell.ws.files.checkout(repository, place, ref, pattern=only, force=force, advance=advance)
-    shell.emit({"paths": count, "folder": str(place)}, escape(f"{count} paths written or removed in {place}."))
+    place = place.resolve()
+    shell.emit(
+        {"paths": count, "folder": str(place)}, escape(f"{counted(count, 'path')} written or removed in {place}.")
+    )
+    if only is not None and not count and not any(True for _ in shell.ws.files.files(repository, ref, only)):
+        shell.warn(f"Nothing in {repository.name}@{ref} fits {only!r}.", f"noria data ls {repository.name} --ref {ref}")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,19 @@ def by_path(function: Callable[..., Any]) -> Callable[..., Any]:
     return together
 
 
+def counted(count: int, what: str) -> str:
+    """A number with its noun: 1 commit, 2 commits, 1 batch, 2 batches."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('ch') else 's'}"
+
+
+def told_stats(stats: Mapping[str, int]) -> str:
+    """What a commit did, in numbers, for people."""
+    parts = [(count, what) for what, count in stats.items() if count and what not in ("stored", "folded")]
+    nouns = {"rows": "row", "files": "file"}
+    told = [counted(n, nouns[what]) if what in nouns else f"{n} {what}" for n, what in parts]
+    return ", ".join(told) or "nothing new"
+
+
 def plain(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
@@ -62,8 +75,7 @@ def say_commit(shell: Shell, repository: Repository, done: Any, before: Any = No
     if before is not None and before.id == done.id:
         shell.emit(plain(commit_out(done)), f"Nothing changed; {repository.name} stays at {done.id[:12]}.")
         return
-    parts = [f"{count} {what}" for what, count in done.stats.items() if count and what not in ("stored", "folded")]
-    shell.emit(plain(commit_out(done)), f"{repository.name} {done.id[:12]}: {', '.join(parts) or 'nothing new'}.")
+    shell.emit(plain(commit_out(done)), f"{repository.name} {done.id[:12]}: {told_stats(done.stats)}.")
 
 
 def say_rows_diff(shell: Shell, out: RowsDiffOut) -> None:

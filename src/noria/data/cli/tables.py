@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from noria.data.cli.shared import get, plain, say_commit, write_rows
+from noria.data.cli.shared import counted, get, plain, say_commit, write_rows
 from noria.data.collectors.files import read_rows
 from noria.data.records import MAIN, RepositoryKind
 from noria.data.values import key_of
@@ -61,7 +61,7 @@ def read(shell: Shell, name: str, ref: str, limit: int, out: str | None) -> None
         if out is not None:
             write_rows(frame, out)
     if out is not None:
-        shell.emit({"rows": len(frame), "file": out}, f"{len(frame)} rows written to {out}.")
+        shell.emit({"rows": len(frame), "file": out}, f"{counted(len(frame), 'row')} written to {out}.")
         return
     shown = rows_out(frame.head(limit))
     shell.emit(shown, lambda: shell.table(frame.columns, [list(r.values()) for r in shown]))
@@ -90,6 +90,8 @@ def history(shell: Shell, name: str, key: tuple[str, ...], ref: str) -> None:
             names = [n for n in {**before, **after} if event.kind != "changed" or before.get(n) != after.get(n)]
             shell.table(["column", "before", "after"], [[n, before.get(n, ""), after.get(n, "")] for n in names])
         if held:
-            shell.say(f"As it is now it stands in {len(held)} commits, {held[0].id[:12]} to {held[-1].id[:12]}.")
+            shell.say(
+                f"As it is now it stands in {counted(len(held), 'commit')}, {held[0].id[:12]} to {held[-1].id[:12]}."
+            )
 
     shell.emit(plain(RowHistoryOut(events, [commit.id for commit in held])), human)

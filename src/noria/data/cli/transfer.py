@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from noria.data.cli.shared import get, plain
+from noria.base.errors import Invalid
+from noria.data.cli.shared import counted, get, plain
 from noria.data.records import MAIN, Imported, Transferred
 from noria.data.wire.transfer import imported_out, remote_out, transferred_out
 from noria.terminal import LazyGroup, Shell, command
@@ -38,9 +39,15 @@ def clone(shell: Shell, url: str, name: str, as_name: str | None, partial: bool)
 @click.option(
     "--force-with-lease", is_flag=True, help="Move a branch there even back, if it is where it was seen last."
 )
+@click.option("--force", is_flag=True, hidden=True)
 @click.pass_obj
-def push(shell: Shell, name: str, remote: str, branches: tuple[str, ...], force_with_lease: bool) -> None:
+def push(shell: Shell, name: str, remote: str, branches: tuple[str, ...], force_with_lease: bool, force: bool) -> None:
     """Send what is new here to another workspace."""
+    if force:
+        raise Invalid(
+            "A push does not force: what others pushed meanwhile would be lost.",
+            hint=f"noria data push {name} {remote} --force-with-lease   if it is as it was seen last.",
+        )
     ws, repository = shell.ws, get(shell, name)
     with shell.progress(f"Pushing {name}") as advance:
         how = {"branches": branches, "force_with_lease": force_with_lease}
@@ -154,7 +161,10 @@ def _say_imported(shell: Shell, done: Imported) -> None:
     def human() -> None:
         rows = [[r.name, r.path, r.commits, ", ".join(r.branches), ", ".join(r.tags)] for r in done.repositories]
         shell.table(["repository", "output", "commits", "branches", "tags"], rows, right=["commits"])
-        shell.say(f"{done.seen} commits of git, {done.files} contents read ({done.read} bytes), {done.written} new.")
+        shell.say(
+            f"{counted(done.seen, 'commit')} of git, {counted(done.files, 'content')} read "
+            f"({done.read} bytes), {done.written} new."
+        )
         for repository in done.repositories:
             for branch in repository.kept:
                 shell.warn(
@@ -184,7 +194,7 @@ def _say(shell: Shell, done: Transferred) -> None:
             shell.say(f"{done.repository}: nothing new.")
         else:
             size = f"{done.objects} objects ({done.written} bytes new, {done.reused} reused)"
-            shell.say(f"{done.repository}: {done.commits} commits, {size}.")
+            shell.say(f"{done.repository}: {counted(done.commits, 'commit')}, {size}.")
         moved = [[m.branch, (m.before or "new")[:12], m.after[:12]] for m in done.moved]
         if moved:
             shell.table(["branch", "before", "now"], moved)

@@ -98,6 +98,7 @@ class TableWriter:
             old_rows=frame.clear(),
             replaced=base,
             added=len(frame),
+            deleted=0 if base is None or frame.is_empty() else base.rows,  # no rows at all change nothing
         )
 
     def append(

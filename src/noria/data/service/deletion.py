@@ -14,6 +14,7 @@ from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.ids import ProjectId, VersionId
 from noria.base.once import Once
+from noria.data import queries
 from noria.data import tables as t
 from noria.data.errors import RepositoryInUse
 from noria.data.records import Deleted, Repository, RepositoryKind
@@ -59,6 +60,16 @@ class DeletionVerbs(RefVerbs):
             change.event("repository.deleted", repository.name, {"commits": done.commits})
             change.answer({name: getattr(done, name) for name in Deleted.__slots__})
         return done
+
+    def delete_empty(self, repository: Repository, *, actor: Actor) -> bool:
+        """Removes a repository that was made for a commit which was then refused; False where one landed meanwhile."""
+        with self._s.changes.begin(_VERB, repository.project_id, actor) as change:
+            if any(branch.head is not None for branch in queries.branches(change.tx.conn, repository.id)):
+                return False
+            self._delete(change, repository, False)
+            change.note(repository.name, commits=0)
+            change.event("repository.deleted", repository.name, {"commits": 0})
+        return True
 
     def deleted(self, project_id: ProjectId, name: str, once: Once | None) -> Deleted | None:
         """The answer to the same request made before: the repository is not there to be looked up any more."""

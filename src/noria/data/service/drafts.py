@@ -217,7 +217,10 @@ class DraftVerbs(RewriteVerbs):
                 made = self._combine(writer, repository, theirs, head, draft.layout, sides)
                 if made.conflicts:
                     raise MergeConflict(
-                        f"{repository.name}@{draft.branch}", "The open commit", made.conflicts, hint_of(repository)
+                        f"{repository.name}@{draft.branch}",
+                        "The open commit",
+                        made.conflicts,
+                        hint_of(repository, sides),
                     )
                 if head is not None and made.layout == head.layout:
                     self._close(repository, draft, "finished", head, actor)

@@ -283,7 +283,7 @@ class HistoryVerbs(RefVerbs):
             seq = None if ancestry is None else ancestry.generation
             made = self._combine(writer, repository, base, head, theirs, sides, seq)
             if made.conflicts:
-                raise MergeConflict(f"{repository.name}@{branch}", what, made.conflicts, hint_of(repository))
+                raise MergeConflict(f"{repository.name}@{branch}", what, made.conflicts, hint_of(repository, sides))
             if head is not None and made.layout == head.layout and ancestry is None:
                 return head
 
@@ -443,8 +443,10 @@ def sides_of(repository: Repository, strategy: str, resolve: Mapping[str, str] |
     return Sides(strategy, dict(resolve or {}))
 
 
-def hint_of(repository: Repository) -> str:
-    """What to do about a conflict."""
+def hint_of(repository: Repository, sides: Sides | None = None) -> str:
+    """What to do about a conflict; ``sides``, as they were asked, name the patterns that none of them fits."""
+    if sides is not None and sides.unused:
+        return f"No conflict fits {', '.join(repr(one) for one in sides.unused)}.\n{hint_of(repository)}"
     whole = "--strategy ours or --strategy theirs   decides all of them"
     if repository.kind == RepositoryKind.TABLE:
         return f"{whole}."

@@ -66,7 +66,7 @@ class RefVerbs(LandingVerbs):
             there, found = queries.head(conn, repository.id, branch)
             if not there:
                 known = (b.name for b in queries.branches(conn, repository.id))
-                hint = nearest(branch, known) or f"noria data log {repository.name}"
+                hint = nearest(branch, known) or f"noria data branch {repository.name}   lists them."
                 raise BranchNotFound(f"{repository.name} has no branch {branch!r}.", hint=hint)
             return found
 
@@ -84,7 +84,8 @@ class RefVerbs(LandingVerbs):
         commit = self._named(repository, base or MAIN)
         if commit is None:
             raise BranchNotFound(
-                f"{repository.name} has no branch, tag or commit {ref!r}.", hint=f"noria data log {repository.name}"
+                f"{repository.name} has no branch, tag or commit {ref!r}.",
+                hint=f"noria data branch {repository.name}   or: noria data log {repository.name}",
             )
         for _ in range(_steps(back, ref)):
             if not commit.parents:

@@ -92,10 +92,11 @@ class RepositoryVerbs:
         ):
             if found.kind == kind and self._declare_again(found, key, time, known, actor):
                 return self.get(project_id, name, kind)
+            was, asked = _form(found.kind, found.key, found.time, found.known), _form(kind, key, time, known)
             raise Invalid(
-                f"The repository {name!r} is declared with key {list(key)}, time {time!r}, known {known!r}, but was "
-                f"made as {found.kind.value} with key {list(found.key)}, time {found.time!r}, known {found.known!r}.",
-                hint="Declare it as it is, or give the new one another name.",
+                f"{name} was made with {was}; this asks for {asked}.",
+                hint=f"Ask for {was} as well, or give the new one another name:\n"
+                f"noria data create OTHER {asked.removeprefix('no --key')}".rstrip(),
             )
         return found
 
@@ -141,3 +142,12 @@ class RepositoryVerbs:
         """Which commits a branch holds that stands at ``head``; it can be asked while the connection is open."""
         read = taken.span(conn, repository.id)
         return self._s.histories.of(repository.id, branch, taken.tip_of(head), read)
+
+
+def _form(kind: RepositoryKind, key: tuple[str, ...], time: str | None, known: str | None) -> str:
+    """How a repository was made, in the words of ``noria data create``."""
+    if kind == RepositoryKind.FILES:
+        return "--files"
+    parts = [f"--key {column}" for column in key] or ["no --key"]
+    parts += [f"--{what} {column}" for what, column in (("time", time), ("known", known)) if column is not None]
+    return " ".join(parts)
