@@ -393,26 +393,25 @@ def test_what_becomes_a_rule_follows_from_the_number_of_rows() -> None:
     assert found.contract.table.unique == []
 
 
-@given(st.integers(0, 2**32))
-def test_a_contract_of_some_rows_is_kept_by_the_next_ones(seed: int) -> None:
-    """Over many draws a batch of one more row breaks it seldom: here, of 60 of them at most three."""
+@pytest.mark.parametrize("count", [3, 40, 200])
+def test_a_contract_of_some_rows_is_kept_by_the_next_ones(count: int) -> None:
+    """Over many contracts, of these seeds, a batch of one more row breaks it in one of twenty cases at most."""
     import random
 
-    drawn = random.Random(seed)
-    shops = ["a", "b", "c"]
-
-    def draw(count: int) -> dict[str, Any]:
+    def draw(drawn: random.Random, count: int) -> dict[str, Any]:
         return {
-            "shop": [drawn.choice(shops) for _ in range(count)],
+            "shop": [drawn.choice("abc") for _ in range(count)],
             "n": [drawn.randrange(6) for _ in range(count)],
             "price": [drawn.gauss(10, 2) for _ in range(count)],
             "wait": [drawn.expovariate(1.0) for _ in range(count)],
         }
 
-    for count in (3, 40, 200):
-        made = of(draw(count)).contract
-        broken = sum(bool(contracts.check(made, pl.DataFrame(draw(1)))) for _ in range(60))
-        assert broken <= 3
+    broken = 0
+    for seed in range(20):
+        drawn = random.Random(seed)
+        made = of(draw(drawn, count)).contract
+        broken += sum(bool(contracts.check(made, pl.DataFrame(draw(drawn, 1)))) for _ in range(20))
+    assert broken <= 20
 
 
 # ---- commands and HTTP
