@@ -137,7 +137,7 @@ def test_files_are_opened_at_a_reference_and_mistakes_are_named(workspace: Works
         workspace.open("photos/link")
     with pytest.raises(Invalid, match="names no repository"):
         workspace.open("noria://")
-    with pytest.raises(Invalid, match="not a table"):
+    with pytest.raises(Invalid, match="this works on tables"):
         workspace.read("photos")
 
 
