@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-import blake3
 import numpy as np
 from sqlalchemy import Connection
 
 from noria.assets.roots import retired_roots
 from noria.base.digest import Digest
 from noria.db import Database
-from noria.store import Kind, ObjectStore, packs
+from noria.store import Kind, ObjectStore
 from noria.store.errors import ObjectCorrupt, ObjectMissing, PackCorrupt
-from noria.store.objects import pack_name
 
 Object: TypeAlias = tuple[Kind, bytes]
 Roots: TypeAlias = Callable[[Connection], Iterable[Object]]
@@ -141,19 +139,8 @@ class Reach:
 
 
 def read_index(store: ObjectStore, pack: str) -> Any:
-    """The index of a pack as an array of ``INDEX``, verified.
-
-    Raises:
-        PackCorrupt: it is damaged. ObjectMissing: there is no such file.
-    """
-    name = pack_name(pack)
-    size = store.source.size(name)
-    footer = store.source.read(name, -packs.FOOTER.size, packs.FOOTER.size)
-    offset, count, digest = packs.parse_footer(pack, size, footer)
-    raw = store.source.read(name, offset, count * packs.INDEX.size)
-    if blake3.blake3(raw).digest() != digest:
-        raise PackCorrupt(pack, "its index is damaged")
-    return np.frombuffer(raw, INDEX)
+    """The index of a pack as an array of ``INDEX``, verified; raises what ``ObjectStore.pack_index`` does."""
+    return np.frombuffer(store.pack_index(pack), INDEX)
 
 
 def ids_of(rows: Any) -> list[bytes]:

@@ -208,7 +208,7 @@ class ObjectStore:
             pack = name.rsplit("/", 1)[1].removesuffix(".pack")
             if pack not in known:
                 try:
-                    rows = self._pack_index(pack)
+                    rows = self._checked_index(pack)
                 except ObjectMissing:
                     continue  # it was merged into another one since the folder was listed
                 except PackCorrupt as error:
@@ -226,11 +226,19 @@ class ObjectStore:
 
     def pack_entries(self, pack: str) -> Iterator[Located]:
         """The index of a pack, read from the pack itself and verified."""
-        yield from packs.parse_index(self._pack_index(pack))
+        yield from packs.parse_index(self._checked_index(pack))
 
-    def _pack_index(self, pack: str) -> bytes:
+    def _checked_index(self, pack: str) -> bytes:
+        packs.check_header(pack, self.source.read(pack_name(pack), 0, packs.HEADER.size))
+        return self.pack_index(pack)
+
+    def pack_index(self, pack: str) -> bytes:
+        """The bytes of a pack's index, verified; nothing else of the pack is looked at.
+
+        Raises:
+            PackCorrupt: it is damaged. ObjectMissing: there is no such file.
+        """
         name = pack_name(pack)
-        packs.check_header(pack, self.source.read(name, 0, packs.HEADER.size))
         footer = self.source.read(name, -packs.FOOTER.size, packs.FOOTER.size)
         size = self.source.size(name)
         offset, count, digest = packs.parse_footer(pack, size, footer)

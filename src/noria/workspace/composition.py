@@ -44,9 +44,8 @@ from noria.db import Database, Tx
 from noria.delivery.records import FOLLOW, FOLLOWED
 from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
-from noria.workspace.errors import WorkspaceMissing
 from noria.workspace.holders import version_holders
-from noria.workspace.location import locate, redacted
+from noria.workspace.location import database_of, locate, redacted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -338,11 +337,7 @@ class Workspace:
         if isinstance(place, str):
             db_url, home = place, self.home / "cache" / "remotes" / Digest.of(place.encode()).short
         else:
-            if not (place / "meta.db").is_file():
-                raise WorkspaceMissing(
-                    f"There is no workspace in {place.parent}.", hint="noria init   makes one there."
-                )
-            db_url, home = f"sqlite:///{place / 'meta.db'}", place
+            db_url, home = database_of(place, hint="noria init   makes one there."), place
         db = Database(db_url, self.clock, self.faults)
         try:
             db.check_revision()

@@ -29,6 +29,18 @@ def place_of(url: str | os.PathLike[str] | None = None, *, environment: Mapping[
     return str(root)
 
 
+def database_of(home: Path, hint: str = "noria init") -> str:
+    """The URL of the database of a workspace's folder.
+
+    Raises:
+        WorkspaceMissing: there is none.
+    """
+    place = home / "meta.db"
+    if not place.is_file():
+        raise WorkspaceMissing(f"There is no workspace in {home.parent}.", hint=hint)
+    return f"sqlite:///{place}"
+
+
 def locate(url: str | os.PathLike[str] | None, env: Mapping[str, str]) -> tuple[Path | str, Path | None]:
     """(home folder or database URL, project root)."""
     text = None if url is None else os.fspath(url)

@@ -18,8 +18,8 @@ from noria.base.faults import Faults
 from noria.db import Database
 from noria.db.engine import HEAD_REVISION
 from noria.workspace.composition import FORMATS, Workspace
-from noria.workspace.errors import WorkspaceExists, WorkspaceMissing
-from noria.workspace.location import HOME, check_url, locate
+from noria.workspace.errors import WorkspaceExists
+from noria.workspace.location import HOME, check_url, database_of, locate
 
 
 def connect(
@@ -51,9 +51,7 @@ def connect(
     if isinstance(place, str):
         home, db_url = (None if found is None else found / HOME), place
     else:
-        if not (place / "meta.db").is_file():
-            raise WorkspaceMissing(f"There is no workspace in {place.parent}.", hint="noria init")
-        home, db_url = place, f"sqlite:///{place / 'meta.db'}"
+        home, db_url = place, database_of(place)
     return _open(db_url, home, source, project, clock or SystemClock(), faults or _faults(env), env)
 
 
@@ -125,9 +123,7 @@ def migrate(url: str | os.PathLike[str] | None = None, *, environment: Mapping[s
 
     env = os.environ if environment is None else environment
     place, _ = locate(url, env)
-    db_url = place if isinstance(place, str) else f"sqlite:///{place / 'meta.db'}"
-    if not isinstance(place, str) and not (place / "meta.db").is_file():
-        raise WorkspaceMissing(f"There is no workspace in {place.parent}.", hint="noria init")
+    db_url = place if isinstance(place, str) else database_of(place)
     clock = SystemClock()
     db = Database(db_url, clock, _faults(env))
     found = db.revision()

@@ -13,10 +13,6 @@ from noria.store.tree import Row
 Changes = dict[bytes, Row | None]
 
 
-def keys_of(rows: list[Row], gone: set[bytes]) -> set[bytes]:
-    return {row[0] for row in rows} | gone
-
-
 def changes_of(before: Mapping[bytes, Row], rows: list[Row], gone: Iterable[bytes]) -> Changes:
     """What of ``rows`` and ``gone`` differs from how it was. Metadata that users gave a path stay with it."""
     changes: Changes = {}

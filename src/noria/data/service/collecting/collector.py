@@ -85,13 +85,11 @@ class Collector:
         self,
         repository: Repository,
         spec: SourceSpec,
-        source: Source | None,
+        source: Source,
         actor: Actor,
         branch: str,
         advance: Callable[..., None] | None,
     ) -> Collected:
-        if source is None:
-            source = self._sources.open(lambda: repository, bool(repository.key), spec, branch, advance=advance)
         done = Collected()
         with self._runs.ending(done):
             try:
@@ -145,6 +143,8 @@ class Collector:
             how: dict[str, Any] = {"key": key, "time": time, "known": known}
             found = self._data.ensure(project_id, name, kind, actor=actor, asset_kind=AssetKind.SOURCE, **how)
         if found.kind == RepositoryKind.TABLE:
+            if source is None:
+                source = self._sources.open(lambda: found, bool(found.key), spec, branch, advance=advance)
             return self._collect(found, spec, source, actor, branch, advance)
         if spec.files is None:
             raise Invalid(f"{name} is a repository of files: it takes a folder or a prefix of a bucket.")
