@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError
 from noria.base.pages import token
-from noria.tracking import filters
-from noria.tracking.errors import ExperimentExists, ExperimentNotFound, FilterInvalid, KeyInvalid, ParamChanged
+from noria.base.search import MAX_CLAUSES, SearchInvalid, parse
+from noria.tracking.errors import ExperimentExists, ExperimentNotFound, KeyInvalid, ParamChanged
+from noria.tracking.grammar import RUNS
 from noria.tracking.records import Point
 from noria.workspace import Workspace
 
@@ -154,16 +155,45 @@ def three(both: Workspace, actor: Actor, clock) -> Workspace:
         ("attributes.start_time > 1356998401500", ["run2", "run1"]),
         ("user = 'alice' and user_id != 'bob'", ["run2", "run1", "run0"]),
         ('tags.`team` = "green"', ["run2"]),
-        ("tags.team = 'x'' or 1=1'", None),
+        ("tags.team = 'x'' or 1=1'", []),
+        ("tags.team = 'x' or 1=1", None),
+        ("tags.team is null and params.depth is not null", []),
+        ("tags.nope is null params.depth != '3'", ["run1"]),
+        ("name in ('run0', \"run2\", 'x')", ["run2", "run0"]),
+        ("metrics.loss != 0.5", ["run2", "run1"]),
+        ("datasets.name = 'x'", []),
+        ("artifact_uri like '%'", []),
+        (r"params.depth like '3\'", []),
+        (r"name not in ('run1') name like 'run_'", ["run2", "run0"]),
     ],
 )
 def test_search(three: Workspace, text: str, names: list[str] | None) -> None:
     if names is None:
-        with pytest.raises(FilterInvalid):
+        with pytest.raises(SearchInvalid):
             three.tracking.search(three.project.id, text)
         return
     found = three.tracking.search(three.project.id, text).items
     assert [three.assets.run(r).name for r in found] == names
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("like 'C:\\Data\\'", True),
+        ("like 'c:\\data\\'", False),
+        ("like '%:\\D%'", True),
+        ("like 'C:_Data_'", True),
+        ("like 'C:\\\\%'", False),
+        ("ilike 'c:\\_ATA\\'", True),
+        ('ilike "%:\\d%"', True),
+        ("ilike 'c:data%'", False),
+    ],
+)
+def test_patterns_take_a_backslash_as_it_is(both: Workspace, actor: Actor, pattern: str, fits: bool) -> None:
+    both.tracking.log(new_run(both, actor), tags={"path": "C:\\Data\\"})
+    both.tracking.log(new_run(both, actor, "other"), tags={"path": "\u00c4"})
+    assert len(both.tracking.search(both.project.id, f"tags.path {pattern}").items) == fits
+    assert len(both.tracking.search(both.project.id, "tags.path ilike '\u00c4%'").items) == 1
 
 
 def test_search_orders_pages_and_narrows(three: Workspace) -> None:
@@ -172,6 +202,10 @@ def test_search_orders_pages_and_narrows(three: Workspace) -> None:
 
     assert names(order_by="metrics.loss asc") == ["run2", "run0", "run1"]
     assert names(order_by="metrics.loss desc") == ["run0", "run2", "run1"]
+    assert names(order_by="start_time") == ["run0", "run1", "run2"]
+    assert names(order_by="tags.`team` ASC") == ["run0", "run2", "run1"]
+    assert names(order_by="params.depth") == ["run2", "run0", "run1"]
+    assert names(order_by="user desc") == names(order_by="artifact_uri") == ["run2", "run1", "run0"]
     assert names(experiment="other") == ["run0"]
     page = three.tracking.search(three.project.id, limit=2)
     rest = three.tracking.search(three.project.id, limit=2, after=page.next)
@@ -181,21 +215,21 @@ def test_search_orders_pages_and_narrows(three: Workspace) -> None:
 @pytest.mark.parametrize(
     "text",
     ["metrics.loss", "metrics.loss <", "metrics.loss < 'a'", "params.x = 3", "params.x < 'a'", "sate = 'done'",
-     "a = 'b' or c = 'd'", "metrics.loss < 1 metrics.loss < 2", "(a = 'b')", "tags.x = 'a", "; drop table runs",
+     "a = 'b' or c = 'd'", "(a = 'b')", "tags.x = 'a", "; drop table runs",
      "name = 'x' and " * 60 + "name = 'y'", "x" * 20_000],
 )  # fmt: skip
 def test_wrong_filters_are_explained(text: str) -> None:
-    with pytest.raises(FilterInvalid):
-        filters.parse(text)
+    with pytest.raises(SearchInvalid):
+        parse(text, RUNS)
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_filter_or_refused(text: str) -> None:
     try:
-        clauses = filters.parse(text)
+        clauses = parse(text, RUNS)
     except NoriaError:
         return
-    assert len(clauses) <= filters.MAX_CLAUSES
+    assert len(clauses) <= MAX_CLAUSES
 
 
 def test_a_deleted_run_is_hidden_and_comes_back(both: Workspace, actor: Actor) -> None:
@@ -229,6 +263,7 @@ def test_a_run_begins_with_its_parameters_or_not_at_all(both: Workspace, actor: 
 
 LOGS = """
 import sys
+from noria.tracking.grammar import RUNS
 from noria.tracking.records import Point
 from noria.workspace import connect
 

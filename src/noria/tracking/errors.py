@@ -32,9 +32,3 @@ class KeyInvalid(Invalid):
     """The name of a metric, parameter or tag is not allowed."""
 
     code = "key_invalid"
-
-
-class FilterInvalid(Invalid):
-    """A filter cannot be read."""
-
-    code = "filter_invalid"

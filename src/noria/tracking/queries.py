@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, exists, func, null, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, exists, false, null, or_, select
 
 from noria.assets import tables as at
 from noria.base.ids import ProjectId, RunId
+from noria.base.search import Clause, Order
+from noria.db.compare import compare
 from noria.tracking import tables as t
-from noria.tracking.filters import Clause
 from noria.tracking.records import Artifact, Experiment, Point, RunData
 
 
@@ -129,14 +130,14 @@ def artifacts(conn: Connection, run_id: RunId) -> list[Artifact]:
 def search(
     conn: Connection,
     project_id: ProjectId,
-    clauses: list[Clause],
+    clauses: Sequence[Clause],
     *,
     experiment_id: int | None,
-    order: tuple[str, str, bool] | None,
+    order: Order | None,
     offset: int,
     limit: int,
 ) -> list[RunId]:
-    """Ids of the runs that fit, newest first or by one metric or parameter; missing values come last."""
+    """Ids of the runs that fit, newest first or by one value; missing values come last."""
     runs = at.runs.c
     found: Select[Any] = select(at.runs.c.id).where(runs.project_id == project_id, runs.deleted_at.is_(None))
     if experiment_id is not None:
@@ -145,45 +146,62 @@ def search(
     for clause in clauses:
         found = found.where(_condition(clause))
     if order is not None:
-        kind, key, descending = order
-        table = {"metric": t.latest, "param": t.params, "tag": t.tags}[kind].alias("ordered")
-        found = found.outerjoin(table, (table.c.run_id == runs.id) & (table.c.key == key))
-        # NaN has no place in an order: it comes last, like a missing value.
-        value: Any = case((table.c.is_nan, null()), else_=table.c.value) if kind == "metric" else table.c.value
-        found = found.order_by((value.desc() if descending else value.asc()).nulls_last())
+        found = _ordered(found, order)
     found = found.order_by(runs.started_at.desc(), runs.id.desc()).offset(offset).limit(limit)
     return [RunId(one) for (one,) in conn.execute(found)]
+
+
+def _ordered(found: Select[Any], order: Order) -> Select[Any]:
+    runs = at.runs.c
+    if order.kind in _VALUES:
+        table = _VALUES[order.kind].alias("ordered")
+        found = found.outerjoin(table, (table.c.run_id == runs.id) & (table.c.key == order.key))
+        # NaN has no place in an order: it comes last, like a missing value.
+        value: Any = case((table.c.is_nan, null()), else_=table.c.value) if order.kind == "metric" else table.c.value
+    elif order.key == "user":
+        table = t.tracked_runs.alias("ordered")
+        found = found.outerjoin(table, table.c.run_id == runs.id)
+        value = table.c.user
+    elif order.key in _COLUMNS:
+        value = runs[_COLUMNS[order.key]]
+    else:
+        return found
+    return found.order_by((value.desc() if order.descending else value.asc()).nulls_last())
+
+
+_VALUES = {"metric": t.latest, "param": t.params, "tag": t.tags}
+_COLUMNS = {
+    "run_id": "id",
+    "name": "name",
+    "state": "state",
+    "status": "state",
+    "kind": "kind",
+    "start_time": "started_at",
+    "end_time": "ended_at",
+}
 
 
 def _condition(clause: Clause) -> ColumnElement[bool]:
     if clause.kind == "attribute":
         return _attribute(clause)
-    table = {"metric": t.latest, "param": t.params, "tag": t.tags}[clause.kind]
-    where = [table.c.run_id == at.runs.c.id, table.c.key == clause.key, _compare(table.c.value, clause)]
+    table = _VALUES.get(clause.kind)
+    if table is None:  # nothing of this kind is kept for runs
+        return false()
+    where = [table.c.run_id == at.runs.c.id, table.c.key == clause.key]
+    if clause.op in ("is_null", "is_not_null"):
+        there = exists().where(*where)
+        return ~there if clause.op == "is_null" else there
+    compared = compare(table.c.value, clause)
     if clause.kind == "metric":
-        where.append(~table.c.is_nan)
-    return exists().where(*where)
+        # NaN differs from every number and has no other relation to one.
+        compared = or_(compared, table.c.is_nan) if clause.op == "!=" else compared & ~table.c.is_nan
+    return exists().where(*where, compared)
 
 
 def _attribute(clause: Clause) -> ColumnElement[bool]:
-    if clause.key in ("user", "user_id"):
-        where = (t.tracked_runs.c.run_id == at.runs.c.id, _compare(t.tracked_runs.c.user, clause))
+    if clause.key == "user":
+        where = (t.tracked_runs.c.run_id == at.runs.c.id, compare(t.tracked_runs.c.user, clause))
         return exists().where(*where)
-    names = {"status": "state", "run_name": "name", "run_id": "id", "start_time": "started_at", "end_time": "ended_at"}
-    return _compare(at.runs.c[names.get(clause.key, clause.key)], clause)
-
-
-def _compare(column: Any, clause: Clause) -> ColumnElement[bool]:
-    value = clause.value
-    if clause.op == "like":
-        return column.like(value)
-    if clause.op == "ilike":
-        return func.lower(column).like(str(value).lower())
-    return {
-        "=": column == value,
-        "!=": column != value,
-        "<": column < value,
-        "<=": column <= value,
-        ">": column > value,
-        ">=": column >= value,
-    }[clause.op]
+    if clause.key not in _COLUMNS:
+        return false()
+    return compare(at.runs.c[_COLUMNS[clause.key]], clause)

@@ -11,10 +11,12 @@ from noria.base.actor import Actor
 from noria.base.ids import ProjectId, RunId
 from noria.base.names import nearest
 from noria.base.pages import Page, check_limit, number_position, token
+from noria.base.search import parse, parse_order
 from noria.db import Database, Tx
-from noria.tracking import filters, queries
+from noria.tracking import queries
 from noria.tracking import tables as t
-from noria.tracking.errors import ExperimentExists, ExperimentNotFound, FilterInvalid, KeyInvalid, ParamChanged
+from noria.tracking.errors import ExperimentExists, ExperimentNotFound, KeyInvalid, ParamChanged
+from noria.tracking.grammar import RUNS
 from noria.tracking.records import Artifact, Experiment, Point, RunData
 
 DEFAULT: Final = "Default"
@@ -207,8 +209,13 @@ class Tracking:
         limit: int = 100,
         after: str | None = None,
     ) -> Page[RunId]:
-        """Runs that fit a filter (see ``filters``). ``order_by``: for instance ``metrics.log_loss asc``."""
-        clauses = filters.parse(text)
+        """Runs that fit a filter (see ``grammar``). ``order_by``: for instance ``metrics.log_loss asc``.
+
+        Raises:
+            SearchInvalid: the filter or the order is not understood.
+        """
+        clauses = parse(text, RUNS)
+        order = None if order_by is None else parse_order(order_by, RUNS)
         offset = number_position(after) or 0
         experiment_id = None if experiment is None else self.experiment(project_id, experiment).id
         with self._db.read() as conn:
@@ -217,7 +224,7 @@ class Tracking:
                 project_id,
                 clauses,
                 experiment_id=experiment_id,
-                order=_order(order_by),
+                order=order,
                 offset=offset,
                 limit=check_limit(limit),
             )
@@ -243,14 +250,3 @@ def _check_key(key: str) -> None:
 def _check_param(key: str, value: str) -> None:
     if len(value) > _MAX_PARAM:
         raise KeyInvalid(f"The parameter {key!r} has {len(value)} characters; {_MAX_PARAM} are allowed.")
-
-
-def _order(text: str | None) -> tuple[str, str, bool] | None:
-    if text is None:
-        return None
-    key, _, direction = text.strip().partition(" ")
-    kind, dot, name = key.partition(".")
-    kinds = {"metrics": "metric", "params": "param", "tags": "tag", "metric": "metric", "param": "param", "tag": "tag"}
-    if not dot or kind not in kinds or direction.strip().lower() not in ("", "asc", "desc"):
-        raise FilterInvalid(f"{text!r} does not order runs.", hint="metrics.log_loss asc")
-    return kinds[kind], name.strip("`"), direction.strip().lower() == "desc"
