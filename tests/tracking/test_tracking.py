@@ -153,6 +153,8 @@ def three(both: Workspace, actor: Actor, clock) -> Workspace:
         ("tags.team ilike 'b%' AND state = 'running'", ["run0"]),
         ("name = 'run1'", ["run1"]),
         ("attributes.start_time > 1356998401500", ["run2", "run1"]),
+        ("start_time < 99999999999999999999 and start_time != 1.5", ["run2", "run1", "run0"]),
+        ("start_time > -1e300 end_time > 0", []),
         ("user = 'alice' and user_id != 'bob'", ["run2", "run1", "run0"]),
         ('tags.`team` = "green"', ["run2"]),
         ("tags.team = 'x'' or 1=1'", []),
