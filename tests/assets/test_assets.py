@@ -82,7 +82,7 @@ def test_a_run_ends_once_and_may_be_reopened(both: Workspace, actor: Actor) -> N
         both.assets.end_run(tx, run.id, RunState.DONE, fence=None, cost={"wall_ms": 3})
         with pytest.raises(RunMove, match="is done and cannot become failed"):
             both.assets.end_run(tx, run.id, RunState.FAILED, fence=None)
-        both.assets.reopen_run(tx, run.id)
+        both.assets.amend_run(tx, run.id, state=RunState.RUNNING)
     found = both.assets.run(run.id)
     assert (found.state, found.ended_at, found.cost) == (RunState.RUNNING, None, {"wall_ms": 3})
     with pytest.raises(RunNotFound):

@@ -170,13 +170,13 @@ def test_it_says_where_it_is_in_one_line_and_is_well(idle: tuple[Path, Up]) -> N
     assert set(server.told) == {"url", "endpoints"}
     assert server.line.count("\n") == 1
     assert server.place.hostname == "127.0.0.1"
-    status, health = server.ask("GET", "/health")
+    status, health = server.ask("GET", "/v1/health")
     assert status == 200
     assert (health["status"], health["project"], health["endpoints"]) == ("ok", "shop", server.told["endpoints"])
     assert health["event_time"] == to_text(START_MS)
     endpoints = urlsplit(server.told["endpoints"])
     connection = http.client.HTTPConnection("127.0.0.1", endpoints.port or 0, timeout=WAIT)
-    connection.request("GET", "/health")
+    connection.request("GET", "/v1/health")
     assert connection.getresponse().status == 200
     connection.close()
     assert folder.is_dir()
@@ -191,7 +191,7 @@ def test_the_openapi_document_is_the_one_that_is_kept(
     status, served = idle[1].ask("GET", "/openapi.json")
     assert status == 200
     assert served == json.loads(kept)
-    assert {"/health", "/v1/clock", "/v1/candidates"} <= set(served["paths"])
+    assert {"/v1/health", "/v1/clock", "/v1/candidates"} <= set(served["paths"])
 
 
 def test_what_there_is_not_gets_the_one_form_of_an_error(idle: tuple[Path, Up]) -> None:
@@ -222,7 +222,7 @@ def test_what_there_is_not_gets_the_one_form_of_an_error(idle: tuple[Path, Up]) 
         ({"Authorization": "Bearer guess"}, "token_needed"),
     ],
 )
-@pytest.mark.parametrize("path", ["/health", "/v1/clock", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/v1/health", "/v1/clock", "/openapi.json"])
 def test_who_may_not_is_refused(idle: tuple[Path, Up], headers: dict[str, str], code: str, path: str) -> None:
     status, answer = idle[1].ask("GET", path, **headers)
     assert (status, answer["error"]["code"]) == (403, code)
@@ -239,13 +239,13 @@ def test_another_server_on_the_same_workspace_leaves_the_first_ones_endpoints_al
     assert json.loads(other.stderr)["error"]["message"].startswith("The endpoints of this workspace are served on")
     with up(folder) as second:
         assert second.told["endpoints"] == first.told["endpoints"]
-        assert second.ask("GET", "/health")[0] == 200
+        assert second.ask("GET", "/v1/health")[0] == 200
         status, answer = second.ask("POST", "/v1/clock", {"to": to_text(START_MS + DAY)})
         assert (status, answer["error"]["code"]) == (409, "no_scheduler")
         assert second.end() == 0
     with copied(folder, folder) as ws:
         assert ws.jobs.lease_info(link.LEASE) == before
-    assert first.ask("GET", "/health")[0] == 200
+    assert first.ask("GET", "/v1/health")[0] == 200
 
 
 # ---- what keeps it from starting

@@ -262,9 +262,15 @@ class Assets:
         identity: Digest | None = None,
         leased: bool = True,
         run_id: RunId | None = None,
+        started_at: int | None = None,
     ) -> Run:
-        """Starts a run. ``leased``: it is lost when this process falls silent; clients' runs are not leased."""
+        """Starts a run. ``leased``: it is lost when this process falls silent; clients' runs are not leased.
+
+        Args:
+            started_at: when a client says that its run began; default now.
+        """
         now = tx.now_ms
+        began = now if started_at is None else started_at
         run_id = run_id or RunId(self._ids.next(now))
         values: dict[str, Any] = {
             "id": run_id,
@@ -277,7 +283,7 @@ class Assets:
             "actor": actor.name,
             "trigger": trigger,
             "identity": None if identity is None else str(identity),
-            "started_at": now,
+            "started_at": began,
             "event_ms": self._event_clock.event_ms_in(tx, project_id),
             "cost": {},
             "lease_until": now + RUN_LEASE if leased else None,
@@ -296,7 +302,7 @@ class Assets:
             actor=actor.name,
             trigger=trigger,
             identity=identity,
-            started_at=now,
+            started_at=began,
             ended_at=None,
             event_ms=values["event_ms"],
             error=None,
@@ -354,10 +360,29 @@ class Assets:
             raise RunFenced(f"The run {run_id} was taken over after this process had been silent.", hint="Repeat it.")
         raise RunMove(run_id, found.state, state)
 
-    def reopen_run(self, tx: Tx, run_id: RunId) -> None:
-        values: dict[str, Any] = {"ended_at": None, "error": None}
-        if not queries.move_run(tx.conn, run_id, RunState.RUNNING, fence=None, values=values):
-            raise RunMove(run_id, self.run(run_id, tx).state, RunState.RUNNING)
+    def amend_run(
+        self,
+        tx: Tx,
+        run_id: RunId,
+        *,
+        state: RunState | None = None,
+        ended_at: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        """What a client says of a run of its own: any state may follow any other, and times are the client's.
+
+        A run that noria itself executes has a holder; its state and its end are not the client's to say, and stay.
+        """
+        own = {} if name is None else {"name": name}
+        if own:
+            tx.execute(update(t.runs).where(t.runs.c.id == run_id).values(own))
+        said: dict[str, Any] = {} if state is None else {"state": state.value}
+        if state in (RunState.QUEUED, RunState.RUNNING):
+            said["ended_at"] = None
+        if ended_at is not None:
+            said["ended_at"] = ended_at
+        if said:
+            tx.execute(update(t.runs).where(t.runs.c.id == run_id, t.runs.c.holder.is_(None)).values(said))
 
     def mark_deleted(self, tx: Tx, run_id: RunId, *, deleted: bool) -> None:
         mark = tx.now_ms if deleted else None

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from noria.base.errors import Invalid
 
@@ -26,7 +26,7 @@ def check_limit(limit: int) -> int:
     return limit
 
 
-def token(position: int | str | list[int | str]) -> str:
+def token(position: int | str | list[Any]) -> str:
     """An opaque token that says after which key the next page begins."""
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 

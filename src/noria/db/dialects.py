@@ -17,8 +17,13 @@ from noria.base.errors import DiskFull, MissingExtra, NoriaError
 from noria.db.errors import DatabaseBusy, DatabaseUnavailable, NetworkFileSystem, ValueUnfit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection, Engine, Executable
     from sqlalchemy.exc import DBAPIError
+
+Columns = tuple[str, ...]
+Rows = "Sequence[tuple[Any, ...]]"
 
 _NETWORK_KINDS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "lustre"}
 
@@ -39,6 +44,21 @@ class Dialect(Protocol):
         ...
 
     def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable: ...
+    def write_rows(
+        self,
+        conn: Connection,
+        table: Any,
+        columns: tuple[str, ...],
+        rows: Sequence[tuple[Any, ...]],
+        key: tuple[str, ...],
+    ) -> None:
+        """Inserts many rows past SQLAlchemy's types; with ``key``, a row of the same key is replaced."""
+        ...
+
+    def control(self, conn: Connection, command: str) -> None:
+        """Sends a command about the transaction: a savepoint."""
+        ...
+
     def lock(self, conn: Connection, name: str) -> None: ...
     def revision(self, conn: Connection) -> int:
         """The schema's revision, 0 for an empty database."""
@@ -110,6 +130,23 @@ class SqliteDialect:
         changed = {name: statement.excluded[name] for name in columns if name not in key}
         return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
 
+    def write_rows(
+        self,
+        conn: Connection,
+        table: Any,
+        columns: tuple[str, ...],
+        rows: Sequence[tuple[Any, ...]],
+        key: tuple[str, ...],
+    ) -> None:
+        conn.exec_driver_sql(self._rows_sql(table, columns, key), list(rows))
+
+    @functools.cache  # noqa: B019
+    def _rows_sql(self, table: Any, columns: Columns, key: Columns) -> str:
+        return _rows_sql(table, columns, f"VALUES ({', '.join('?' * len(columns))})", key)
+
+    def control(self, conn: Connection, command: str) -> None:
+        _send_sqlite(conn, command)
+
     def lock(self, conn: Connection, name: str) -> None:
         return  # a write transaction is alone from BEGIN IMMEDIATE on
 
@@ -165,6 +202,16 @@ class SqliteDialect:
                 f"{self.path} cannot be used: {message}.", hint="Check the file's permissions, or run: noria doctor"
             )
         return ValueUnfit(message) if unfit or "pattern too complex" in message else None
+
+
+def _rows_sql(table: Any, columns: tuple[str, ...], values: str, key: tuple[str, ...]) -> str:
+    """The text of an insert of many rows; every name in it comes from our own tables."""
+    names = ", ".join(f'"{name}"' for name in columns)
+    sql = f"INSERT INTO {table.name} ({names}) {values}"
+    if key:
+        changed = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in key)
+        sql += f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}"
+    return sql
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -223,6 +270,28 @@ class PostgresDialect:
         statement = postgresql.insert(table)
         changed = {name: statement.excluded[name] for name in columns if name not in key}
         return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
+
+    def write_rows(
+        self,
+        conn: Connection,
+        table: Any,
+        columns: tuple[str, ...],
+        rows: Sequence[tuple[Any, ...]],
+        key: tuple[str, ...],
+    ) -> None:
+        # One statement with an array for each column: a row costs no message of its own.
+        conn.exec_driver_sql(
+            self._rows_sql(table, columns, key), tuple([r[n] for r in rows] for n in range(len(columns)))
+        )
+
+    @functools.cache  # noqa: B019
+    def _rows_sql(self, table: Any, columns: Columns, key: Columns) -> str:
+        kinds = [table.c[name].type.compile(dialect=postgresql.dialect()) for name in columns]
+        arrays = ", ".join(f"%s::{kind}[]" for kind in kinds)
+        return _rows_sql(table, columns, f"SELECT * FROM unnest({arrays})", key)
+
+    def control(self, conn: Connection, command: str) -> None:
+        conn.exec_driver_sql(command)
 
     def lock(self, conn: Connection, name: str) -> None:
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from noria.base.clock import Clock
     from noria.base.faults import Faults
 
-HEAD_REVISION = 2
+HEAD_REVISION = 3
 """The newest revision in ``migrations/versions``; held equal to Alembic's head by a test."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,30 @@ class Tx:
     def upsert_many(self, table: Any, rows: list[dict[str, Any]], *, key: list[str]) -> None:
         if rows:
             self.conn.execute(self.dialect.upsert(table, tuple(rows[0]), tuple(key)), rows)
+
+    def write_rows(
+        self, table: Any, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, key: Sequence[str] = ()
+    ) -> None:
+        """Inserts many rows of plain numbers and texts in one go; with ``key``, a row of the same key is replaced.
+
+        For what is written by the thousand: values go to the driver as they are, past SQLAlchemy's types.
+        """
+        if rows:
+            self.dialect.write_rows(self.conn, table, tuple(columns), rows, tuple(key))
+
+    @contextmanager
+    def savepoint(self) -> Generator[None]:
+        """What is done inside is undone alone when it raises; calls for after the commit are forgotten then."""
+        waiting = len(self._after)
+        self.dialect.control(self.conn, "SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self.dialect.control(self.conn, "ROLLBACK TO SAVEPOINT part")
+            self.dialect.control(self.conn, "RELEASE SAVEPOINT part")
+            del self._after[waiting:]
+            raise
+        self.dialect.control(self.conn, "RELEASE SAVEPOINT part")
 
     def lock(self, name: str) -> None:
         """Serialises with every other transaction that takes the same name, until this one ends."""

@@ -150,7 +150,7 @@ class Machine:
         try:
             noted: dict[str, Any] = json.loads(self._note().read_text(encoding="utf-8"))
             # Patient: a busy machine answers late, and a second server beside the first would be refused its work.
-            health = self._json(self._http.request("GET", noted["url"] + "/health", timeout=30.0, retries=False))
+            health = self._json(self._http.request("GET", noted["url"] + "/v1/health", timeout=30.0, retries=False))
         except (OSError, ValueError, KeyError, urllib3.exceptions.HTTPError, NoriaError):
             return None
         return noted if health.get("endpoints") == noted["endpoints"] else None

@@ -14,6 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from noria.base.errors import NoriaError
+from noria.db.group import GroupWriter
+from noria.gateways.mlflow import mlflow_gateway
 from noria.http.access import Access, allowed, check_listener
 from noria.http.app import build, error_response
 from noria.server import launch
@@ -50,6 +52,7 @@ class Server:
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self.endpoints = ""
         self._ending = threading.Event()
+        self._writer = GroupWriter(ws.db)
 
     def run(self, ready: Any) -> None:
         """Serves until SIGTERM or SIGINT, then ends everything that it started. ``ready(self)`` is called once."""
@@ -79,6 +82,7 @@ class Server:
                 loop.stop()
         finally:
             self._socket.close()
+            self._writer.close()
             if not ws.jobs.held(LEASE):  # another server of this workspace goes on with the same endpoints
                 launch.stop(ws)
 
@@ -97,7 +101,8 @@ class Server:
                 return error_response(error)
             return Response(text, media_type="application/json")
 
-        return build(routes, self._access, [StarletteRoute("/openapi.json", spec)])
+        inner = build(routes, self._access, [StarletteRoute("/openapi.json", spec)])
+        return mlflow_gateway(self._ws, self._writer, self._access, inner)
 
 
 class _Server(uvicorn.Server):

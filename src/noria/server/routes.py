@@ -94,7 +94,7 @@ def own(ws: Workspace, loop: Loop | None, endpoints: str | None) -> list[Route]:
     return [
         Route(
             method="GET",
-            path="/health",
+            path="/v1/health",
             handler=r.health,
             permission="server.read",
             summary="Say that the server is up, and what it does.",

@@ -15,6 +15,34 @@ class ExperimentExists(Conflict):
     code = "experiment_exists"
 
 
+class ExperimentDeleted(Conflict):
+    """An experiment is in the bin, or is not in it where it should be."""
+
+    code = "experiment_deleted"
+
+    def __init__(self, name: str, *, deleted: bool) -> None:
+        where = "is in the bin" if deleted else "is not in the bin"
+        super().__init__(
+            f"The experiment {name!r:.100} {where}.",
+            hint="Restore it first." if deleted else "Only what is in the bin can be restored.",
+        )
+
+
+class RunDeleted(Conflict):
+    """A run is in the bin."""
+
+    code = "run_deleted"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"The run {run_id} is in the bin.", hint=f"noria runs restore {run_id}")
+
+
+class TagNotFound(NotFound):
+    """There is no such tag."""
+
+    code = "tag_not_found"
+
+
 class ParamChanged(Conflict):
     """A parameter was logged before with another value."""
 

@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, exists, false, null, or_, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, select
 
-from noria.assets import tables as at
 from noria.base.ids import ProjectId, RunId
-from noria.base.search import Clause, Order
-from noria.db.compare import compare
+from noria.db import Tx
 from noria.tracking import tables as t
-from noria.tracking.records import Artifact, Experiment, Point, RunData
+from noria.tracking.records import Artifact, Dataset, DatasetInput, Experiment, Point, RunData, Tracked
+
+_PART: Final = 400
+"""Runs that one statement asks for."""
 
 
 def experiment(
@@ -20,11 +21,20 @@ def experiment(
     where = [t.experiments.c.project_id == project_id]
     where.append(t.experiments.c.name == name if name is not None else t.experiments.c.id == id)
     row = conn.execute(select(t.experiments).where(*where)).one_or_none()
-    return None if row is None else _experiment(conn, row)
+    return None if row is None else with_tags(conn, [row])[0]
+
+
+def default_experiment(conn: Connection, project_id: ProjectId) -> Experiment | None:
+    where = (t.experiments.c.project_id == project_id, t.experiments.c.is_default)
+    row = conn.execute(select(t.experiments).where(*where)).one_or_none()
+    return None if row is None else with_tags(conn, [row])[0]
 
 
 _EXPERIMENT_ID = select(t.experiments.c.id).where(
     t.experiments.c.project_id == bindparam("project_id"), t.experiments.c.name == bindparam("name")
+)
+_DEFAULT_ID = select(t.experiments.c.id).where(
+    t.experiments.c.project_id == bindparam("project_id"), t.experiments.c.is_default
 )
 
 
@@ -32,91 +42,202 @@ def experiment_id(conn: Connection, project_id: ProjectId, name: str) -> int | N
     return conn.execute(_EXPERIMENT_ID, {"project_id": project_id, "name": name}).scalar_one_or_none()
 
 
-def experiments(conn: Connection, project_id: ProjectId) -> list[Experiment]:
-    found = select(t.experiments).where(t.experiments.c.project_id == project_id).order_by(t.experiments.c.id)
-    return [_experiment(conn, row) for row in conn.execute(found).all()]
+def default_id(conn: Connection, project_id: ProjectId) -> int | None:
+    return conn.execute(_DEFAULT_ID, {"project_id": project_id}).scalar_one_or_none()
 
 
-def _experiment(conn: Connection, row: Row[Any]) -> Experiment:
-    tags = conn.execute(select(t.experiment_tags).where(t.experiment_tags.c.experiment_id == row.id))
-    return Experiment(
-        id=row.id,
-        project_id=ProjectId(row.project_id),
-        name=row.name,
-        deleted=row.deleted_at is not None,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        tags={tag.key: tag.value for tag in tags},
-    )
+def experiments(
+    conn: Connection, project_id: ProjectId, *, after: int = 0, limit: int | None = None
+) -> list[Experiment]:
+    """In the order in which they were made."""
+    found = select(t.experiments).where(t.experiments.c.project_id == project_id, t.experiments.c.id > after)
+    return with_tags(conn, conn.execute(found.order_by(t.experiments.c.id).limit(limit)).all())
 
 
-def point_row(run_id: RunId, point: Point) -> dict[str, Any]:
-    nan = math.isnan(point.value)
-    return {
-        "run_id": run_id,
-        "key": point.key,
-        "at": point.at,
-        "step": point.step,
-        "value": 0.0 if nan else point.value,
-        "is_nan": nan,
-    }
-
-
-def point_of(row: Row[Any]) -> Point:
-    return Point(key=row.key, value=math.nan if row.is_nan else row.value, at=row.at, step=row.step)
-
-
-def order_of(point: Point) -> tuple[int, int, float]:
-    """Which of two points is the latest: by step, then time, then value (as MLflow decides)."""
-    return point.step, point.at, -math.inf if math.isnan(point.value) else point.value
-
-
-def latest(conn: Connection, run_id: RunId, keys: Iterable[str] | None = None) -> dict[str, Point]:
-    found = select(t.latest).where(t.latest.c.run_id == run_id)
-    if keys is not None:
-        found = found.where(t.latest.c.key.in_(list(keys)))
-    return {row.key: point_of(row) for row in conn.execute(found.order_by(t.latest.c.key))}
-
-
-def history(conn: Connection, run_id: RunId, key: str, after: int, limit: int) -> list[tuple[int, Point]]:
-    where = (t.points.c.run_id == run_id, t.points.c.key == key, t.points.c.id > after)
+def with_tags(conn: Connection, rows: Sequence[Row[Any]]) -> list[Experiment]:
+    tags: dict[int, dict[str, str]] = {row.id: {} for row in rows}
+    ids = list(tags)
+    for start in range(0, len(ids), _PART):
+        part = select(t.experiment_tags).where(t.experiment_tags.c.experiment_id.in_(ids[start : start + _PART]))
+        for tag in conn.execute(part.order_by(t.experiment_tags.c.key)):
+            tags[tag.experiment_id][tag.key] = tag.value
     return [
-        (row.id, point_of(row))
-        for row in conn.execute(select(t.points).where(*where).order_by(t.points.c.id).limit(limit))
+        Experiment(
+            id=row.id,
+            project_id=ProjectId(row.project_id),
+            name=row.name,
+            deleted=row.deleted_at is not None,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            is_default=bool(row.is_default),
+            location=row.location,
+            tags=tags[row.id],
+        )
+        for row in rows
     ]
 
 
-def params(conn: Connection, run_id: RunId) -> dict[str, str]:
-    found = select(t.params).where(t.params.c.run_id == run_id).order_by(t.params.c.key)
-    return {row.key: row.value for row in conn.execute(found)}
+_STATE = select(t.experiments.c.id, t.experiments.c.name, t.experiments.c.deleted_at).where(
+    t.experiments.c.project_id == bindparam("project_id")
+)
+_STATE_BY_ID = _STATE.where(t.experiments.c.id == bindparam("id"))
+_STATE_OF_DEFAULT = _STATE.where(t.experiments.c.is_default)
 
 
-def tags(conn: Connection, run_id: RunId) -> dict[str, str]:
-    found = select(t.tags).where(t.tags.c.run_id == run_id).order_by(t.tags.c.key)
-    return {row.key: row.value for row in conn.execute(found)}
+def experiment_state(conn: Connection, project_id: ProjectId, id: int) -> tuple[int, str, bool] | None:
+    """Id, name and whether it is in the bin; 0 is the default experiment."""
+    if id == 0:
+        row = conn.execute(_STATE_OF_DEFAULT, {"project_id": project_id}).one_or_none()
+    else:
+        row = conn.execute(_STATE_BY_ID, {"project_id": project_id, "id": id}).one_or_none()
+    return None if row is None else (row[0], row[1], row[2] is not None)
 
 
-def run_data(conn: Connection, ids: list[RunId]) -> dict[RunId, RunData]:
-    """What several runs said, in five queries whatever their number."""
-    tracked = {r.run_id: r for r in conn.execute(select(t.tracked_runs).where(t.tracked_runs.c.run_id.in_(ids)))}
-    made = {
-        run_id: RunData(
-            run_id=run_id,
-            experiment_id=tracked[run_id].experiment_id if run_id in tracked else None,
-            user=tracked[run_id].user if run_id in tracked else "",
-            params={},
-            metrics={},
-            tags={},
+_TRACKED = (
+    select(
+        t.tracked_runs.c.no,
+        t.tracked_runs.c.run_id,
+        t.experiments.c.project_id,
+        t.tracked_runs.c.experiment_id,
+        t.tracked_runs.c.deleted,
+    )
+    .join(t.experiments, t.experiments.c.id == t.tracked_runs.c.experiment_id)
+    .where(t.tracked_runs.c.run_id == bindparam("run_id"))
+)
+
+
+def tracked(conn: Connection, run_id: RunId) -> Tracked | None:
+    row = conn.execute(_TRACKED, {"run_id": run_id}).one_or_none()
+    return None if row is None else Tracked(row[0], RunId(row[1]), ProjectId(row[2]), row[3], bool(row[4]))
+
+
+# ---- what runs said
+
+_P = t.params.c
+_G = t.tags.c
+
+
+def stored_params(conn: Connection, run_no: int, key_ids: Sequence[int]) -> dict[int, str]:
+    """Number of key -> value, for those of ``key_ids`` that the run has."""
+    found: dict[int, str] = {}
+    for start in range(0, len(key_ids), _PART):
+        part = select(_P.key_id, _P.value).where(
+            _P.run_no == run_no, _P.key_id.in_(list(key_ids[start : start + _PART]))
         )
-        for run_id in ids
+        found.update((key_id, value) for key_id, value in conn.execute(part))
+    return found
+
+
+_L = t.latest.c
+
+
+def run_data(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, RunData]:
+    """What several runs said, in four queries for each few hundred of them."""
+    made = {
+        run_id: RunData(run_id=run_id, experiment_id=None, user="", params={}, metrics={}, tags={}) for run_id in ids
     }
-    for row in conn.execute(select(t.params).where(t.params.c.run_id.in_(ids)).order_by(t.params.c.key)):
-        made[RunId(row.run_id)].params[row.key] = row.value
-    for row in conn.execute(select(t.latest).where(t.latest.c.run_id.in_(ids)).order_by(t.latest.c.key)):
-        made[RunId(row.run_id)].metrics[row.key] = point_of(row)
-    for row in conn.execute(select(t.tags).where(t.tags.c.run_id.in_(ids)).order_by(t.tags.c.key)):
-        made[RunId(row.run_id)].tags[row.key] = row.value
+    for start in range(0, len(ids), _PART):
+        _fill(conn, list(ids[start : start + _PART]), made)
     return made
+
+
+def _fill(conn: Connection, ids: list[RunId], made: dict[RunId, RunData]) -> None:
+    c = t.tracked_runs.c
+    numbers: dict[int, RunData] = {}
+    for no, run_id, experiment_id, user in conn.execute(
+        select(c.no, c.run_id, c.experiment_id, c.user).where(c.run_id.in_(ids))
+    ):
+        found = made[run_id]
+        made[run_id] = numbers[no] = RunData(
+            run_id=found.run_id,
+            experiment_id=experiment_id,
+            user=user,
+            params=found.params,
+            metrics=found.metrics,
+            tags=found.tags,
+        )
+    runs = list(numbers)
+    names = t.keys.c.name
+    keyed = select(_P.run_no, names, _P.value).join(t.keys, t.keys.c.id == _P.key_id).where(_P.run_no.in_(runs))
+    for no, name, value in conn.execute(keyed):
+        numbers[no].params[name] = value
+    keyed = select(_G.run_no, names, _G.value).join(t.keys, t.keys.c.id == _G.key_id).where(_G.run_no.in_(runs))
+    for no, name, value in conn.execute(keyed):
+        numbers[no].tags[name] = value
+    newest = select(_L.run_no, names, _L.value, _L.at, _L.step, _L.is_nan).join(t.keys, t.keys.c.id == _L.key_id)
+    for no, name, value, when, step, is_nan in conn.execute(newest.where(_L.run_no.in_(runs))):
+        point = Point(key=name, value=math.nan if is_nan else value, at=when, step=step)
+        numbers[no].metrics[name] = point
+    for data in numbers.values():  # sorted here: the databases would sort many runs at once
+        for part in (data.params, data.tags, data.metrics):
+            _sort(part)
+
+
+def _sort(part: dict[str, Any]) -> None:
+    ordered = sorted(part.items())
+    part.clear()
+    part.update(ordered)
+
+
+# ---- datasets and artifacts
+
+
+def dataset_id(tx: Tx, experiment_id: int, dataset: Dataset) -> int:
+    """The row of a dataset in an experiment, made if it is new."""
+    row = {
+        "experiment_id": experiment_id,
+        "name": dataset.name,
+        "digest": dataset.digest,
+        "source_type": dataset.source_type,
+        "source": dataset.source,
+        "schema": dataset.schema,
+        "profile": dataset.profile,
+    }
+    made = tx.insert_new_key(t.datasets, row)
+    if made is not None:
+        return made
+    c = t.datasets.c
+    where = (c.experiment_id == experiment_id, c.name == dataset.name, c.digest == dataset.digest)
+    return tx.execute(select(c.id).where(*where)).scalar_one()
+
+
+def inputs(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, list[DatasetInput]]:
+    """The datasets of several runs, for those that have any."""
+    found: dict[RunId, list[DatasetInput]] = {}
+    join = t.inputs.join(t.datasets, t.datasets.c.id == t.inputs.c.dataset_id).join(
+        t.tracked_runs, t.tracked_runs.c.no == t.inputs.c.run_no
+    )
+    for start in range(0, len(ids), _PART):
+        rows = (
+            select(t.tracked_runs.c.run_id, t.inputs.c.tags, t.datasets)
+            .select_from(join)
+            .where(t.tracked_runs.c.run_id.in_(list(ids[start : start + _PART])))
+            .order_by(t.datasets.c.id)
+        )
+        for row in conn.execute(rows):
+            made = DatasetInput(dataset=_dataset(row), tags=row.tags)
+            found.setdefault(RunId(row.run_id), []).append(made)
+    return found
+
+
+def _dataset(row: Row[Any]) -> Dataset:
+    return Dataset(
+        name=row.name,
+        digest=row.digest,
+        source_type=row.source_type,
+        source=row.source,
+        schema=row.schema,
+        profile=row.profile,
+    )
+
+
+def datasets_of(conn: Connection, experiment_ids: Iterable[int], limit: int) -> list[tuple[int, str, str, str | None]]:
+    """Experiment, name, digest and context of datasets that runs read; each once."""
+    join = t.datasets.outerjoin(t.inputs, t.inputs.c.dataset_id == t.datasets.c.id)
+    c = t.datasets.c
+    found = select(c.experiment_id, c.name, c.digest, t.inputs.c.context).select_from(join).distinct()
+    found = found.where(c.experiment_id.in_(list(experiment_ids))).order_by(c.experiment_id, c.name, c.digest)
+    return [(row[0], row[1], row[2], row[3]) for row in conn.execute(found.limit(limit))]
 
 
 def artifacts(conn: Connection, run_id: RunId) -> list[Artifact]:
@@ -127,81 +248,5 @@ def artifacts(conn: Connection, run_id: RunId) -> list[Artifact]:
     ]
 
 
-def search(
-    conn: Connection,
-    project_id: ProjectId,
-    clauses: Sequence[Clause],
-    *,
-    experiment_id: int | None,
-    order: Order | None,
-    offset: int,
-    limit: int,
-) -> list[RunId]:
-    """Ids of the runs that fit, newest first or by one value; missing values come last."""
-    runs = at.runs.c
-    found: Select[Any] = select(at.runs.c.id).where(runs.project_id == project_id, runs.deleted_at.is_(None))
-    if experiment_id is not None:
-        found = found.join(t.tracked_runs, t.tracked_runs.c.run_id == runs.id)
-        found = found.where(t.tracked_runs.c.experiment_id == experiment_id)
-    for clause in clauses:
-        found = found.where(_condition(clause))
-    if order is not None:
-        found = _ordered(found, order)
-    found = found.order_by(runs.started_at.desc(), runs.id.desc()).offset(offset).limit(limit)
-    return [RunId(one) for (one,) in conn.execute(found)]
-
-
-def _ordered(found: Select[Any], order: Order) -> Select[Any]:
-    runs = at.runs.c
-    if order.kind in _VALUES:
-        table = _VALUES[order.kind].alias("ordered")
-        found = found.outerjoin(table, (table.c.run_id == runs.id) & (table.c.key == order.key))
-        # NaN has no place in an order: it comes last, like a missing value.
-        value: Any = case((table.c.is_nan, null()), else_=table.c.value) if order.kind == "metric" else table.c.value
-    elif order.key == "user":
-        table = t.tracked_runs.alias("ordered")
-        found = found.outerjoin(table, table.c.run_id == runs.id)
-        value = table.c.user
-    elif order.key in _COLUMNS:
-        value = runs[_COLUMNS[order.key]]
-    else:
-        return found
-    return found.order_by((value.desc() if order.descending else value.asc()).nulls_last())
-
-
-_VALUES = {"metric": t.latest, "param": t.params, "tag": t.tags}
-_COLUMNS = {
-    "run_id": "id",
-    "name": "name",
-    "state": "state",
-    "status": "state",
-    "kind": "kind",
-    "start_time": "started_at",
-    "end_time": "ended_at",
-}
-
-
-def _condition(clause: Clause) -> ColumnElement[bool]:
-    if clause.kind == "attribute":
-        return _attribute(clause)
-    table = _VALUES.get(clause.kind)
-    if table is None:  # nothing of this kind is kept for runs
-        return false()
-    where = [table.c.run_id == at.runs.c.id, table.c.key == clause.key]
-    if clause.op in ("is_null", "is_not_null"):
-        there = exists().where(*where)
-        return ~there if clause.op == "is_null" else there
-    compared = compare(table.c.value, clause)
-    if clause.kind == "metric":
-        # NaN differs from every number and has no other relation to one.
-        compared = or_(compared, table.c.is_nan) if clause.op == "!=" else compared & ~table.c.is_nan
-    return exists().where(*where, compared)
-
-
-def _attribute(clause: Clause) -> ColumnElement[bool]:
-    if clause.key == "user":
-        where = (t.tracked_runs.c.run_id == at.runs.c.id, compare(t.tracked_runs.c.user, clause))
-        return exists().where(*where)
-    if clause.key not in _COLUMNS:
-        return false()
-    return compare(at.runs.c[_COLUMNS[clause.key]], clause)
+def delete_tag(tx: Tx, run_no: int, key_id: int) -> bool:
+    return tx.execute(delete(t.tags).where(and_(_G.run_no == run_no, _G.key_id == key_id))).rowcount > 0

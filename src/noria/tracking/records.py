@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from noria.base.ids import ProjectId, RunId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """A set of runs to compare. ``id`` is dense: MLflow clients see it."""
+    """A set of runs to compare.
+
+    Attributes:
+        name: unique in its project; what stands before its last ``/`` is its folder.
+        is_default: runs go here when nothing else is said.
+        location: where clients keep the artifacts of its runs; None: here. Never opened.
+    """
 
     id: int
     project_id: ProjectId
@@ -15,6 +22,8 @@ class Experiment:
     deleted: bool
     created_at: int
     updated_at: int
+    is_default: bool = False
+    location: str | None = None
     tags: dict[str, str] = field(default_factory=dict[str, str])
 
 
@@ -45,6 +54,30 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Data that a client says its run read.
+
+    Attributes:
+        source, schema, profile: as the client wrote them; never opened.
+    """
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInput:
+    """A dataset as one run read it; the tag ``mlflow.data.context`` says what for."""
+
+    dataset: Dataset
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunData:
     """Everything that a run said, newest point of each metric."""
 
@@ -54,3 +87,17 @@ class RunData:
     params: dict[str, str]
     metrics: dict[str, Point]
     tags: dict[str, str]
+
+
+class Tracked(NamedTuple):
+    """A run as this room knows it.
+
+    Attributes:
+        no: names the run in this room's tables.
+    """
+
+    no: int
+    run_id: RunId
+    project_id: ProjectId
+    experiment_id: int
+    deleted: bool

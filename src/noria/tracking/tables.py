@@ -1,9 +1,23 @@
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, Table, UniqueConstraint
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    UniqueConstraint,
+)
 
 from noria.db.metadata import metadata
-from noria.db.types import BigId, Ms, Real, Str
+from noria.db.types import BigId, Json, Ms, Real, Str
+
+# What a run says is many small rows. They name their run by a number of their own (tracked_runs.no) and their key by a
+# number too (tracked_keys.id), and lie in the order (run, key): a batch touches few pages, and a run is read in one go.
+# SQLite keeps such a table as its primary key alone (WITHOUT ROWID).
 
 experiments = Table(
     "experiments",
@@ -14,6 +28,10 @@ experiments = Table(
     Column("deleted_at", Ms),
     Column("created_at", Ms, nullable=False),
     Column("updated_at", Ms, nullable=False),
+    # The one that runs go to when nothing else is said.
+    Column("is_default", Boolean, nullable=False, server_default="0"),
+    # Where clients keep the artifacts of its runs; None: here.
+    Column("location", Str),
     UniqueConstraint("project_id", "name"),
     sqlite_autoincrement=True,
 )
@@ -26,58 +44,119 @@ experiment_tags = Table(
     Column("value", Str, nullable=False),
 )
 
+keys = Table(
+    "tracked_keys",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("name", Str, nullable=False),
+    UniqueConstraint("name"),
+)
+"""Names of metrics, parameters and tags. A row stays for good, so a process may remember it."""
+
 tracked_runs = Table(
     "tracked_runs",
     metadata,
-    Column("run_id", Str, ForeignKey("runs.id"), primary_key=True),
+    Column("no", BigId, primary_key=True),
+    Column("run_id", Str, ForeignKey("runs.id"), nullable=False),
     Column("experiment_id", BigId, ForeignKey("experiments.id"), nullable=False),
     Column("user", Str, nullable=False),
-    Index(None, "experiment_id", "run_id"),
+    # Copies of what `runs` says, for the order in which runs are listed; written in the same transactions.
+    Column("started_at", Ms, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    UniqueConstraint("run_id"),
+    Index("ix_tracked_runs_newest", "experiment_id", "deleted", "started_at", "run_id"),
+    sqlite_autoincrement=True,
 )
 
 params = Table(
     "params",
     metadata,
-    Column("run_id", Str, ForeignKey("runs.id"), primary_key=True),
-    Column("key", Str, primary_key=True),
+    Column("run_no", BigId, ForeignKey("tracked_runs.no"), primary_key=True),
+    Column("key_id", BigId, ForeignKey("tracked_keys.id"), primary_key=True),
     Column("value", Str, nullable=False),
-    Index(None, "key", "value"),
-)
-
-points = Table(
-    "metric_points",
-    metadata,
-    Column("id", BigId, primary_key=True),
-    Column("run_id", Str, ForeignKey("runs.id"), nullable=False),
-    Column("key", Str, nullable=False),
-    Column("at", Ms, nullable=False),
-    Column("step", Ms, nullable=False),
-    # SQLite has no NaN: the flag says so, and the value is 0 then.
-    Column("value", Real, nullable=False),
-    Column("is_nan", Boolean, nullable=False),
-    # A point that is sent twice is the same point: a retry after a lost answer does not double.
-    UniqueConstraint("run_id", "key", "step", "at", "value", "is_nan"),
-)
-
-latest = Table(
-    "latest_metrics",
-    metadata,
-    Column("run_id", Str, ForeignKey("runs.id"), primary_key=True),
-    Column("key", Str, primary_key=True),
-    Column("at", Ms, nullable=False),
-    Column("step", Ms, nullable=False),
-    Column("value", Real, nullable=False),
-    Column("is_nan", Boolean, nullable=False),
-    Index(None, "key", "value"),
+    sqlite_with_rowid=False,
 )
 
 tags = Table(
     "run_tags",
     metadata,
-    Column("run_id", Str, ForeignKey("runs.id"), primary_key=True),
-    Column("key", Str, primary_key=True),
+    Column("run_no", BigId, ForeignKey("tracked_runs.no"), primary_key=True),
+    Column("key_id", BigId, ForeignKey("tracked_keys.id"), primary_key=True),
     Column("value", Str, nullable=False),
-    Index(None, "key", "value"),
+    sqlite_with_rowid=False,
+)
+
+latest = Table(
+    "latest_metrics",
+    metadata,
+    Column("run_no", BigId, ForeignKey("tracked_runs.no"), primary_key=True),
+    Column("key_id", BigId, ForeignKey("tracked_keys.id"), primary_key=True),
+    Column("at", Ms, nullable=False),
+    Column("step", Ms, nullable=False),
+    # SQLite has no NaN: the flag says so, and the value is 0 then.
+    Column("value", Real, nullable=False),
+    Column("is_nan", Boolean, nullable=False),
+    # Points of the whole history, and how many of them are rows of metric_tail.
+    Column("count", Ms, nullable=False),
+    Column("tail", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tail = Table(
+    "metric_tail",
+    metadata,
+    Column("run_no", BigId, primary_key=True),
+    Column("key_id", BigId, primary_key=True),
+    Column("seq", Ms, primary_key=True),
+    Column("at", Ms, nullable=False),
+    Column("step", Ms, nullable=False),
+    Column("value", Real, nullable=False),
+    Column("is_nan", Boolean, nullable=False),
+    ForeignKeyConstraint(["run_no", "key_id"], ["latest_metrics.run_no", "latest_metrics.key_id"]),
+    sqlite_with_rowid=False,
+)
+"""The points that were logged last, one row each; folded into a block when they are many."""
+
+blocks = Table(
+    "metric_blocks",
+    metadata,
+    Column("run_no", BigId, primary_key=True),
+    Column("key_id", BigId, primary_key=True),
+    Column("seq", Ms, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("min_at", Ms, nullable=False),
+    Column("max_at", Ms, nullable=False),
+    Column("min_step", Ms, nullable=False),
+    Column("max_step", Ms, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["run_no", "key_id"], ["latest_metrics.run_no", "latest_metrics.key_id"]),
+)
+"""Many points of one metric as one value; the form is in ``blocks.py``."""
+
+datasets = Table(
+    "run_datasets",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("experiment_id", BigId, ForeignKey("experiments.id"), nullable=False),
+    Column("name", Str, nullable=False),
+    Column("digest", Str, nullable=False),
+    Column("source_type", Str, nullable=False),
+    Column("source", Str, nullable=False),
+    Column("schema", Str),
+    Column("profile", Str),
+    UniqueConstraint("experiment_id", "name", "digest"),
+)
+"""Data that clients say their runs read; what noria holds itself stands in the graph."""
+
+inputs = Table(
+    "run_inputs",
+    metadata,
+    Column("run_no", BigId, ForeignKey("tracked_runs.no"), primary_key=True),
+    Column("dataset_id", BigId, ForeignKey("run_datasets.id"), primary_key=True),
+    Column("tags", Json, nullable=False),
+    # The tag mlflow.data.context, by which runs are searched.
+    Column("context", Str),
+    Index(None, "dataset_id"),
 )
 
 artifacts = Table(

@@ -1,0 +1,123 @@
+"""Group commit: what many callers write at the same time is made durable by one commit.
+
+Each caller hands in a function of an open transaction. One thread takes all that wait, runs them one after the other
+inside one transaction, each behind a savepoint, and commits once. A function that raises is undone alone. Nobody gets
+an answer before the commit is on the disk, so what was acknowledged is there after a crash.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from noria.base.errors import Unavailable
+
+if TYPE_CHECKING:
+    from noria.db.engine import Database
+    from noria.db.tx import Tx
+
+T = TypeVar("T")
+
+_MOST: Final = 256
+"""Writes in one transaction: it should not hold up writers of other processes for long."""
+
+
+class WriterClosed(Unavailable):
+    """The process ends; nothing more is written."""
+
+    code = "writer_closed"
+
+
+@dataclass(slots=True)
+class _Write:
+    work: Callable[[Tx], Any]
+    lock: str | None
+    done: Future[Any] = field(default_factory=Future[Any])
+
+
+class GroupWriter:
+    """One per database and process. Thread-safe; its thread starts with the first write."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+
+    def submit(self, work: Callable[[Tx], T], *, lock: str | None = None) -> Future[T]:
+        """Runs ``work`` in a transaction with others; the future ends when that is durable, or with what it raised.
+
+        Args:
+            lock: a name that the transaction locks first (see ``Tx.lock``). The locks of a group are taken in one
+                order, so two processes never wait for each other; ``work`` must take no other lock by itself.
+        """
+        write = _Write(work, lock)
+        if self._thread is None:
+            self._start()
+        if self._closed:
+            raise WriterClosed("The server is about to end.", hint="Try again in a moment.")
+        self._waiting.put(write)
+        return write.done
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="group-writer", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Ends after everything that waits was written."""
+        self._closed = True
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            first = self._waiting.get()
+            writes: list[_Write] = []
+            ending = first is None
+            if first is not None:
+                writes.append(first)
+            while len(writes) < _MOST:
+                try:
+                    more = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    ending = True
+                else:
+                    writes.append(more)
+            if writes:
+                self._write(writes)
+
+    def _write(self, writes: list[_Write]) -> None:
+        outcomes: list[tuple[_Write, Any, BaseException | None]] = []
+        try:
+            with self._db.write() as tx:
+                for name in sorted({w.lock for w in writes if w.lock is not None}):
+                    tx.lock(name)
+                outcomes.extend(self._one(tx, write) for write in writes)
+        except BaseException as error:  # noqa: BLE001 - the commit failed: nothing was written, everybody hears it
+            for write in writes:
+                write.done.set_exception(error)
+            return
+        for write, result, error in outcomes:
+            if error is None:
+                write.done.set_result(result)
+            else:
+                write.done.set_exception(error)
+
+    @staticmethod
+    def _one(tx: Tx, write: _Write) -> tuple[_Write, Any, BaseException | None]:
+        try:
+            with tx.savepoint():
+                return write, write.work(tx), None
+        except Exception as error:  # noqa: BLE001 - it goes to the caller who handed it in
+            return write, None, error

@@ -1,0 +1,185 @@
+"""What runs say, by numbers instead of names: points in blocks, keys once. Default experiments, datasets of runs."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from noria.db.types import BigId, Json
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+_OLD = ("tracked_runs", "params", "run_tags", "latest_metrics", "metric_points")
+_INDEXES = (
+    ("ix_tracked_runs_experiment_id_run_id", "tracked_runs"),
+    ("ix_params_key_value", "params"),
+    ("ix_run_tags_key_value", "run_tags"),
+    ("ix_latest_metrics_key_value", "latest_metrics"),
+)
+
+
+def upgrade() -> None:
+    op.add_column("experiments", sa.Column("is_default", sa.Boolean(), server_default="0", nullable=False))
+    op.add_column("experiments", sa.Column("location", sa.Text(), nullable=True))
+    op.execute("UPDATE experiments SET is_default = true WHERE name = 'Default'")
+    for name, table in _INDEXES:
+        op.drop_index(op.f(name), table_name=table)
+    for table in _OLD:  # copied and not renamed: the names of their constraints are needed again
+        op.execute(f"CREATE TABLE old_{table} AS SELECT * FROM {table}")
+        op.drop_table(table)
+    _tracking()
+    _move()
+    for table in _OLD:
+        op.drop_table(f"old_{table}")
+
+
+def _tracking() -> None:
+    op.create_table(
+        "tracked_keys",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tracked_keys")),
+        sa.UniqueConstraint("name", name=op.f("uq_tracked_keys_name")),
+    )
+    op.create_table(
+        "tracked_runs",
+        sa.Column("no", BigId, nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("experiment_id", BigId, nullable=False),
+        sa.Column("user", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("deleted", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], name=op.f("fk_tracked_runs_experiment_id")),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_tracked_runs_run_id")),
+        sa.PrimaryKeyConstraint("no", name=op.f("pk_tracked_runs")),
+        sa.UniqueConstraint("run_id", name=op.f("uq_tracked_runs_run_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_tracked_runs_newest", "tracked_runs", ["experiment_id", "deleted", "started_at", "run_id"])
+    for table in ("params", "run_tags"):
+        op.create_table(
+            table,
+            sa.Column("run_no", BigId, nullable=False),
+            sa.Column("key_id", BigId, nullable=False),
+            sa.Column("value", sa.Text(), nullable=False),
+            sa.ForeignKeyConstraint(["run_no"], ["tracked_runs.no"], name=op.f(f"fk_{table}_run_no")),
+            sa.ForeignKeyConstraint(["key_id"], ["tracked_keys.id"], name=op.f(f"fk_{table}_key_id")),
+            sa.PrimaryKeyConstraint("run_no", "key_id", name=op.f(f"pk_{table}")),
+            sqlite_with_rowid=False,
+        )
+    op.create_table(
+        "latest_metrics",
+        sa.Column("run_no", BigId, nullable=False),
+        sa.Column("key_id", BigId, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.Column("value", sa.Float(53), nullable=False),
+        sa.Column("is_nan", sa.Boolean(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("tail", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["run_no"], ["tracked_runs.no"], name=op.f("fk_latest_metrics_run_no")),
+        sa.ForeignKeyConstraint(["key_id"], ["tracked_keys.id"], name=op.f("fk_latest_metrics_key_id")),
+        sa.PrimaryKeyConstraint("run_no", "key_id", name=op.f("pk_latest_metrics")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "metric_tail",
+        sa.Column("run_no", BigId, nullable=False),
+        sa.Column("key_id", BigId, nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.Column("value", sa.Float(53), nullable=False),
+        sa.Column("is_nan", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_no", "key_id"],
+            ["latest_metrics.run_no", "latest_metrics.key_id"],
+            name=op.f("fk_metric_tail_run_no_key_id"),
+        ),
+        sa.PrimaryKeyConstraint("run_no", "key_id", "seq", name=op.f("pk_metric_tail")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "metric_blocks",
+        sa.Column("run_no", BigId, nullable=False),
+        sa.Column("key_id", BigId, nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("min_at", sa.BigInteger(), nullable=False),
+        sa.Column("max_at", sa.BigInteger(), nullable=False),
+        sa.Column("min_step", sa.BigInteger(), nullable=False),
+        sa.Column("max_step", sa.BigInteger(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_no", "key_id"],
+            ["latest_metrics.run_no", "latest_metrics.key_id"],
+            name=op.f("fk_metric_blocks_run_no_key_id"),
+        ),
+        sa.PrimaryKeyConstraint("run_no", "key_id", "seq", name=op.f("pk_metric_blocks")),
+    )
+    op.create_table(
+        "run_datasets",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("experiment_id", BigId, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("source_type", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("schema", sa.Text(), nullable=True),
+        sa.Column("profile", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], name=op.f("fk_run_datasets_experiment_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_datasets")),
+        sa.UniqueConstraint("experiment_id", "name", "digest", name=op.f("uq_run_datasets_experiment_id_name_digest")),
+    )
+    op.create_table(
+        "run_inputs",
+        sa.Column("run_no", BigId, nullable=False),
+        sa.Column("dataset_id", BigId, nullable=False),
+        sa.Column("tags", Json(), nullable=False),
+        sa.Column("context", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["run_no"], ["tracked_runs.no"], name=op.f("fk_run_inputs_run_no")),
+        sa.ForeignKeyConstraint(["dataset_id"], ["run_datasets.id"], name=op.f("fk_run_inputs_dataset_id")),
+        sa.PrimaryKeyConstraint("run_no", "dataset_id", name=op.f("pk_run_inputs")),
+    )
+    op.create_index(op.f("ix_run_inputs_dataset_id"), "run_inputs", ["dataset_id"], unique=False)
+
+
+def _move() -> None:
+    """Every run that said anything gets a number; who was in no experiment is in the project's default one."""
+    said = " UNION ".join(f"SELECT run_id FROM old_{table}" for table in ("metric_points", "params", "run_tags"))
+    strays = f"SELECT run_id FROM ({said}) AS said WHERE run_id NOT IN (SELECT run_id FROM old_tracked_runs)"
+    homeless = (
+        f"SELECT DISTINCT r.project_id FROM runs r JOIN ({strays}) s ON s.run_id = r.id WHERE r.project_id NOT IN"
+        " (SELECT project_id FROM experiments WHERE is_default)"
+    )
+    op.execute(
+        "INSERT INTO experiments (project_id, name, created_at, updated_at, is_default)"
+        f" SELECT p.id, 'Default', p.created_at, p.created_at, true FROM projects p WHERE p.id IN ({homeless})"
+    )
+    op.execute(
+        'INSERT INTO tracked_runs (run_id, experiment_id, "user", started_at, deleted)'
+        ' SELECT * FROM (SELECT o.run_id, o.experiment_id, o."user", r.started_at, r.deleted_at IS NOT NULL AS deleted'
+        " FROM old_tracked_runs o JOIN runs r ON r.id = o.run_id"
+        " UNION ALL SELECT s.run_id, e.id, '', r.started_at, r.deleted_at IS NOT NULL"
+        f" FROM ({strays}) s JOIN runs r ON r.id = s.run_id"
+        " JOIN experiments e ON e.project_id = r.project_id AND e.is_default) AS found ORDER BY started_at, run_id"
+    )
+    keys = " UNION ".join(f"SELECT key FROM old_{table}" for table in ("metric_points", "params", "run_tags"))
+    op.execute(f"INSERT INTO tracked_keys (name) SELECT key FROM ({keys}) AS found ORDER BY key")
+    join = "JOIN tracked_runs r ON r.run_id = o.run_id JOIN tracked_keys k ON k.name = o.key"
+    for table in ("params", "run_tags"):
+        op.execute(f"INSERT INTO {table} (run_no, key_id, value) SELECT r.no, k.id, o.value FROM old_{table} o {join}")
+    count = "(SELECT count(*) FROM old_metric_points p WHERE p.run_id = o.run_id AND p.key = o.key)"
+    op.execute("CREATE INDEX ix_old_points ON old_metric_points (run_id, key)")
+    op.execute(
+        "INSERT INTO latest_metrics (run_no, key_id, at, step, value, is_nan, count, tail)"
+        f" SELECT r.no, k.id, o.at, o.step, o.value, o.is_nan, {count}, {count} FROM old_latest_metrics o {join}"
+    )
+    op.execute(
+        "INSERT INTO metric_tail (run_no, key_id, seq, at, step, value, is_nan)"
+        " SELECT r.no, k.id, row_number() OVER (PARTITION BY r.no, k.id ORDER BY o.id) - 1,"
+        f" o.at, o.step, o.value, o.is_nan FROM old_metric_points o {join}"
+    )

@@ -1,0 +1,193 @@
+"""The door for MLflow's clients: plain ASGI, since some of its calls are made thousands of times a second.
+
+It serves `/api/...` and the same under `/ajax-api/...`, and a few paths beside them. Everything else on the port
+belongs to noria's own API, which is asked through ``inner``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from starlette.responses import Response
+
+from noria.base.errors import Invalid
+from noria.gateways.mlflow.errors import MethodWrong, NoEndpoint, fault_of
+from noria.gateways.mlflow.routes import Asked, Route, Table
+from noria.http.access import Access
+from noria.http.errors import RequestTooLarge
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+_OURS: Final = ("/api/", "/ajax-api/")
+_JSON: Final = [
+    (b"content-type", b"application/json"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"x-frame-options", b"DENY"),
+]
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Gone(Exception):
+    """The caller hung up."""
+
+
+class Gateway:
+    """ASGI application: MLflow's paths here, all others to ``inner``."""
+
+    def __init__(self, routes: Iterable[Route], access: Access, inner: ASGIApp | None = None, threads: int = 8) -> None:
+        self._table = Table(list(routes))
+        self._access = access
+        self._inner = inner
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="mlflow")
+        self._waits = {route.handler: iscoroutinefunction(route.handler) for route in self._table.routes}
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if self._inner is not None:
+                await self._inner(scope, receive, send)
+            return
+        path: str = scope["path"]
+        name = _name(path, scope)
+        found = self._table.find(name)
+        if found is None and self._inner is not None and not path.startswith(_OURS):
+            await self._inner(scope, receive, send)
+            return
+        status, headers = 200, _JSON
+        try:
+            answer = await self._answer(scope, receive, path, found)
+            if isinstance(answer, Response):  # it sends itself
+                await answer(scope, receive, send)
+                return
+            body = b"{}" if answer is None else _encode(answer)
+        except Gone:
+            return
+        except Exception as error:  # noqa: BLE001 - the border: every error becomes an answer
+            status, fault = fault_of(error)
+            body = _encode(fault)
+            if status == 503:
+                headers = [*_JSON, (b"retry-after", b"1")]
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*headers, (b"content-length", b"%d" % len(body))],
+            }
+        )
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, path: str, found: tuple[dict[str, Route], dict[str, str]] | None
+    ) -> Any:
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        actor = self._access.caller(headers, scope)
+        method: str = scope["method"]
+        if found is None:
+            raise NoEndpoint(f"There is no {method} {path!r:.200} here.", hint="See docs/how-to/mlflow.md.")
+        methods, values = found
+        route = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
+        if route is None:
+            raise MethodWrong(f"{method} {path!r:.200} is not possible; it takes {', '.join(methods)}.")
+        values = {key: _decoded(value) for key, value in values.items()}
+        text = scope["query_string"]
+        query = _query(text) if text else {}
+        asked = Asked(actor, scope, receive, headers, values, query)
+        if not route.raw:
+            asked.message = await self._message(route, headers, query, receive)
+        if self._waits[route.handler]:
+            return await route.handler(asked)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, route.handler, asked)
+
+    async def _message(
+        self, route: Route, headers: dict[str, str], query: dict[str, list[str]], receive: Receive
+    ) -> Any:
+        body = await read(receive, route.most)
+        if route.message is None:
+            return None
+        if body:
+            if headers.get("content-encoding", "identity") != "identity":
+                raise Invalid("A compressed request body is not taken.", hint="Send the JSON as it is.")
+            message = route.decode(body)
+            if b"\\u0000" in body:  # the only way to write NUL in JSON; the text may also be an escaped backslash
+                _refuse_nul(msgspec.json.decode(body))
+            return message
+        for values in query.values():
+            _refuse_nul(values)
+        return route.from_query(query)
+
+
+def _name(path: str, scope: Scope) -> str:
+    """The name of a path in the table, still as it was sent: placeholders are decoded one by one."""
+    raw = scope.get("raw_path")
+    if raw and b"%" in raw:
+        path = raw.decode("latin-1").partition("?")[0]
+    for prefix in _OURS:
+        if path.startswith(prefix):
+            return path[len(prefix) :]
+    return path
+
+
+def _decoded(value: str) -> str:
+    if "%" not in value:
+        text = value
+    else:
+        try:
+            text = unquote(value, errors="strict")
+        except UnicodeDecodeError:
+            raise Invalid(f"{value!r:.100} is not text in UTF-8.") from None
+    _refuse_nul(text)
+    return text
+
+
+def _query(text: bytes) -> dict[str, list[str]]:
+    made: dict[str, list[str]] = {}
+    for key, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=20_000):
+        made.setdefault(key, []).append(value)
+    return made
+
+
+def _refuse_nul(value: Any) -> None:
+    """No text may hold NUL: PostgreSQL cannot store it, and a name with it is a mistake or an attack."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise Invalid(f"The text {value!r:.60} holds a NUL character.", hint="Send the text without it.")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_nul(key)
+            _refuse_nul(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_nul(item)
+
+
+async def read(receive: Receive, most: int) -> bytes:
+    """The body, counted while it arrives: the header is not trusted."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise Gone
+    if not message.get("more_body") and len(body) <= most:
+        return body
+    parts, total = [body], len(body)
+    while message.get("more_body"):
+        if total > most:
+            break
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        part = message.get("body", b"")
+        parts.append(part)
+        total += len(part)
+    if total > most:
+        raise RequestTooLarge(f"The body is larger than {most} bytes.", hint="Send it in several requests.")
+    return b"".join(parts)

@@ -1,0 +1,341 @@
+"""Searches as SQL. Every page begins behind the last row of the one before, whatever the order is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    exists,
+    false,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+)
+
+from noria.assets import tables as at
+from noria.base.errors import Invalid
+from noria.base.ids import ProjectId, RunId
+from noria.base.pages import position, token
+from noria.base.search import Clause, Order
+from noria.tracking import queries
+from noria.tracking import tables as t
+from noria.tracking.keys import Keys
+from noria.tracking.records import Experiment
+
+_INT64: Final = 1 << 63
+_NOTHING: Final = "\x01"
+"""No pattern holds it: nothing in a pattern is escaped (PostgreSQL would take a backslash for that)."""
+
+
+class PageWrong(Invalid):
+    """A page token was not made by this search."""
+
+    code = "page_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of an order: an expression and its direction. ``whole``: it has a value in every row."""
+
+    value: ColumnElement[Any]
+    descending: bool = False
+    whole: bool = True
+
+
+def compare(column: Any, op: str, value: Any) -> ColumnElement[bool]:
+    """A comparison of a column as SQL; ``!=`` and the like do not fit where there is no value."""
+    if op in ("like", "ilike"):
+        if _NOTHING in value:
+            return false()
+        if op == "like":
+            return column.like(value, escape=_NOTHING)
+        return func.lower(column).like(value.lower(), escape=_NOTHING)
+    return {
+        "=": lambda: column == value,
+        "!=": lambda: column != value,
+        "<": lambda: column < value,
+        "<=": lambda: column <= value,
+        ">": lambda: column > value,
+        ">=": lambda: column >= value,
+        "in": lambda: column.in_(value),
+        "not_in": lambda: column.not_in(value),
+        "is_null": lambda: column.is_(None),
+        "is_not_null": lambda: column.is_not(None),
+    }[op]()
+
+
+def behind(parts: Sequence[Part], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Rows that come after the one with these values."""
+    cases: list[ColumnElement[bool]] = []
+    same: list[ColumnElement[bool]] = []
+    for part, value in zip(parts, values, strict=True):
+        if value is not None:
+            later = part.value < value if part.descending else part.value > value
+            cases.append(and_(*same, later))
+        same.append(part.value == value if part.whole else part.value.is_not_distinct_from(value))
+    return or_(*cases) if cases else false()
+
+
+def ordered(parts: Sequence[Part]) -> list[ColumnElement[Any]]:
+    return [part.value.desc() if part.descending else part.value.asc() for part in parts]
+
+
+def marked(after: str | None, parts: Sequence[Part]) -> list[Any] | None:
+    """The values in a page token, of the types that the order has.
+
+    Raises:
+        PageWrong: they do not fit this order.
+    """
+    found = position(after)
+    if found is None:
+        return None
+    if not isinstance(found, list) or len(found) != len(parts):
+        raise PageWrong(
+            f"{after!r:.60} is no page token of this search.", hint="Send the one that came with the last page."
+        )
+    return [_back(value, part.value.type.python_type) for value, part in zip(found, parts, strict=True)]
+
+
+def mark(values: Sequence[Any]) -> str:
+    return token([["x", value.hex()] if isinstance(value, float) else value for value in values])
+
+
+def _back(value: Any, kind: type) -> Any:
+    """A value of a token, if it is one that such a column can hold."""
+    if value is None:
+        return None
+    if kind is float and isinstance(value, list) and len(value) == 2 and isinstance(value[1], str):
+        try:
+            return float.fromhex(value[1])
+        except (ValueError, OverflowError):
+            value = None
+    elif kind is int:
+        fits = type(value) is int and -_INT64 <= value < _INT64
+        value = value if fits else None
+    elif kind is str:
+        value = value if isinstance(value, str) and _plain(value) else None
+    else:
+        value = None
+    if value is not None:
+        return value
+    raise PageWrong("The page token does not belong to this search.", hint="Send the one that came with the last page.")
+
+
+def _plain(text: str) -> bool:
+    """Whether a database takes it: no NUL, no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+# ---- runs
+
+_R = t.tracked_runs.c
+_OWN: Final[Mapping[str, Any]] = {"run_id": _R.run_id, "start_time": _R.started_at, "user": _R.user}
+"""What this room's rows say by themselves."""
+_WIDE: Final[Mapping[str, Any]] = {"run_id": at.runs.c.id, "start_time": at.runs.c.started_at, "user": _R.user}
+_OF_RUNS: Final[Mapping[str, Any]] = {
+    "name": at.runs.c.name,
+    "state": at.runs.c.state,
+    "status": at.runs.c.state,
+    "kind": at.runs.c.kind,
+    "end_time": at.runs.c.ended_at,
+}
+_MAYBE: Final = ("end_time", "user")
+"""Attributes that a run may be without."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A search of runs.
+
+    Attributes:
+        experiments: their ids; None for all runs of the project, those in no experiment too.
+        deleted: only those in the bin, or only those that are not; None for both.
+        order: decides first to last; then the newest run comes first.
+    """
+
+    project_id: ProjectId
+    experiments: Sequence[int] | None = None
+    clauses: Sequence[Clause] = ()
+    order: Sequence[Order] = ()
+    deleted: bool | None = False
+    limit: int = 100
+    after: str | None = None
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        return {**(_WIDE if self.experiments is None else _OWN), **_OF_RUNS}
+
+    @property
+    def source(self) -> Any:
+        """The rows to look through: as few tables as the question needs."""
+        if self.experiments is None:
+            return at.runs.outerjoin(t.tracked_runs, _R.run_id == at.runs.c.id)
+        named = [c.key for c in (*self.clauses, *self.order) if c.kind == "attribute"]
+        if all(key in _OWN for key in named):
+            return t.tracked_runs
+        return t.tracked_runs.join(at.runs, at.runs.c.id == _R.run_id)
+
+    @property
+    def scope(self) -> list[ColumnElement[bool]]:
+        if self.experiments is None:
+            where: list[ColumnElement[bool]] = [at.runs.c.project_id == self.project_id]
+            gone = at.runs.c.deleted_at
+            return where if self.deleted is None else [*where, gone.is_not(None) if self.deleted else gone.is_(None)]
+        few = len(self.experiments) == 1
+        where = [_R.experiment_id == self.experiments[0] if few else _R.experiment_id.in_(list(self.experiments))]
+        return where if self.deleted is None else [*where, _R.deleted == self.deleted]
+
+
+def runs(conn: Connection, keys: Keys, asked: Asked) -> tuple[list[RunId], str | None]:
+    """Ids of the runs that fit, and the token of the next page."""
+    names = {c.key for c in (*asked.clauses, *asked.order) if c.kind in ("metric", "param", "tag")}
+    ids = keys.find(conn, names) if names else {}
+    columns = asked.columns
+    parts = [part for order in asked.order for part in _parts(order, columns, ids)]
+    if not any(o.kind == "attribute" and o.key == "start_time" for o in asked.order):
+        parts.append(Part(columns["start_time"], descending=True))
+    if not any(o.kind == "attribute" and o.key == "run_id" for o in asked.order):
+        parts.append(Part(columns["run_id"]))
+    # Named, since two parts may be one column.
+    shown = (part.value.label(f"part_{n}") for n, part in enumerate(parts))
+    found: Any = select(columns["run_id"].label("found"), *shown).select_from(asked.source)
+    found = found.where(*asked.scope, *(_condition(clause, columns, ids) for clause in asked.clauses))
+    values = marked(asked.after, parts)
+    if values is not None:
+        found = found.where(behind(parts, values))
+    rows = conn.execute(found.order_by(*ordered(parts)).limit(asked.limit + 1)).all()
+    following = mark(rows[asked.limit - 1][1:]) if len(rows) > asked.limit else None
+    return [RunId(row[0]) for row in rows[: asked.limit]], following
+
+
+def count(conn: Connection, keys: Keys, asked: Asked) -> int:
+    """How many runs fit, whatever the page is."""
+    names = {c.key for c in asked.clauses if c.kind in ("metric", "param", "tag")}
+    ids = keys.find(conn, names) if names else {}
+    found = select(func.count()).select_from(asked.source).where(*asked.scope)
+    conditions = (_condition(clause, asked.columns, ids) for clause in asked.clauses)
+    return conn.execute(found.where(*conditions)).scalar_one()
+
+
+def _parts(order: Order, columns: Mapping[str, Any], ids: Mapping[str, int]) -> list[Part]:
+    """What is missing comes last in either direction; so does NaN, before what is missing."""
+    if order.kind == "attribute":
+        column = columns.get(order.key)
+        if column is None:
+            return []
+        if order.key not in _MAYBE:
+            return [Part(column, order.descending)]
+        return [Part(case((column.is_(None), 1), else_=0)), Part(column, order.descending, whole=False)]
+    key_id = ids.get(order.key)
+    if key_id is None:
+        return []
+    if order.kind == "metric":
+        here = (t.latest.c.run_no == _R.no, t.latest.c.key_id == key_id)
+        value = select(case((t.latest.c.is_nan, null()), else_=t.latest.c.value)).where(*here).scalar_subquery()
+        kind = select(case((t.latest.c.is_nan, 1), else_=0)).where(*here).scalar_subquery()
+        return [Part(func.coalesce(kind, 2)), Part(value, order.descending, whole=False)]
+    table = {"param": t.params, "tag": t.tags}[order.kind]
+    value = select(table.c.value).where(table.c.run_no == _R.no, table.c.key_id == key_id).scalar_subquery()
+    return [Part(case((value.is_(None), 1), else_=0)), Part(value, order.descending, whole=False)]
+
+
+def _condition(clause: Clause, columns: Mapping[str, Any], ids: Mapping[str, int]) -> ColumnElement[bool]:
+    if clause.kind == "attribute":
+        column = columns.get(clause.key)
+        return false() if column is None else compare(column, clause.op, clause.value)
+    if clause.kind == "dataset":
+        return _dataset(clause)
+    key_id = ids.get(clause.key)
+    if key_id is None:
+        return true() if clause.op == "is_null" else false()
+    table = {"metric": t.latest, "param": t.params, "tag": t.tags}[clause.kind]
+    here = [table.c.run_no == _R.no, table.c.key_id == key_id]
+    if clause.op in ("is_null", "is_not_null"):
+        there = exists().where(*here)
+        return there if clause.op == "is_not_null" else ~there
+    # A value looked up for each run, and not a join: the database goes through the runs in their own order, and finds
+    # each value beside the others of the same run.
+    if clause.kind != "metric":
+        return compare(select(table.c.value).where(*here).scalar_subquery(), clause.op, clause.value)
+    if clause.op == "!=":  # NaN differs from every number, and has no other relation to one
+        return exists().where(*here, or_(table.c.is_nan, table.c.value != clause.value))
+    number = select(table.c.value).where(*here, ~table.c.is_nan).scalar_subquery()
+    return compare(number, clause.op, clause.value)
+
+
+def _dataset(clause: Clause) -> ColumnElement[bool]:
+    column = {"name": t.datasets.c.name, "digest": t.datasets.c.digest, "context": t.inputs.c.context}[clause.key]
+    join = t.inputs.join(t.datasets, t.datasets.c.id == t.inputs.c.dataset_id)
+    chosen = select(literal(1)).select_from(join).where(t.inputs.c.run_no == _R.no)
+    return exists(chosen.where(compare(column, clause.op, clause.value)).correlate(t.tracked_runs))
+
+
+# ---- experiments
+
+_E = t.experiments.c
+_EXPERIMENT: Final[Mapping[str, Any]] = {
+    "experiment_id": case((_E.is_default, 0), else_=_E.id),
+    "name": _E.name,
+    "creation_time": _E.created_at,
+    "last_update_time": _E.updated_at,
+}
+
+
+def experiments(
+    conn: Connection,
+    project_id: ProjectId,
+    *,
+    clauses: Sequence[Clause] = (),
+    order: Sequence[Order] = (),
+    deleted: bool | None = False,
+    folder: str | None = None,
+    limit: int = 100,
+    after: str | None = None,
+) -> tuple[list[Experiment], str | None]:
+    """Experiments that fit, and the token of the next page; unasked, those changed last come first.
+
+    Args:
+        folder: only those whose names begin with it and a ``/``.
+    """
+    parts = [Part(_EXPERIMENT[o.key], o.descending) for o in order]
+    if not parts:
+        parts.append(Part(_E.updated_at, descending=True))
+    parts.append(Part(_E.id))
+    found: Select[Any] = select(t.experiments, *(part.value.label(f"part_{n}") for n, part in enumerate(parts)))
+    found = found.where(_E.project_id == project_id, *(_of_experiment(clause) for clause in clauses))
+    if deleted is not None:
+        found = found.where(_E.deleted_at.is_not(None) if deleted else _E.deleted_at.is_(None))
+    if folder is not None:
+        found = found.where(_E.name.startswith(folder.rstrip("/") + "/", autoescape=True))
+    values = marked(after, parts)
+    if values is not None:
+        found = found.where(behind(parts, values))
+    rows = conn.execute(found.order_by(*ordered(parts)).limit(limit + 1)).all()
+    following = mark(rows[limit - 1][-len(parts) :]) if len(rows) > limit else None
+    return queries.with_tags(conn, rows[:limit]), following
+
+
+def _of_experiment(clause: Clause) -> ColumnElement[bool]:
+    if clause.kind == "attribute":
+        value: Any = clause.value
+        if clause.key == "experiment_id":  # a number here, a text in the filter
+            texts = value if isinstance(value, tuple) else (value,)
+            numbers = [int(text) for text in texts if text.isascii() and text.isdecimal() and len(text) < 19]
+            value = numbers if isinstance(value, tuple) else next(iter(numbers), -1)
+        return compare(_EXPERIMENT[clause.key], clause.op, value)
+    c = t.experiment_tags.c
+    here = (c.experiment_id == _E.id, c.key == clause.key)
+    if clause.op in ("is_null", "is_not_null"):
+        there = exists().where(*here)
+        return there if clause.op == "is_not_null" else ~there
+    return compare(select(c.value).where(*here).scalar_subquery(), clause.op, clause.value)

@@ -1,0 +1,277 @@
+"""The points of a metric: rows of a tail, folded into blocks. Written under the lock of their run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, select
+
+from noria.db import Tx
+from noria.tracking import tables as t
+from noria.tracking.blocks import DIRECT, FOLD, LARGEST, Mark, decode, encode, marks
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_AT_ONCE: Final = 16
+"""Blocks that are read together."""
+_IN: Final = 500
+_LATEST: Final = ("run_no", "key_id", "at", "step", "value", "is_nan", "count", "tail")
+_TAIL: Final = ("run_no", "key_id", "seq", "at", "step", "value", "is_nan")
+_BLOCK: Final = ("run_no", "key_id", "seq", "count", "min_at", "max_at", "min_step", "max_step", "data")
+
+
+class Series(NamedTuple):
+    """The newest point of a metric of a run, and how much there is of it."""
+
+    at: int
+    step: int
+    value: float
+    total: int
+    tail: int
+
+
+def rank(mark: Mark) -> tuple[int, int, float]:
+    """Which of two points is the latest: by step, then time, then value (as MLflow decides). NaN is the least value."""
+    at, step, value = mark
+    return step, at, -math.inf if value != value else value
+
+
+def place(mark: Mark) -> tuple[int, int, float, bool]:
+    """The order of a history: by time, then step, then value. NaN stands where 0 does (as MLflow stores it)."""
+    at, step, value = mark
+    nan = value != value
+    return at, step, 0.0 if nan else value, nan
+
+
+def stored(value: float) -> tuple[float, bool]:
+    """A value as the two columns that hold it."""
+    return (0.0, True) if value != value else (value, False)
+
+
+_L = t.latest.c
+_ALL_OF_RUN = select(_L.key_id, _L.at, _L.step, _L.value, _L.is_nan, _L.count, _L.tail).where(
+    _L.run_no == bindparam("run_no")
+)
+_ONE_OF_RUN = _ALL_OF_RUN.where(_L.key_id == bindparam("key_id"))
+
+
+def series(conn: Connection, run_no: int, key_ids: Sequence[int]) -> dict[int, Series]:
+    """Number of key -> what the run has of it, for those that it has."""
+    if len(key_ids) == 1:
+        rows: Iterable[Any] = conn.execute(_ONE_OF_RUN, {"run_no": run_no, "key_id": key_ids[0]})
+        return _series(rows)
+    found: dict[int, Series] = {}
+    for start in range(0, len(key_ids), _IN):
+        part = list(key_ids[start : start + _IN])
+        found |= _series(conn.execute(_ALL_OF_RUN.where(_L.key_id.in_(part)), {"run_no": run_no}))
+    return found
+
+
+def _series(rows: Iterable[Any]) -> dict[int, Series]:
+    return {
+        key_id: Series(at, step, math.nan if is_nan else value, count, tail)
+        for key_id, at, step, value, is_nan, count, tail in rows
+    }
+
+
+def add(tx: Tx, run_no: int, points: dict[int, list[Mark]]) -> None:
+    """Adds points of a run by key; one that is there already is left out (a retry after a lost answer)."""
+    have = series(tx.conn, run_no, list(points))
+    latest: list[tuple[Any, ...]] = []
+    tails: list[tuple[Any, ...]] = []
+    blocks: list[tuple[int, int, list[Mark]]] = []
+    for key_id, given in points.items():
+        before = have.get(key_id)
+        fresh = _fresh(tx.conn, run_no, key_id, given, before)
+        if not fresh:
+            continue
+        newest = fresh[-1] if len(fresh) == 1 else max(fresh, key=rank)
+        count, tail = (0, 0) if before is None else (before.total, before.tail)
+        if before is not None and rank((before.at, before.step, before.value)) > rank(newest):
+            newest = (before.at, before.step, before.value)
+        if len(fresh) >= DIRECT:
+            parts = (fresh[n : n + LARGEST] for n in range(0, len(fresh), LARGEST))
+            seq = count
+            for part in parts:
+                blocks.append((key_id, seq, part))
+                seq += len(part)
+        elif tail + len(fresh) > FOLD:
+            old = _take_tail(tx, run_no, key_id)
+            blocks.append((key_id, old[0][0] if old else count, [mark for _, mark in old] + fresh))
+            tail = 0
+        else:
+            tails += [(run_no, key_id, count + n, at, step, *stored(v)) for n, (at, step, v) in enumerate(fresh)]
+            tail += len(fresh)
+        latest.append((run_no, key_id, newest[0], newest[1], *stored(newest[2]), count + len(fresh), tail))
+    tx.write_rows(t.latest, _LATEST, latest, key=("run_no", "key_id"))
+    tx.write_rows(t.tail, _TAIL, tails)
+    tx.write_rows(t.blocks, _BLOCK, [_block_row(run_no, *block) for block in blocks])
+
+
+def _block_row(run_no: int, key_id: int, seq: int, points: list[Mark]) -> tuple[Any, ...]:
+    times, steps = [p[0] for p in points], [p[1] for p in points]
+    return run_no, key_id, seq, len(points), min(times), max(times), min(steps), max(steps), encode(points)
+
+
+def _take_tail(tx: Tx, run_no: int, key_id: int) -> list[tuple[int, Mark]]:
+    where = (t.tail.c.run_no == run_no, t.tail.c.key_id == key_id)
+    rows = tx.execute(select(t.tail).where(*where).order_by(t.tail.c.seq))
+    found = [(row.seq, (row.at, row.step, math.nan if row.is_nan else row.value)) for row in rows]
+    tx.execute(delete(t.tail).where(*where))
+    return found
+
+
+def _fresh(conn: Connection, run_no: int, key_id: int, given: list[Mark], before: Series | None) -> list[Mark]:
+    """Those of ``given`` that are not stored yet, each once."""
+    newest = None if before is None else rank((before.at, before.step, before.value))
+    if len(given) == 1 and (newest is None or rank(given[0]) > newest):
+        return given
+    seen: set[tuple[int, int, float, bool]] = set()
+    fresh: list[Mark] = []
+    doubtful: list[Mark] = []
+    for mark in given:
+        name = place(mark)
+        if name in seen:
+            continue
+        seen.add(name)
+        fresh.append(mark)
+        if newest is not None and rank(mark) <= newest:
+            doubtful.append(mark)
+    if not doubtful:
+        return fresh
+    there = _there(conn, run_no, key_id, doubtful)
+    return [mark for mark in fresh if place(mark) not in there]
+
+
+def _there(conn: Connection, run_no: int, key_id: int, asked: list[Mark]) -> set[tuple[int, int, float, bool]]:
+    """The points that are stored, of those that may be equal to one asked for."""
+    times, steps = [m[0] for m in asked], [m[1] for m in asked]
+    c = t.tail.c
+    where = (c.run_no == run_no, c.key_id == key_id, c.at.between(min(times), max(times)))
+    rows = conn.execute(select(c.at, c.step, c.value, c.is_nan).where(*where))
+    found = {(at, step, value, bool(is_nan)) for at, step, value, is_nan in rows}
+    b = t.blocks.c
+    overlapping = select(b.data).where(
+        b.run_no == run_no,
+        b.key_id == key_id,
+        b.min_at <= max(times),
+        b.max_at >= min(times),
+        b.min_step <= max(steps),
+        b.max_step >= min(steps),
+    )
+    for (data,) in conn.execute(overlapping):
+        found.update(place(mark) for mark in marks(data))
+    return found
+
+
+# ---- reading
+
+
+def history(conn: Connection, run_no: int, key_id: int, after: Mark | None, limit: int) -> list[Mark]:
+    """The points behind ``after``, in the order of time, step and value; at most ``limit``."""
+    mark = None if after is None else place(after)
+    c = t.tail.c
+    rows = select(c.at, c.step, c.value, c.is_nan).where(c.run_no == run_no, c.key_id == key_id)
+    if after is not None:
+        rows = rows.where(c.at >= after[0])
+    pool = [(at, step, math.nan if is_nan else value) for at, step, value, is_nan in conn.execute(rows)]
+    parts = _parts(conn, run_no, key_id, None if after is None else after[0])
+    found: list[Mark] = []
+    while len(found) < limit:
+        part = next(parts, None)
+        if part is None:
+            pool.sort(key=place)
+            found += pool if mark is None else [m for m in pool if place(m) > mark]
+            break
+        following, data = part
+        for one in data:
+            pool += marks(one)
+        if following is None:
+            continue
+        pool.sort(key=place)
+        split = next((n for n, m in enumerate(pool) if m[0] >= following), len(pool))
+        found += pool[:split] if mark is None else [m for m in pool[:split] if place(m) > mark]
+        pool = pool[split:]
+    return found[:limit]
+
+
+def _parts(conn: Connection, run_no: int, key_id: int, since: int | None) -> Iterator[tuple[int | None, list[bytes]]]:
+    """Blocks in the order of their first times, some at once, with the first time of the block that comes next."""
+    b = t.blocks.c
+    where = [b.run_no == run_no, b.key_id == key_id]
+    if since is not None:
+        where.append(b.max_at >= since)
+    order = conn.execute(select(b.seq, b.min_at).where(*where).order_by(b.min_at, b.seq)).all()
+    for start in range(0, len(order), _AT_ONCE):
+        part = order[start : start + _AT_ONCE]
+        following = order[start + _AT_ONCE].min_at if start + _AT_ONCE < len(order) else None
+        chosen = select(b.data).where(*where, b.seq.in_([row.seq for row in part]))
+        yield following, [data for (data,) in conn.execute(chosen)]
+
+
+def columns(
+    conn: Connection, run_no: int, key_id: int, start: int | None = None, end: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Times, steps and values of all points whose step lies between ``start`` and ``end`` (both included)."""
+    import numpy as np
+
+    c, b = t.tail.c, t.blocks.c
+    where = [b.run_no == run_no, b.key_id == key_id]
+    rows = [c.run_no == run_no, c.key_id == key_id]
+    if start is not None:
+        where.append(b.max_step >= start)
+        rows.append(c.step >= start)
+    if end is not None:
+        where.append(b.min_step <= end)
+        rows.append(c.step <= end)
+    parts = [decode(data) for (data,) in conn.execute(select(b.data).where(*where))]
+    last = conn.execute(select(c.at, c.step, c.value, c.is_nan).where(*rows)).all()
+    parts.append(
+        (
+            np.array([r.at for r in last], np.int64),
+            np.array([r.step for r in last], np.int64),
+            np.array([math.nan if r.is_nan else r.value for r in last], np.float64),
+        )
+    )
+    at, step = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    value = np.concatenate([p[2] for p in parts])
+    keep = np.ones(len(at), bool)
+    if start is not None:
+        keep &= step >= start
+    if end is not None:
+        keep &= step <= end
+    order = np.lexsort((value[keep], at[keep], step[keep]))
+    return at[keep][order], step[keep][order], value[keep][order]
+
+
+def sample(
+    conn: Connection, run_no: int, key_id: int, limit: int, start: int | None = None, end: int | None = None
+) -> list[Mark]:
+    """At most ``limit`` points of a curve, in the order of steps: first and last, and of equal shares of the points the
+    least and the greatest of each, so that a spike is never lost. With ``limit`` 1 it is the last."""
+    import numpy as np
+
+    at, step, value = columns(conn, run_no, key_id, start, end)
+    total = len(at)
+    if total > limit:
+        chosen = _chosen(value, limit, np)
+        at, step, value = at[chosen], step[chosen], value[chosen]
+    return list(zip(at.tolist(), step.tolist(), value.tolist(), strict=True))
+
+
+def _chosen(value: NDArray[np.float64], limit: int, np: Any) -> Any:
+    total = len(value)
+    if limit < 4:
+        return np.unique(np.linspace(0, total - 1, limit).astype(np.int64)) if limit > 1 else np.array([total - 1])
+    # NaN is neither least nor greatest; a share of nothing else is shown by its first point.
+    low, high = np.where(np.isnan(value), np.inf, value), np.where(np.isnan(value), -np.inf, value)
+    borders = np.linspace(0, total, (limit - 2) // 2 + 1).astype(np.int64)
+    picked = [0, total - 1]
+    for first, stop in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
+        if stop > first:
+            picked += [first + int(low[first:stop].argmin()), first + int(high[first:stop].argmax())]
+    return np.unique(np.array(picked))

@@ -1,0 +1,13 @@
+"""The verbs of tracking. Runs themselves belong to the asset graph; this room adds what they say by run id."""
+
+from __future__ import annotations
+
+from noria.tracking.service.base import DEFAULT, lock_of
+from noria.tracking.service.reading import Searching
+from noria.tracking.service.saying import Saying
+
+__all__ = ["DEFAULT", "Tracking", "lock_of"]
+
+
+class Tracking(Saying, Searching):
+    """One per workspace."""

@@ -1,0 +1,259 @@
+"""Verbs by which runs say something: parameters, metric points, tags, datasets. Clients' own runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from sqlalchemy import update
+
+from noria.assets.records import Run, RunState
+from noria.base.actor import Actor
+from noria.base.ids import ProjectId, RunId
+from noria.db import Tx
+from noria.tracking import queries, series
+from noria.tracking import tables as t
+from noria.tracking.blocks import Mark
+from noria.tracking.errors import ExperimentDeleted, ExperimentNotFound, KeyInvalid, ParamChanged, TagNotFound
+from noria.tracking.records import Artifact, DatasetInput, Point, Tracked
+from noria.tracking.service.base import DEFAULT, check_key, check_param, check_tag, lock_of
+from noria.tracking.service.experiments import Experiments
+
+_INT64: Final = 1 << 63
+_CONTEXT: Final = "mlflow.data.context"
+
+
+class Saying(Experiments):
+    # ---- runs of clients
+
+    def create_run(
+        self,
+        tx: Tx,
+        project_id: ProjectId,
+        experiment_id: int,
+        *,
+        name: str,
+        actor: Actor,
+        user: str = "",
+        started_at: int | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Run:
+        """A run that a client executes: it has no lease, and ends when the client says so.
+
+        Args:
+            experiment_id: of this project.
+            started_at: milliseconds, by the client's clock; default now.
+
+        Raises:
+            ExperimentNotFound, ExperimentDeleted, KeyInvalid: a part of it is not there or not allowed.
+        """
+        found = queries.experiment_state(tx.conn, project_id, experiment_id)
+        if found is None and experiment_id == 0:
+            found = (self.ensure_default(tx, project_id), "", False)
+        if found is None:
+            raise ExperimentNotFound(f"There is no experiment with the id {experiment_id}.")
+        if found[2]:
+            raise ExperimentDeleted(found[1], deleted=True)
+        for key, value in (tags or {}).items():
+            check_key(key)
+            check_tag(key, value)
+        run = self._assets.start_run(
+            tx, project_id, kind="mlflow", name=name, actor=actor, leased=False, started_at=started_at
+        )
+        no = self._number(tx, run.id, found[0], user, run.started_at)
+        self._set_tags(tx, no, tags or {})
+        return run
+
+    def update_run(
+        self,
+        run_id: RunId,
+        *,
+        state: RunState | None = None,
+        ended_at: int | None = None,
+        name: str | None = None,
+        project_id: ProjectId | None = None,
+        tx: Tx | None = None,
+        locked: bool = False,
+    ) -> None:
+        """What a client says of a run; the state and end of a run that noria executes are not its to say.
+
+        Raises:
+            RunNotFound, RunDeleted: it is not there, or in the bin.
+        """
+        with self._db.write(tx) as open_tx:
+            if not locked:
+                open_tx.lock(lock_of(run_id))
+            self._tracked(open_tx, run_id, project_id)
+            self._assets.amend_run(open_tx, run_id, state=state, ended_at=ended_at, name=name)
+
+    def delete_run(self, run_id: RunId, *, actor: Actor, restore: bool = False) -> None:
+        """Puts a run into the bin, or brings it back. What it said stays until it is purged."""
+        run = self._assets.run(run_id)
+        with self._changes.begin("tracking.restore" if restore else "tracking.delete", run.project_id, actor) as change:
+            self._assets.mark_deleted(change.tx, run_id, deleted=not restore)
+            where = t.tracked_runs.c.run_id == run_id
+            change.tx.execute(update(t.tracked_runs).where(where).values(deleted=not restore))
+            change.note(run_id)
+
+    def move_run(self, run_id: RunId, experiment: str, *, actor: Actor) -> None:
+        """Puts a run into another experiment of its project, which is made if it is new.
+
+        Raises:
+            RunNotFound, RunDeleted, ExperimentDeleted: it is not there; it, or the experiment, is in the bin.
+        """
+        run = self._assets.run(run_id)
+        with self._changes.begin("tracking.move", run.project_id, actor) as change:
+            found = self._tracked(change.tx, run_id)
+            target = self.ensure_experiment(change.tx, run.project_id, experiment)
+            state = queries.experiment_state(change.tx.conn, run.project_id, target)
+            if state is not None and state[2]:
+                raise ExperimentDeleted(state[1], deleted=True)
+            where = t.tracked_runs.c.no == found.no
+            change.tx.execute(update(t.tracked_runs).where(where).values(experiment_id=target))
+            change.note(run_id, experiment=experiment, before=found.experiment_id)
+
+    # ---- runs of noria
+
+    def track(self, tx: Tx, project_id: ProjectId, run_id: RunId, *, experiment: str = DEFAULT, user: str = "") -> int:
+        """Puts a run into an experiment, so that it is found and compared. Returns its number in this room."""
+        target = self.ensure_experiment(tx, project_id, experiment)
+        found = queries.tracked(tx.conn, run_id)
+        if found is None:
+            return self._number(tx, run_id, target, user, self._assets.run(run_id, tx).started_at)
+        if found.experiment_id != target or user:
+            values = {"experiment_id": target, **({"user": user} if user else {})}
+            tx.execute(update(t.tracked_runs).where(t.tracked_runs.c.no == found.no).values(values))
+        return found.no
+
+    def begin(
+        self, tx: Tx, project_id: ProjectId, run_id: RunId, *, experiment: str, user: str, params: Mapping[str, str]
+    ) -> None:
+        """``track`` and ``log`` for a run that this transaction made: nothing has to be looked up.
+
+        Raises:
+            KeyInvalid: a name or value is not allowed.
+        """
+        for key, value in params.items():
+            check_key(key)
+            check_param(key, value)
+        target = self.ensure_experiment(tx, project_id, experiment)
+        no = self._number(tx, run_id, target, user, tx.now_ms)
+        ids = self._keys.ids(tx, params)
+        tx.write_rows(t.params, ("run_no", "key_id", "value"), [(no, ids[k], v) for k, v in params.items()])
+
+    @staticmethod
+    def _number(tx: Tx, run_id: RunId, experiment_id: int, user: str, started_at: int) -> int:
+        row = {"run_id": run_id, "experiment_id": experiment_id, "user": user, "started_at": started_at}
+        return tx.insert(t.tracked_runs, {**row, "deleted": False})
+
+    # ---- what a run says
+
+    def log(
+        self,
+        run_id: RunId,
+        *,
+        params: Mapping[str, str] | None = None,
+        points: Iterable[Point] = (),
+        tags: Mapping[str, str] | None = None,
+        project_id: ProjectId | None = None,
+        tx: Tx | None = None,
+        locked: bool = False,
+    ) -> Tracked:
+        """Adds parameters, metric points and tags: all of them or none (promise 2).
+
+        A run may be over already: clients log late. A point that is sent twice is one point; a parameter may come
+        again with the same value only; a tag takes the newest value.
+
+        Args:
+            project_id: the project that the run has to be of, where a stranger names it.
+            locked: the transaction holds the run's lock (``lock_of``) already.
+
+        Raises:
+            ParamChanged: a parameter is there with another value.
+            KeyInvalid: a name or value is not allowed.
+            RunNotFound, RunDeleted: it is not there, or in the bin.
+        """
+        by_key: dict[str, list[Mark]] = {}
+        for point in points:
+            if not (-_INT64 <= point.step < _INT64 and -_INT64 <= point.at < _INT64):
+                raise KeyInvalid(f"The step or time of {point.key!r} does not fit into 64 bits.")
+            marks = by_key.get(point.key)
+            if marks is None:
+                by_key[point.key] = marks = []
+            marks.append((point.at, point.step, point.value))
+        for key in (*(params or ()), *by_key, *(tags or ())):
+            check_key(key)
+        for key, value in (params or {}).items():
+            check_param(key, value)
+        for key, value in (tags or {}).items():
+            check_tag(key, value)
+        with self._db.write(tx) as open_tx:
+            if not locked:
+                open_tx.lock(lock_of(run_id))
+            run = self._tracked(open_tx, run_id, project_id)
+            if params:
+                self._log_params(open_tx, run, params)
+            if by_key:
+                ids = self._keys.ids(open_tx, by_key)
+                series.add(open_tx, run.no, {ids[key]: marks for key, marks in by_key.items()})
+            if tags:
+                self._set_tags(open_tx, run.no, tags)
+            return run
+
+    def _log_params(self, tx: Tx, run: Tracked, params: Mapping[str, str]) -> None:
+        ids = self._keys.ids(tx, params)
+        have = queries.stored_params(tx.conn, run.no, list(ids.values()))
+        rows: list[tuple[int, int, str]] = []
+        for key, value in params.items():
+            before = have.get(ids[key])
+            if before is None:
+                rows.append((run.no, ids[key], value))
+            elif before != value:
+                raise ParamChanged(run.run_id, key, before, value)
+        tx.write_rows(t.params, ("run_no", "key_id", "value"), rows)
+
+    def _set_tags(self, tx: Tx, run_no: int, tags: Mapping[str, str]) -> None:
+        if tags:
+            ids = self._keys.ids(tx, tags)
+            rows = [(run_no, ids[key], value) for key, value in tags.items()]
+            tx.write_rows(t.tags, ("run_no", "key_id", "value"), rows, key=("run_no", "key_id"))
+
+    def delete_tag(self, run_id: RunId, key: str, *, project_id: ProjectId | None = None, tx: Tx | None = None) -> None:
+        """Takes a tag away.
+
+        Raises:
+            TagNotFound: the run has no such tag.
+        """
+        with self._db.write(tx) as open_tx:
+            run = self._tracked(open_tx, run_id, project_id)
+            key_id = self._keys.find(open_tx.conn, [key]).get(key)
+            if key_id is None or not queries.delete_tag(open_tx, run.no, key_id):
+                raise TagNotFound(f"The run {run_id} has no tag {key!r:.300}.")
+
+    def log_inputs(
+        self,
+        run_id: RunId,
+        inputs: Iterable[DatasetInput],
+        *,
+        project_id: ProjectId | None = None,
+        tx: Tx | None = None,
+    ) -> None:
+        """Says which datasets a run read; the same one again takes the newest tags."""
+        with self._db.write(tx) as open_tx:
+            run = self._tracked(open_tx, run_id, project_id)
+            for one in inputs:
+                dataset_id = queries.dataset_id(open_tx, run.experiment_id, one.dataset)
+                row = {"run_no": run.no, "dataset_id": dataset_id, "tags": one.tags, "context": one.tags.get(_CONTEXT)}
+                open_tx.upsert(t.inputs, row, key=["run_no", "dataset_id"])
+
+    def add_artifact(self, tx: Tx, run_id: RunId, artifact: Artifact) -> None:
+        """Names a stored file as an artifact of a run; the same path again replaces it."""
+        row = {
+            "run_id": run_id,
+            "path": artifact.path,
+            "size": artifact.size,
+            "content_kind": artifact.content_kind,
+            "content": artifact.content,
+            "at": tx.now_ms,
+        }
+        tx.upsert(t.artifacts, row, key=["run_id", "path"])
