@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -27,14 +27,13 @@ from noria.base.errors import Invalid
 from noria.base.ids import ProjectId, RunId
 from noria.base.pages import position, token
 from noria.base.search import Clause, Order
+from noria.db.compare import compare
 from noria.tracking import queries
 from noria.tracking import tables as t
 from noria.tracking.keys import Keys
 from noria.tracking.records import Experiment
 
 _INT64: Final = 1 << 63
-_NOTHING: Final = "\x01"
-"""No pattern holds it: nothing in a pattern is escaped (PostgreSQL would take a backslash for that)."""
 
 
 class PageWrong(Invalid):
@@ -50,28 +49,6 @@ class Part:
     value: ColumnElement[Any]
     descending: bool = False
     whole: bool = True
-
-
-def compare(column: Any, op: str, value: Any) -> ColumnElement[bool]:
-    """A comparison of a column as SQL; ``!=`` and the like do not fit where there is no value."""
-    if op in ("like", "ilike"):
-        if _NOTHING in value:
-            return false()
-        if op == "like":
-            return column.like(value, escape=_NOTHING)
-        return func.lower(column).like(value.lower(), escape=_NOTHING)
-    return {
-        "=": lambda: column == value,
-        "!=": lambda: column != value,
-        "<": lambda: column < value,
-        "<=": lambda: column <= value,
-        ">": lambda: column > value,
-        ">=": lambda: column >= value,
-        "in": lambda: column.in_(value),
-        "not_in": lambda: column.not_in(value),
-        "is_null": lambda: column.is_(None),
-        "is_not_null": lambda: column.is_not(None),
-    }[op]()
 
 
 def behind(parts: Sequence[Part], values: Sequence[Any]) -> ColumnElement[bool]:
@@ -252,7 +229,7 @@ def _parts(order: Order, columns: Mapping[str, Any], ids: Mapping[str, int]) -> 
 def _condition(clause: Clause, columns: Mapping[str, Any], ids: Mapping[str, int]) -> ColumnElement[bool]:
     if clause.kind == "attribute":
         column = columns.get(clause.key)
-        return false() if column is None else compare(column, clause.op, clause.value)
+        return false() if column is None else compare(column, clause)
     if clause.kind == "dataset":
         return _dataset(clause)
     key_id = ids.get(clause.key)
@@ -266,18 +243,18 @@ def _condition(clause: Clause, columns: Mapping[str, Any], ids: Mapping[str, int
     # A value looked up for each run, and not a join: the database goes through the runs in their own order, and finds
     # each value beside the others of the same run.
     if clause.kind != "metric":
-        return compare(select(table.c.value).where(*here).scalar_subquery(), clause.op, clause.value)
+        return compare(select(table.c.value).where(*here).scalar_subquery(), clause)
     if clause.op == "!=":  # NaN differs from every number, and has no other relation to one
         return exists().where(*here, or_(table.c.is_nan, table.c.value != clause.value))
     number = select(table.c.value).where(*here, ~table.c.is_nan).scalar_subquery()
-    return compare(number, clause.op, clause.value)
+    return compare(number, clause)
 
 
 def _dataset(clause: Clause) -> ColumnElement[bool]:
     column = {"name": t.datasets.c.name, "digest": t.datasets.c.digest, "context": t.inputs.c.context}[clause.key]
     join = t.inputs.join(t.datasets, t.datasets.c.id == t.inputs.c.dataset_id)
     chosen = select(literal(1)).select_from(join).where(t.inputs.c.run_no == _R.no)
-    return exists(chosen.where(compare(column, clause.op, clause.value)).correlate(t.tracked_runs))
+    return exists(chosen.where(compare(column, clause)).correlate(t.tracked_runs))
 
 
 # ---- experiments
@@ -331,11 +308,11 @@ def _of_experiment(clause: Clause) -> ColumnElement[bool]:
         if clause.key == "experiment_id":  # a number here, a text in the filter
             texts = value if isinstance(value, tuple) else (value,)
             numbers = [int(text) for text in texts if text.isascii() and text.isdecimal() and len(text) < 19]
-            value = numbers if isinstance(value, tuple) else next(iter(numbers), -1)
-        return compare(_EXPERIMENT[clause.key], clause.op, value)
+            value = tuple(numbers) if isinstance(value, tuple) else next(iter(numbers), -1)
+        return compare(_EXPERIMENT[clause.key], replace(clause, value=value))
     c = t.experiment_tags.c
     here = (c.experiment_id == _E.id, c.key == clause.key)
     if clause.op in ("is_null", "is_not_null"):
         there = exists().where(*here)
         return there if clause.op == "is_not_null" else ~there
-    return compare(select(c.value).where(*here).scalar_subquery(), clause.op, clause.value)
+    return compare(select(c.value).where(*here).scalar_subquery(), clause)
