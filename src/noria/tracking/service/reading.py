@@ -8,6 +8,7 @@ from typing import Any
 from noria.base.ids import ProjectId, RunId
 from noria.base.pages import Page, position, token
 from noria.base.search import Clause, Order, parse, parse_order
+from noria.db.paging import PageWrong
 from noria.tracking import queries, search, series
 from noria.tracking.blocks import Mark
 from noria.tracking.errors import KeyInvalid
@@ -154,6 +155,4 @@ def _mark(after: str | None) -> Mark | None:
             return at, step, float.fromhex(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise search.PageWrong(
-        f"{after!r:.60} is no page token of this list.", hint="Send the one that came with the page."
-    )
+    raise PageWrong(f"{after!r:.60} is no page token of this list.", hint="Send the one that came with the page.")
