@@ -139,6 +139,12 @@ def postgres_template(postgres_server: Any) -> Iterator[str]:
         yield name
 
 
+@pytest.fixture(scope="session")
+def postgres_database(postgres_server: Any, postgres_template: str) -> Callable[[], Any]:
+    """Makes databases like ``postgres_url``'s, each a context, for fixtures that live longer than a test."""
+    return lambda: _database(postgres_server, postgres_template)
+
+
 @pytest.fixture
 def bare_postgres_url(postgres_server: Any) -> Iterator[str]:
     """A database without any table."""

@@ -8,8 +8,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from noria.assets.records import RunState
 from noria.base.search import EQUAL, LIST, NULL, ORDERED, TEXT, Grammar, Key, Kind
 
+STATUS: Final = {
+    RunState.QUEUED: "SCHEDULED",
+    RunState.RUNNING: "RUNNING",
+    RunState.DONE: "FINISHED",
+    RunState.FAILED: "FAILED",
+    RunState.CANCELLED: "KILLED",
+    RunState.LOST: "FAILED",
+}
+"""A run's state as ``status`` says it."""
 _LIKE: Final = frozenset({"like", "ilike"})
 
 

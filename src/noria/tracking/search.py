@@ -28,6 +28,7 @@ from noria.db.compare import compare
 from noria.db.paging import Part, behind, mark, marked, ordered
 from noria.tracking import queries
 from noria.tracking import tables as t
+from noria.tracking.grammar import STATUS
 from noria.tracking.keys import Keys
 from noria.tracking.records import Experiment
 
@@ -40,7 +41,7 @@ _WIDE: Final[Mapping[str, Any]] = {"run_id": at.runs.c.id, "start_time": at.runs
 _OF_RUNS: Final[Mapping[str, Any]] = {
     "name": at.runs.c.name,
     "state": at.runs.c.state,
-    "status": at.runs.c.state,
+    "status": case({state.value: name for state, name in STATUS.items()}, value=at.runs.c.state),
     "kind": at.runs.c.kind,
     "end_time": at.runs.c.ended_at,
 }

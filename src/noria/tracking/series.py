@@ -274,4 +274,10 @@ def _chosen(value: NDArray[np.float64], limit: int, np: Any) -> Any:
     for first, stop in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
         if stop > first:
             picked += [first + int(low[first:stop].argmin()), first + int(high[first:stop].argmax())]
-    return np.unique(np.array(picked))
+    chosen = np.unique(np.array(picked))
+    spare = limit - len(chosen)
+    if spare:  # where the extremes are few, for they are the ends or each other, points in between go evenly
+        between = np.setdiff1d(np.linspace(0, total - 1, limit).astype(np.int64), chosen)
+        evenly = between[np.linspace(0, len(between) - 1, spare).astype(np.int64)]
+        chosen = np.union1d(chosen, evenly)
+    return chosen

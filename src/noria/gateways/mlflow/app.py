@@ -32,6 +32,7 @@ _JSON: Final = [
     (b"cache-control", b"no-store"),
     (b"x-frame-options", b"DENY"),
 ]
+_KIND: Final = "application/json"
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -77,6 +78,8 @@ class Gateway:
             body = _encode(fault)
             if status == 503:
                 headers = [*_JSON, (b"retry-after", b"1")]
+            elif isinstance(error, MethodWrong):
+                headers = [*_JSON, (b"allow", error.allow.encode())]
         await send(
             {
                 "type": "http.response.start",
@@ -97,7 +100,9 @@ class Gateway:
         methods, values = found
         route = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
         if route is None:
-            raise MethodWrong(f"{method} {path!r:.200} is not possible; it takes {', '.join(methods)}.")
+            wrong = MethodWrong(f"{method} {path!r:.200} is not possible; it takes {', '.join(methods)}.")
+            wrong.allow = ", ".join(methods)
+            raise wrong
         values = {key: _decoded(value) for key, value in values.items()}
         text = scope["query_string"]
         query = _query(text) if text else {}
@@ -115,6 +120,10 @@ class Gateway:
         if route.message is None:
             return None
         if body:
+            kind = headers.get("content-type", _KIND)
+            if kind != _KIND and kind.partition(";")[0].strip().lower() != _KIND:
+                # A page of another site may send other types without asking first.
+                raise Invalid(f"The body is {kind!r:.100}.", hint=f"Send it as {_KIND}.")
             if headers.get("content-encoding", "identity") != "identity":
                 raise Invalid("A compressed request body is not taken.", hint="Send the JSON as it is.")
             message = route.decode(body)

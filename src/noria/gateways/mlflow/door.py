@@ -16,20 +16,13 @@ from noria.db.group import GroupWriter
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.errors import Required
 from noria.tracking.errors import ExperimentNotFound
+from noria.tracking.grammar import STATUS
 from noria.tracking.records import Dataset, DatasetInput, Experiment, Tracked
 from noria.workspace import Workspace
 
 T = TypeVar("T")
 ARTIFACTS: Final = "mlflow-artifacts:"
 _RUN: Final = re.compile(r"[0-9a-fA-F]{32}|[\w\-]{1,64}")
-_TO_STATUS: Final = {
-    RunState.QUEUED: "SCHEDULED",
-    RunState.RUNNING: "RUNNING",
-    RunState.DONE: "FINISHED",
-    RunState.FAILED: "FAILED",
-    RunState.CANCELLED: "KILLED",
-    RunState.LOST: "FAILED",
-}
 STATES: Final = {
     "SCHEDULED": RunState.QUEUED,
     "RUNNING": RunState.RUNNING,
@@ -130,12 +123,17 @@ def run_id_of(given: str | None, old: str | None = None) -> RunId:
     """The run of a request; ``run_uuid`` is its older name."""
     value = need(given or old, "run_id")
     if not _RUN.fullmatch(value):
-        raise Invalid(f"Invalid run ID: {value!r:.100}.", hint="A run's id has 32 hexadecimal digits.")
+        raise RunNotFound(f"Run with id={value!r:.100} not found.", hint="A run's id has 32 hexadecimal digits.")
     return RunId(value)
 
 
+def cut(value: str | None, most: int) -> str:
+    """A text of at most ``most`` characters: autologging sends longer ones, and MLflow's server cuts them as well."""
+    return (value or "")[:most]
+
+
 def status_of(state: RunState) -> str:
-    return _TO_STATUS[state]
+    return STATUS[state]
 
 
 def state_of(status: str | int) -> RunState:
@@ -149,7 +147,7 @@ def state_of(status: str | int) -> RunState:
 
 def states_like(matches: list[str]) -> tuple[str, ...]:
     """Our states whose names in MLflow are among ``matches``."""
-    return tuple(state.value for state, name in _TO_STATUS.items() if name in matches)
+    return tuple(state.value for state, name in STATUS.items() if name in matches)
 
 
 def experiment_id_out(experiment: Experiment) -> str:

@@ -35,9 +35,10 @@ class NotImplementedHere(e.Invalid):
 
 
 class MethodWrong(e.Invalid):
-    """The path exists, but not with this method."""
+    """The path exists, but not with this method; ``allow`` names those that are."""
 
     code = "method_not_allowed"
+    allow: str = ""
 
 
 class Exists(e.Conflict):
@@ -81,6 +82,8 @@ class Fault(msgspec.Struct):
 
 
 def fault_of(error: Exception) -> tuple[int, Fault]:
+    if isinstance(error, msgspec.ValidationError):
+        return 400, Fault("INVALID_PARAMETER_VALUE", f"The request does not fit: {error}.")
     found = from_exception(error)
     fitting = ((code, status) for kind, code, status in CODES if isinstance(found, kind))
     code, status = next(fitting, ("INTERNAL_ERROR", 500))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from noria.base.search import parse, parse_order
+from collections.abc import Sequence
+from typing import Final
+
+from noria.base.search import Clause, Order, parse, parse_order
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.routes import Asked, Route
+from noria.tracking.errors import ExperimentDeleted, ExperimentNotFound
 from noria.tracking.grammar import EXPERIMENTS
 from noria.tracking.records import Experiment
+
+_ID: Final = "experiment_id"
 
 
 def experiment_out(experiment: Experiment) -> w.ExperimentOut:
@@ -56,18 +62,24 @@ class ExperimentCalls:
     def delete(self, asked: Asked) -> None:
         message: w.ExperimentId = asked.message
         id = d.experiment_id_in(message.experiment_id)
-        self._tracking.delete_experiment(self._project_id, id, actor=asked.actor)
+        self._binned(id, asked, restore=False)
 
     def restore(self, asked: Asked) -> None:
         message: w.ExperimentId = asked.message
         id = d.experiment_id_in(message.experiment_id)
-        self._tracking.delete_experiment(self._project_id, id, actor=asked.actor, restore=True)
+        self._binned(id, asked, restore=True)
+
+    def _binned(self, id: int, asked: Asked, *, restore: bool) -> None:
+        try:
+            self._tracking.delete_experiment(self._project_id, id, actor=asked.actor, restore=restore)
+        except ExperimentDeleted as error:  # there is none to delete, or none to restore
+            raise ExperimentNotFound(f"No Experiment with id={id}: {error.message}", hint=error.hint) from error
 
     def update(self, asked: Asked) -> None:
         message: w.UpdateExperiment = asked.message
         id = d.experiment_id_in(message.experiment_id)
-        if message.new_name:
-            self._tracking.rename_experiment(self._project_id, id, message.new_name, actor=asked.actor)
+        name = d.need(message.new_name, "new_name")
+        self._tracking.rename_experiment(self._project_id, id, name, actor=asked.actor)
 
     def set_tag(self, asked: Asked) -> None:
         message: w.ExperimentTag = asked.message
@@ -84,8 +96,8 @@ class ExperimentCalls:
         self._tracking.experiment_by_id(self._project_id, 0)  # the default one is there from the first look on
         page = self._tracking.search_experiments(
             self._project_id,
-            clauses=parse(message.filter, EXPERIMENTS),
-            order=[parse_order(text, EXPERIMENTS) for text in message.order_by or ()],
+            clauses=_numbered(parse(message.filter, EXPERIMENTS)),
+            order=_whole([parse_order(text, EXPERIMENTS) for text in message.order_by or ()]),
             deleted=d.view(message.view_type),
             limit=d.page_size(message.max_results, 1_000, 50_000),
             after=message.page_token or None,
@@ -105,6 +117,28 @@ class ExperimentCalls:
             for id, name, digest, context in found
         ]
         return {"dataset_summaries": rows} if rows else {}
+
+
+def _numbered(clauses: Sequence[Clause]) -> Sequence[Clause]:
+    """The clauses, after a look at ids in them.
+
+    Raises:
+        Invalid: an experiment's id is no number.
+    """
+    for clause in clauses:
+        if clause.kind == "attribute" and clause.key == "experiment_id":
+            for id in clause.value if isinstance(clause.value, tuple) else (clause.value,):
+                d.experiment_id_in(str(id))
+    return clauses
+
+
+def _whole(order: list[Order]) -> list[Order]:
+    """An order in which no two experiments are equal; the newest come first when nothing is asked for."""
+    if not order:
+        return [Order(kind="attribute", key="creation_time", descending=True), Order(kind="attribute", key=_ID)]
+    if any(one.key == _ID for one in order):
+        return order
+    return [*order, Order(kind="attribute", key=_ID, descending=True)]
 
 
 def routes(door: d.Door) -> list[Route]:

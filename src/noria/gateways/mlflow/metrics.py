@@ -13,7 +13,7 @@ from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.gateways.mlflow.runs import NAME_TAG
 from noria.tracking.records import Point
-from noria.tracking.service import lock_of
+from noria.tracking.service import MOST_PARAM, MOST_TAG, lock_of
 
 MOST: Final = {"metrics": 1_000, "params": 100, "tags": 100}
 MOST_TOGETHER: Final = 1_000
@@ -46,9 +46,10 @@ class MetricCalls:
         points = [_point(f"metrics[{n}].", metric) for n, metric in enumerate(metrics)]
         given: dict[str, str] = {}
         for param in params:
-            if given.setdefault(param.key, param.value) != param.value:
-                raise Invalid(f"Duplicate parameter keys: {param.key!r:.100} comes with two values.")
-        await self._write(id, points, metrics, given, {tag.key: tag.value for tag in tags})
+            if param.key in given:
+                raise Invalid(f"Duplicate parameter keys: {param.key!r:.100} comes twice.")
+            given[param.key] = d.cut(param.value, MOST_PARAM)
+        await self._write(id, points, metrics, given, {tag.key: d.cut(tag.value, MOST_TAG) for tag in tags})
 
     async def _write(
         self,
@@ -123,6 +124,8 @@ def _point(where: str, metric: w.MetricIn) -> Point:
     assert metric.key is not None
     assert metric.value is not None
     assert metric.timestamp is not None
+    if metric.timestamp < 0:
+        raise Invalid(f"Invalid value {metric.timestamp} for parameter '{where}timestamp'.", hint="It is 0 or later.")
     return Point(key=metric.key, value=metric.value, at=metric.timestamp, step=metric.step or 0)
 
 

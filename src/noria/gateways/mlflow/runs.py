@@ -13,7 +13,7 @@ from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.names import run_name
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.tracking.records import DatasetInput, Experiment, RunData
-from noria.tracking.service import lock_of
+from noria.tracking.service import MOST_PARAM, MOST_TAG, lock_of
 
 NAME_TAG = "mlflow.runName"
 
@@ -70,7 +70,7 @@ class RunCalls:
     async def create(self, asked: Asked) -> w.Json:
         message: w.CreateRun = asked.message
         experiment_id = d.experiment_id_in(message.experiment_id or "0")
-        tags = {tag.key: tag.value for tag in message.tags or ()}
+        tags = {tag.key: d.cut(tag.value, MOST_TAG) for tag in message.tags or ()}
         named = tags.get(NAME_TAG)
         if message.run_name and named and message.run_name != named:
             raise Invalid(
@@ -171,7 +171,7 @@ class RunCalls:
 
     async def set_tag(self, asked: Asked) -> None:
         message: w.Keyed = asked.message
-        tags = {d.need(message.key, "key"): message.value or ""}
+        tags = {d.need(message.key, "key"): d.cut(message.value, MOST_TAG)}
         await self._log(d.run_id_of(message.run_id, message.run_uuid), tags=tags)
 
     async def delete_tag(self, asked: Asked) -> None:
@@ -183,7 +183,7 @@ class RunCalls:
 
     async def log_param(self, asked: Asked) -> None:
         message: w.Keyed = asked.message
-        params = {d.need(message.key, "key"): message.value or ""}
+        params = {d.need(message.key, "key"): d.cut(message.value, MOST_PARAM)}
         await self._log(d.run_id_of(message.run_id, message.run_uuid), params=params)
 
     async def _log(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from noria.tracking.service.base import DEFAULT, lock_of
+from noria.tracking.service.base import DEFAULT, MOST_PARAM, MOST_TAG, lock_of
 from noria.tracking.service.reading import Searching
 from noria.tracking.service.saying import Saying
 
-__all__ = ["DEFAULT", "Tracking", "lock_of"]
+__all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "Tracking", "lock_of"]
 
 
 class Tracking(Saying, Searching):

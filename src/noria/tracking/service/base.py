@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from posixpath import normpath
 from typing import Final
 
 from noria.assets import Assets, Changes
@@ -70,11 +71,14 @@ def lock_of(run_id: RunId) -> str:
 
 
 def check_key(key: str, what: str = "a metric, parameter or tag") -> None:
-    bad = not _KEY.fullmatch(key) or ".." in key or "//" in key or key.startswith("/") or key in (".", "..")
+    bad = not _KEY.fullmatch(key)
+    if not bad and ("/" in key or key[0] == "."):  # it may become a file's name, and must not mean another file
+        bad = normpath(key) != key or key == "." or key.startswith(("..", "/"))
     if bad:
         raise KeyInvalid(
             f"{key!r:.300} cannot name {what}.",
-            hint="Up to 250 letters, digits, _ - . : / and spaces; no .. and no // and no / in front.",
+            hint="Up to 250 letters, digits, _ - . : / and spaces; no . or .. or nothing between two /, and no / at an"
+            " end.",
         )
 
 

@@ -18,7 +18,7 @@ from noria.tracking import queries, search
 from noria.tracking import tables as t
 from noria.tracking.errors import ExperimentDeleted, ExperimentExists, ExperimentNotFound, KeyInvalid
 from noria.tracking.records import Experiment
-from noria.tracking.service.base import Base
+from noria.tracking.service.base import Base, check_key
 
 _NAME = 500
 _TAG_KEY = 250
@@ -221,5 +221,6 @@ def _check_name(name: str) -> None:
 def _check_tag(key: str, value: str) -> None:
     if not 0 < len(key) <= _TAG_KEY:
         raise KeyInvalid(f"The name of an experiment's tag has 1 to {_TAG_KEY} characters, not {len(key)}.")
+    check_key(key, "an experiment's tag")
     if len(value) > _TAG_VALUE:
         raise KeyInvalid(f"The tag {key!r} has {len(value)} characters; {_TAG_VALUE} are allowed.")

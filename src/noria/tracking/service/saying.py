@@ -238,13 +238,13 @@ class Saying(Experiments):
         project_id: ProjectId | None = None,
         tx: Tx | None = None,
     ) -> None:
-        """Says which datasets a run read; the same one again takes the newest tags."""
+        """Says which datasets a run read; of the same one twice, the first and its tags stay."""
         with self._db.write(tx) as open_tx:
             run = self._tracked(open_tx, run_id, project_id)
             for one in inputs:
                 dataset_id = queries.dataset_id(open_tx, run.experiment_id, one.dataset)
                 row = {"run_no": run.no, "dataset_id": dataset_id, "tags": one.tags, "context": one.tags.get(_CONTEXT)}
-                open_tx.upsert(t.inputs, row, key=["run_no", "dataset_id"])
+                open_tx.insert_new(t.inputs, row)
 
     def add_artifact(self, tx: Tx, run_id: RunId, artifact: Artifact) -> None:
         """Names a stored file as an artifact of a run; the same path again replaces it."""

@@ -1,0 +1,227 @@
+"""Whatever is sent, the answer is one of MLflow's forms and never the server's fault."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlflow_wire import AJAX, API, Answer, Wire
+
+pytestmark = pytest.mark.ours  # MLflow's own server answers 500 to much of this
+TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
+"""How many times as much is tried."""
+DATABASES = ("sqlite", "postgres")
+CODES = {
+    400: {"BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS"},
+    403: {"PERMISSION_DENIED"},
+    404: {"NOT_FOUND", "RESOURCE_DOES_NOT_EXIST", "ENDPOINT_NOT_FOUND"},
+    409: {"ALREADY_EXISTS", "RESOURCE_CONFLICT", "ABORTED"},
+    429: {"REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"},
+}
+POSTS = [
+    "experiments/create", "experiments/delete", "experiments/restore", "experiments/update", "experiments/search",
+    "experiments/set-experiment-tag", "experiments/delete-experiment-tag", "experiments/search-datasets",
+    "runs/create", "runs/update", "runs/delete", "runs/restore", "runs/search", "runs/log-metric",
+    "runs/log-parameter", "runs/set-tag", "runs/delete-tag", "runs/log-batch", "runs/log-inputs", "runs/outputs",
+    "runs/log-model", "logged-models", "logged-models/search", "registered-models/create", "registered-models/rename",
+    "registered-models/set-tag", "registered-models/alias", "registered-models/get-latest-versions",
+    "model-versions/create", "model-versions/set-tag", "model-versions/transition-stage", "webhooks",
+    "artifacts/presigned-upload-url", "artifacts/presigned-download-url", "traces", "traces/delete-traces",
+]  # fmt: skip
+GETS = [
+    "experiments/get", "experiments/get-by-name", "experiments/search", "runs/get", "metrics/get-history",
+    "metrics/get-history-bulk-interval", "metrics/get-history-bulk", "artifacts/list", "registered-models/get",
+    "registered-models/search", "registered-models/alias", "model-versions/get", "model-versions/search",
+    "model-versions/get-download-uri", "logged-models/m-1", "logged-models/m-1/artifacts/directories", "traces",
+    "webhooks", "webhooks/w-1", "traces/tr-1/info",
+]  # fmt: skip
+V3_POSTS = [
+    "traces", "traces/search", "traces/delete-traces", "traces/batchGetInfos", "traces/metrics", "datasets/create",
+    "datasets/search", "issues", "issues/search", "scorers/register", "review-queues/create", "label-schemas/create",
+    "prompt-optimization/jobs", "gateway/secrets/create", "workspaces", "traces/calculate-filter-correlation",
+    "traces/tr-1/assessments", "datasets/d-1/records",
+]  # fmt: skip
+V3_GETS = ["traces/tr-1", "traces/get", "traces/batchGet", "scorers/list", "gateway/endpoints/list", "server-info"]
+OTHER = [
+    "/health", "/version", "/get-artifact", "/model-versions/get-artifact", "/ajax-api/2.0/mlflow/upload-artifact",
+    "/api/2.0/mlflow-artifacts/artifacts", "/api/2.0/mlflow-artifacts/artifacts/1/x/artifacts/a.txt",
+    "/api/2.0/mlflow-artifacts/mpu/create/a", "/graphql", "/v1/traces", "/ajax-api/3.0/mlflow/get-trace-artifact",
+]  # fmt: skip
+FIELDS = [
+    "name", "new_name", "experiment_id", "experiment_ids", "experiment_name", "run_id", "run_uuid", "run_ids", "key",
+    "value", "timestamp", "step", "metrics", "params", "tags", "datasets", "models", "max_results", "page_token",
+    "filter", "order_by", "view_type", "run_view_type", "status", "start_time", "end_time", "user_id", "run_name",
+    "artifact_location", "metric_key", "start_step", "end_step", "path", "version", "stage", "alias", "source",
+    "description", "model_id", "model_json", "model_type", "source_run_id", "request_id", "trace_id", "trace", "spans",
+    "locations", "events", "url", "secret", "dataset_name", "dataset_digest", "artifact_path", "request_ids",
+    "max_timestamp_millis", "experimentId", "runId", "filter_string", "archive_existing_versions",
+]  # fmt: skip
+ODD_TEXTS = ["", "0", "1", "-1", "1e999", "NaN", "a//b", "../../etc/passwd", "%00", "\x00", "\ud800", "é" * 300, "x" * 7000,
+             "' OR 1=1 --", "9" * 40, "{}", "FINISHED", "mlflow.runName", "metrics.m > 1", "tags.`", "e30=", "m DESC",
+             "models:/x/1", "runs:/x/y", "file:///etc/passwd", "s3://a/b", "http://127.0.0.1:1/", "mlflow-artifacts:/x"]  # fmt: skip
+ODD_NUMBERS = [
+    0,
+    1,
+    -1,
+    2**31,
+    2**63 - 1,
+    2**63,
+    -(2**63),
+    -(2**63) - 1,
+    10**40,
+    1.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+]
+
+
+def values() -> st.SearchStrategy[Any]:
+    texts = st.sampled_from(ODD_TEXTS) | st.text(max_size=20) | st.sampled_from(["RUN", "EXP"])
+    plain = st.none() | st.booleans() | st.sampled_from(ODD_NUMBERS) | st.integers() | st.floats() | texts
+    keyed = st.dictionaries(st.sampled_from(["key", "value", "timestamp", "step", "dataset", "tags", "name"]), plain)
+    return st.recursive(
+        plain | keyed,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+        max_leaves=12,
+    )
+
+
+def bodies() -> st.SearchStrategy[Any]:
+    return st.dictionaries(st.sampled_from(FIELDS), values(), max_size=7)
+
+
+@pytest.fixture(scope="module")
+def place(server: str) -> Any:
+    wire = Wire(server)
+    experiment = wire.experiment()
+    run = wire.run(experiment)
+    yield wire, {"EXP": experiment, "RUN": run}
+    wire.close()
+
+
+def filled(value: Any, made: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {k: filled(v, made) for k, v in value.items()}
+    if isinstance(value, list):
+        return [filled(v, made) for v in value]
+    return made.get(value, value) if isinstance(value, str) else value
+
+
+def well(found: Answer) -> None:
+    """An answer of the protocol: what was asked, or a refusal that says why."""
+    assert found.status < 500 or (found.status == 501 and found.error[1] == "NOT_IMPLEMENTED"), found.body[:2000]
+    if found.status >= 400 and found.headers.get("content-type", "").startswith("application/json") and found.body:
+        value = found.json
+        if "error_code" in value:
+            assert value["error_code"] in CODES.get(found.status, {value["error_code"]}), value
+            assert isinstance(value["message"], str)
+            assert value["message"]
+            assert "Traceback" not in value["message"]
+            assert "sqlite" not in value["message"].lower()
+            assert "psycopg" not in value["message"].lower()
+
+
+@settings(max_examples=250 * TIMES)
+@given(path=st.sampled_from(POSTS), prefix=st.sampled_from([API, AJAX]), body=bodies(), given_ids=st.booleans())
+def test_wild_values_in_the_right_fields(place: Any, path: str, prefix: str, body: dict, given_ids: bool) -> None:
+    wire, made = place
+    if given_ids:
+        body = {**body, "run_id": made["RUN"], "experiment_id": made["EXP"]}
+    well(wire.call("POST", prefix + path, filled(body, made)))
+
+
+@settings(max_examples=150 * TIMES)
+@given(path=st.sampled_from(GETS), prefix=st.sampled_from([API, AJAX]), data=st.data())
+def test_wild_values_in_a_query(place: Any, path: str, prefix: str, data: st.DataObject) -> None:
+    wire, made = place
+    texts = st.sampled_from([*ODD_TEXTS, *made.values()]) | st.text(max_size=20) | st.integers().map(str)
+    query = data.draw(st.dictionaries(st.sampled_from(FIELDS), texts | st.lists(texts, max_size=3), max_size=5))
+    query = {k: [t.encode("utf-8", "replace") for t in ([v] if isinstance(v, str) else v)] for k, v in query.items()}
+    if data.draw(st.booleans()):
+        query |= {"run_id": [made["RUN"].encode()], "metric_key": [b"m"]}
+    well(wire.call("GET", prefix + path + "?" + urlencode(query, doseq=True)))
+
+
+@settings(max_examples=100 * TIMES)
+@given(
+    path=st.sampled_from(V3_POSTS), body=bodies(), prefix=st.sampled_from(["/api/3.0/mlflow/", "/ajax-api/3.0/mlflow/"])
+)
+def test_wild_values_in_the_third_version(place: Any, path: str, body: dict, prefix: str) -> None:
+    wire, made = place
+    well(wire.call("POST", prefix + path, filled(body, made)))
+
+
+@settings(max_examples=150 * TIMES)
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]),
+    path=st.one_of(
+        st.sampled_from(POSTS + GETS).map(lambda p: API + p),
+        st.sampled_from(POSTS + GETS).map(lambda p: AJAX + p),
+        st.sampled_from(V3_POSTS + V3_GETS).map(lambda p: "/api/3.0/mlflow/" + p),
+        st.sampled_from(OTHER),
+        st.tuples(st.sampled_from([API, AJAX, "/api/2.0/mlflow-artifacts/artifacts/"]), st.text(max_size=12)).map("".join),
+        st.lists(st.sampled_from(["..", ".", "runs", "get", "%2e%2e", "%00", "a b", "é", "", "mlflow"]), max_size=5).map(
+            lambda parts: API + "/".join(parts)
+        ),
+    ),
+    body=st.none() | st.binary(max_size=40) | values(),
+)  # fmt: skip
+def test_any_method_and_path(place: Any, method: str, path: str, body: Any) -> None:
+    wire, made = place
+    target = quote(path.encode("utf-8", "replace"), safe="/%")
+    sent = body if body is None or isinstance(body, bytes) else json.dumps(filled(body, made)).encode()
+    well(wire.call(method, target, sent))
+
+
+TOKENS = [
+    "metrics.m", "params.p", "tags.t", "status", "start_time", "run_id", "dataset.name", "attributes.", "metrics.",
+    "`", '"', "'", "''", "(", ")", ",", ";", "=", "!=", ">", ">=", "<", "<=", "==", "<>", "LIKE", "ILIKE", "IN",
+    "NOT IN", "IS NULL", "IS NOT NULL", "AND", "OR", "NOT", "'a'", '"b"', "`c d`", "1", "-1", "1e5", ".5", "nan", "--",
+    "/*", "*/", "\\", "%", "_", "\n", "\x00", "é", "('a', 'b')", "()", "BETWEEN", "null", "NULL", "x" * 300, "''''",
+]  # fmt: skip
+
+
+@settings(max_examples=250 * TIMES)
+@given(
+    parts=st.lists(st.sampled_from(TOKENS) | st.text(max_size=4), max_size=12),
+    glue=st.sampled_from([" ", "", "  "]),
+    path=st.sampled_from(["runs/search", "experiments/search", "logged-models/search"]),
+    order=st.lists(st.lists(st.sampled_from([*TOKENS, "DESC", "ASC", "desc"]), max_size=4).map(" ".join), max_size=2),
+)
+def test_any_filter_and_order(place: Any, parts: list[str], glue: str, path: str, order: list[str]) -> None:
+    wire, made = place
+    body = {"experiment_ids": [made["EXP"]], "filter": glue.join(parts), "max_results": 5}
+    well(wire.call("POST", path, {**body, "order_by": order} if path != "logged-models/search" else body))
+
+
+@given(
+    token=st.binary(max_size=60) | st.sampled_from([b"e30=", b"W10=", b"MQ==", b"eyJvZmZzZXQiOiAxfQ=="]),
+    size=st.integers(1, 5),
+)
+def test_any_page_token(place: Any, token: bytes, size: int) -> None:
+    wire, made = place
+    text = token.decode("latin-1")
+    for path in ("runs/search", "experiments/search"):
+        well(wire.call("POST", path, {"experiment_ids": [made["EXP"]], "page_token": text, "max_results": size}))
+    query = {"run_id": made["RUN"], "metric_key": "m", "max_results": size, "page_token": text}
+    well(wire.call("GET", "metrics/get-history", None, query))
+
+
+@given(
+    data=st.binary(max_size=200), path=st.sampled_from(["runs/log-metric", "runs/log-batch", "runs/search", "runs/get"])
+)
+def test_any_bytes_as_a_body(place: Any, data: bytes, path: str) -> None:
+    well(place[0].call("POST", path, data))
+
+
+def test_the_server_is_well_after_all_that(place: Any) -> None:
+    wire = place[0]
+    run = wire.run(wire.experiment())
+    wire.post("runs/log-metric", run_id=run, key="m", value=1, timestamp=1)
+    assert wire.data(run)["metrics"] == {"m": 1.0}
