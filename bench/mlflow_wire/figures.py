@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.mlflow_wire.servers import Server
 
-HEAD = ("what", "mlflow", "noria", "better", "reach", "met")
+HEAD = ("what", "mlflow", "noria", "better", "reach", "met", "CPU mlflow", "CPU noria")
 
 
 @dataclass(slots=True)
@@ -26,6 +26,8 @@ class Figure:
         limit: what ours shall not exceed; None without such a goal.
         rounds: server -> the value of each round.
         p50: server -> milliseconds of the median call of each round, for rates.
+        cpu: server -> CPU milliseconds a call of all its processes, of each round. Other work on the machine moves
+            them less than it moves times. Those of a PostgreSQL server are nobody's.
     """
 
     name: str
@@ -35,10 +37,13 @@ class Figure:
     limit: float | None = None
     rounds: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     p50: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    cpu: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
 
-    def add(self, server: Server, value: float, p50: float | None = None) -> None:
+    def add(self, server: Server, value: float, p50: float | None = None, cpu: float | None = None) -> None:
         """One round's value."""
         self.rounds.setdefault(server.name, []).append(value)
+        if cpu is not None:
+            self.cpu.setdefault(server.name, []).append(cpu)
         if p50 is not None:
             self.p50.setdefault(server.name, []).append(p50)
 
@@ -74,7 +79,12 @@ class Figure:
             reach = f"under {self.limit:g} {self.unit}"
         better = "-" if self.better is None else f"{_number(self.better)} x"
         met = {True: "yes", False: "no", None: "-"}[self.met]
-        return (self.name, self._cell("mlflow"), self._cell("noria"), better, reach, met)
+        cells = (self._cell("mlflow"), self._cell("noria"), better, reach, met)
+        return (self.name, *cells, self._cpu("mlflow"), self._cpu("noria"))
+
+    def _cpu(self, server: str) -> str:
+        values = self.cpu.get(server)
+        return f"{_number(statistics.median(values))} ms" if values else "-"
 
     def _cell(self, server: str) -> str:
         value = self.median(server)
@@ -94,7 +104,7 @@ def aligned(figures: Sequence[Figure]) -> str:
 
 def markdown(figures: Sequence[Figure]) -> str:
     """For a page."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|---|--:|--:|--:|--:|---|"]
+    lines = ["| " + " | ".join(HEAD) + " |", "|---|--:|--:|--:|--:|---|--:|--:|"]
     return "\n".join([*lines, *("| " + " | ".join(figure.words()) + " |" for figure in figures)])
 
 
@@ -111,6 +121,7 @@ def plain(figure: Figure) -> dict[str, Any]:
         "met": figure.met,
         "rounds": figure.rounds,
         "p50_ms": figure.p50,
+        "cpu_ms_a_call": figure.cpu,
     }
 
 

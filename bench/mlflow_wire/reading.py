@@ -139,9 +139,10 @@ def history(bench: Bench) -> list[Figure]:
             raise RuntimeError(f"{server.name} answers {len(values):,} points of {POINTS:,}, or not the right ones")
 
     def whole(server: Server, counts: bool) -> None:
+        before = server.cpu()
         found = drive(server.port, [_walk(runs[server.name])])
         if counts:
-            paged.add(server, found.elapsed)
+            paged.add(server, found.elapsed, cpu=1e3 * (server.cpu() - before))
 
     def sample(server: Server) -> Calls:
         query = {"run_ids": runs[server.name], "metric_key": "loss", "max_results": 2500}

@@ -68,12 +68,14 @@ def calls_in_turns(
     """Rates (``each`` of the unit a call) or, for a figure that is no rate, milliseconds of the median call."""
 
     def once(server: Server, counts: bool) -> None:
+        before = server.cpu()
         found = measure(server)
+        used = 1e3 * (server.cpu() - before) / found.count
         if not counts:
             return
         if figure.rate:
-            figure.add(server, found.rate * each, found.median)
+            figure.add(server, found.rate * each, found.median, used)
         else:
-            figure.add(server, found.median)
+            figure.add(server, found.median, cpu=used)
 
     in_turns(servers, rounds, once)
