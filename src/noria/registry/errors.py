@@ -26,3 +26,34 @@ class AliasInvalid(Invalid):
     """The name of an alias is not allowed."""
 
     code = "alias_invalid"
+
+
+class ModelNameInvalid(Invalid):
+    """The name of a model is not allowed."""
+
+    code = "model_name_invalid"
+
+
+class ModelExists(Conflict):
+    """There is a registered model of this name."""
+
+    code = "model_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is a registered model {name!r:.100} already.",
+            hint="Register a version of it, or take another name.",
+            details={"model": name},
+        )
+
+
+class ModelUsed(Conflict):
+    """A model or version cannot go, or be renamed, while something relies on its name."""
+
+    code = "model_used"
+
+
+class ModelTagInvalid(Invalid):
+    """A tag of a model or version is not allowed."""
+
+    code = "model_tag_invalid"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -7,6 +8,15 @@ from noria.base.ids import ProjectId, RunId, VersionId
 
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
+
+
+class Stage(enum.StrEnum):
+    """Where a version stands for those who work with stages; it moves no traffic."""
+
+    NONE = "none"
+    STAGING = "staging"
+    PRODUCTION = "production"
+    ARCHIVED = "archived"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +39,9 @@ class ModelVersion:
         version_id: the asset version that holds the package; None for a version that names a foreign source.
         run_id: the run that made it.
         source: where a client said that it comes from; never opened.
+        stray_run: a run that a client named and that is not here.
+        link: an address that a client wants to be shown beside it; never opened.
+        logged_model: the id of the logged model that it was made of.
     """
 
     model: str
@@ -41,6 +54,11 @@ class ModelVersion:
     description: str
     created_at: int
     updated_at: int
+    stage: Stage = Stage.NONE
+    stray_run: str | None = None
+    link: str = ""
+    logged_model: str | None = None
+    aliases: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict[str, str])
 
     @property

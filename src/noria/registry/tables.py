@@ -14,6 +14,8 @@ registered_models = Table(
     Column("description", Str, nullable=False),
     Column("created_at", Ms, nullable=False),
     Column("updated_at", Ms, nullable=False),
+    # A deleted model keeps its rows for lineage; its name is free then, since it moved out of the way.
+    Column("deleted_at", Ms),
     UniqueConstraint("project_id", "name"),
 )
 
@@ -29,6 +31,14 @@ model_versions = Table(
     Column("description", Str, nullable=False),
     Column("created_at", Ms, nullable=False),
     Column("updated_at", Ms, nullable=False),
+    Column("stage", Str, nullable=False, server_default="none"),
+    # A run that a client named and that is not here.
+    Column("stray_run", Str),
+    Column("link", Str, nullable=False, server_default=""),
+    # The logged model that it was made of.
+    Column("logged_model", Str),
+    # The row of a deleted version stays: its number never comes again, and lineage keeps its name.
+    Column("deleted_at", Ms),
     Index(None, "version_id"),
     Index(None, "run_id"),
 )

@@ -84,6 +84,16 @@ def stamp(conn: Connection, project_id: ProjectId) -> list[Any]:
     return [tuple(row) for row in rows]
 
 
+def serves_model(conn: Connection, project_id: ProjectId, name: str, number: int | None) -> str | None:
+    """The name of an endpoint that serves a model, or (with a number) has a live deployment of that version."""
+    found = select(t.endpoints.c.name).where(t.endpoints.c.project_id == project_id, t.endpoints.c.model == name)
+    if number is not None:
+        live = [DeploymentState.STARTING.value, DeploymentState.READY.value]
+        found = found.join(t.deployments, t.deployments.c.endpoint_id == t.endpoints.c.id)
+        found = found.where(t.deployments.c.model == f"{name}/{number}", t.deployments.c.state.in_(live))
+    return conn.execute(found.limit(1)).scalar_one_or_none()
+
+
 def move_deployment(conn: Connection, deployment_id: int, to: DeploymentState, values: dict[str, Any]) -> bool:
     sources = [state.value for state, targets in DEPLOYMENT_MOVES.items() if to in targets]
     where = (t.deployments.c.id == deployment_id, t.deployments.c.state.in_(sources))

@@ -103,7 +103,7 @@ class Backward:
     def deployment(self, found: Deployment) -> Node:
         facts = {"endpoint": found.endpoint, "state": found.state.value, "made": to_text(found.created_at)}
         version = self._assets.version(found.version_id)
-        models = [m for m in self._registry.versions_with([version.id]) if m.name == found.model]
+        models = [m for m in self._registry.versions_with([version.id], deleted=True) if m.name == found.model]
         below = self.model(models[0]) if models else self.version(version)
         return Node(kind="deployment", name=found.model, id=str(found.id), facts=facts, children=(below,))
 

@@ -44,7 +44,7 @@ from noria.db import Database, Tx
 from noria.delivery.records import FOLLOW, FOLLOWED
 from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
-from noria.workspace.holders import version_holders
+from noria.workspace.holders import model_users, version_holders
 from noria.workspace.location import database_of, locate, redacted
 
 if TYPE_CHECKING:
@@ -404,7 +404,9 @@ class Workspace:
     def registry(self) -> Registry:
         from noria.registry import Registry
 
-        return Registry(self.db, self.changes)
+        made = Registry(self.db, self.changes)
+        made.users += model_users()
+        return made
 
     @cached_property
     def pipelines(self) -> Pipelines:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from noria.assets.versions import Holder
-from noria.base.ids import VersionId
+from noria.base.ids import ProjectId, VersionId
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 def version_holders() -> list[Holder]:
     """A room whose rows name versions stands here."""
-    columns = {"a commit": _commits, "a model": _models, "a deployment": _deployments}
-    return [Holder(what=what, needs=_naming(column)) for what, column in columns.items()]
+    columns = {"a commit": _commits, "a deployment": _deployments}
+    named = [Holder(what=what, needs=_naming(column)) for what, column in columns.items()]
+    return [*named, Holder(what="a model", needs=_models)]
 
 
 def _naming(column_of: Callable[[], Any]) -> Callable[[Connection, Collection[VersionId]], set[VersionId]]:
@@ -34,13 +35,27 @@ def _commits() -> Any:
     return tables.commits.c.version_id
 
 
-def _models() -> Any:
+def _models(conn: Connection, ids: Collection[VersionId]) -> set[VersionId]:
     from noria.registry import tables
 
-    return tables.model_versions.c.version_id
+    c = tables.model_versions.c
+    found = conn.execute(select(c.version_id).where(c.version_id.in_(ids), c.deleted_at.is_(None)))
+    return {VersionId(one) for (one,) in found}
 
 
 def _deployments() -> Any:
     from noria.serving import tables
 
     return tables.deployments.c.version_id
+
+
+def model_users() -> list[Callable[[Connection, ProjectId, str, int | None], str | None]]:
+    """Which rooms rely on names of models and their versions."""
+    return [_endpoints]
+
+
+def _endpoints(conn: Connection, project_id: ProjectId, name: str, number: int | None) -> str | None:
+    from noria.serving import queries
+
+    found = queries.serves_model(conn, project_id, name, number)
+    return None if found is None else f"the endpoint {found!r}"

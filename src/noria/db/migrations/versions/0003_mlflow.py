@@ -34,6 +34,7 @@ def upgrade() -> None:
     _move()
     for table in _OLD:
         op.drop_table(f"old_{table}")
+    _registry()
 
 
 def _tracking() -> None:
@@ -145,6 +146,19 @@ def _tracking() -> None:
         sa.PrimaryKeyConstraint("run_no", "dataset_id", name=op.f("pk_run_inputs")),
     )
     op.create_index(op.f("ix_run_inputs_dataset_id"), "run_inputs", ["dataset_id"], unique=False)
+
+
+def _registry() -> None:
+    """Stages, what clients say of versions, and deletion that keeps the rows."""
+    op.add_column("registered_models", sa.Column("deleted_at", sa.BigInteger(), nullable=True))
+    for column in (
+        sa.Column("stage", sa.Text(), server_default="none", nullable=False),
+        sa.Column("stray_run", sa.Text(), nullable=True),
+        sa.Column("link", sa.Text(), server_default="", nullable=False),
+        sa.Column("logged_model", sa.Text(), nullable=True),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=True),
+    ):
+        op.add_column("model_versions", column)
 
 
 def _move() -> None:
