@@ -112,9 +112,7 @@ def newest_by_stage(conn: Connection, model_ids: Sequence[int]) -> dict[int, lis
     return made
 
 
-def versions_with(
-    conn: Connection, version_ids: Sequence[VersionId], *, deleted: bool = False
-) -> list[ModelVersion]:
+def versions_with(conn: Connection, version_ids: Sequence[VersionId], *, deleted: bool = False) -> list[ModelVersion]:
     found = VERSIONS.where(_V.version_id.in_(version_ids)).order_by(_V.created_at)
     if not deleted:
         found = found.where(_V.deleted_at.is_(None))

@@ -9,7 +9,7 @@ import msgspec
 from noria.base import errors as e
 from noria.http.access import TokenNeeded
 from noria.http.errors import RequestTooLarge, from_exception
-from noria.registry.errors import AliasMoved
+from noria.registry.errors import AliasMoved, ModelExists, ModelUsed
 from noria.tracking.errors import ExperimentExists
 
 
@@ -60,7 +60,9 @@ CODES: Final[list[tuple[type[e.NoriaError], str, int]]] = [
     (RequestTooLarge, "BAD_REQUEST", 413),
     (Exists, "RESOURCE_ALREADY_EXISTS", 400),
     (ExperimentExists, "RESOURCE_ALREADY_EXISTS", 400),
+    (ModelExists, "RESOURCE_ALREADY_EXISTS", 400),
     (AliasMoved, "RESOURCE_CONFLICT", 409),
+    (ModelUsed, "RESOURCE_CONFLICT", 409),
     (e.NotFound, "RESOURCE_DOES_NOT_EXIST", 404),
     (e.Conflict, "INVALID_PARAMETER_VALUE", 400),
     (e.Invalid, "INVALID_PARAMETER_VALUE", 400),

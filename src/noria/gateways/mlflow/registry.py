@@ -299,7 +299,8 @@ class VersionCalls:
         archive = bool(message.archive_existing_versions)
         if archive and stage not in (Stage.STAGING, Stage.PRODUCTION):
             raise Invalid(
-                f"Versions in the stage {_STAGE_NAMES[stage]!r} cannot be archived.", hint="Only Staging and Production."
+                f"Versions in the stage {_STAGE_NAMES[stage]!r} cannot be archived.",
+                hint="Only Staging and Production.",
             )
         found = self._registry.move_stage(
             self._project_id, name, number, stage, actor=asked.actor, archive_others=archive
