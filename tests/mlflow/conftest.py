@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,12 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
 import pytest
-import uvicorn
+from mlflow_server import serve
 from mlflow_wire import Wire
 
 import mlflow
 from mlflow import MlflowClient
 from noria import workspace as ws
-from noria.server.control import Server, Settings
-from noria.workspace import Workspace
 
 HERE = Path(__file__).parent
 OTHER = os.environ.get("NORIA_TEST_MLFLOW_URI")
@@ -53,26 +50,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marks = {"postgres": [pytest.mark.postgres]}
         params = [pytest.param(name, marks=marks.get(name, [])) for name in names]
         metafunc.parametrize("server", params, indirect=True, scope="module")
-
-
-@contextlib.contextmanager
-def serve(opened: Workspace) -> Iterator[str]:
-    """The address of the control port of a workspace, served by a thread of this process."""
-    control = Server(opened, Settings(port=0))
-    config = uvicorn.Config(
-        control.app(None), log_level="warning", access_log=False, lifespan="off", server_header=False,
-        date_header=False, timeout_graceful_shutdown=5,
-    )  # fmt: skip
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [control._socket]}, daemon=True)
-    thread.start()
-    try:
-        yield control.url
-    finally:
-        running.should_exit = True
-        thread.join()
-        control._socket.close()
-        control._writer.close()
 
 
 @pytest.fixture(scope="module")

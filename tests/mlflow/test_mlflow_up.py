@@ -259,6 +259,6 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
 
 @pytest.mark.ours
 @pytest.mark.slow
-def test_twenty_rounds_of_kill_9(tmp_path: Path) -> None:
-    with workspace_folder(tmp_path / "killed") as folder:
+def test_twenty_rounds_of_kill_9(tmp_path: Path, db_url: str) -> None:
+    with workspace_folder(tmp_path / "killed", None if db_url.startswith("sqlite") else db_url) as folder:
         loop(folder, 20, 60)

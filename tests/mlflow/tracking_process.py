@@ -49,10 +49,10 @@ class Up:
 
 
 @contextmanager
-def workspace_folder(folder: Path) -> Iterator[Path]:
+def workspace_folder(folder: Path, db_url: str | None = None) -> Iterator[Path]:
     """A new workspace; whatever is left of its servers is ended at the end."""
     folder.mkdir()
-    ws.init(folder, environment={}).close()
+    ws.init(folder, db_url=db_url, environment={}).close()
     try:
         yield folder
     finally:
