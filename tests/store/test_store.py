@@ -257,8 +257,8 @@ def test_recipes_never_change(store: ObjectStore, golden) -> None:
     """Of few chunks in one list; of more than 4,096 in lists whose ends depend on the chunks only."""
     parts = [(Digest.of(b"%d" % n).raw, 16384 + n) for n in range(5_000)]
     with store.writer() as writer:
-        one = files._put_recipe(writer, parts[:3])
-        two = files._put_recipe(writer, parts)
+        one = files.put_recipe(writer, parts[:3])
+        two = files.put_recipe(writer, parts)
         writer.flush()
     golden("recipe-1.bin", store.get(one.id, Kind.RECIPE))
     golden("recipe-2.bin", store.get(two.id, Kind.RECIPE))
@@ -285,11 +285,11 @@ def test_a_change_in_a_long_recipe_stores_one_part_of_it(store: ObjectStore) -> 
     changed = [*parts[:6_000], (os.urandom(32), 1), (os.urandom(32), 1), *parts[6_001:]]
     same = [(b"\0" * 32, 262_144)] * 9_000  # a file of zeros
     with store.writer() as writer:
-        files._put_recipe(writer, parts)
+        files.put_recipe(writer, parts)
         before = writer.written
-        files._put_recipe(writer, changed)
+        files.put_recipe(writer, changed)
         assert writer.written - before < 80_000
-        assert files._put_recipe(writer, same).size == 9_000 * 262_144
+        assert files.put_recipe(writer, same).size == 9_000 * 262_144
         assert writer.written - before < 160_000
 
 
@@ -307,7 +307,7 @@ def test_a_file_in_windows_is_the_file_at_once(
         whole = files.put_bytes(writer, data)
         writer.flush()
     assert files.read_bytes(store, whole) == data
-    monkeypatch.setattr(files, "_WINDOW", 300_000)
+    monkeypatch.setattr(files, "WINDOW", 300_000)
     monkeypatch.setattr(packs_writer, "_MANY", 1 << 16)
     with store.writer() as writer:
         assert files.put_stream(writer, io.BytesIO(data)) == whole

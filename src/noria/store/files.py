@@ -28,7 +28,7 @@ from noria.store.records import FileContent, Kind
 
 SMALL: Final = 64 << 10
 MIN, AVERAGE, MAX = 16 << 10, 64 << 10, 256 << 10
-_WINDOW: Final = 4 << 20
+WINDOW: Final = 4 << 20
 _MAGIC: Final = b"NRCP\x01"
 _MAGIC_2: Final = b"NRCP\x02"
 _PART: Final = struct.Struct("<32sI")
@@ -37,7 +37,7 @@ _ONE_LEVEL: Final = 4096
 _TOGETHER: Final = 64
 _LEAF_MIN, _LEAF_MAX, _LEAF_MODULUS = 64, 1024, 256
 
-_Part = tuple[bytes, int]
+Part = tuple[bytes, int]
 """A chunk of a file: id, length."""
 
 
@@ -60,17 +60,17 @@ def put_descriptor(writer: Writer, descriptor: int, size: int) -> FileContent:
         return put_bytes(writer, head) if len(head) < SMALL else put_rest(writer, head, file, expected=size - SMALL)
 
 
-def put_rest(writer: Writer, head: bytes, file: BinaryIO, *, expected: int = _WINDOW) -> FileContent:
+def put_rest(writer: Writer, head: bytes, file: BinaryIO, *, expected: int = WINDOW) -> FileContent:
     """Stores a file of which the first ``SMALL`` bytes, or more, were read already.
 
     Args:
         expected: about how many bytes follow; spares memory where they are few.
     """
-    parts: list[_Part] = []
+    parts: list[Part] = []
     for pieces in _windows(writer, head, file, expected):
         oids = writer.put_chunks(pieces)
         parts += [(oid, len(piece)) for oid, piece in zip(oids, pieces, strict=True)]
-    return _put_recipe(writer, parts)
+    return put_recipe(writer, parts)
 
 
 def append_bytes(store: ObjectStore, writer: Writer, content: FileContent, data: bytes) -> FileContent:
@@ -84,18 +84,18 @@ def append_bytes(store: ObjectStore, writer: Writer, content: FileContent, data:
     last, _ = parts.pop()
     for pieces in _windows(writer, store.get(Digest(last), Kind.CHUNK), io.BytesIO(data), len(data)):
         parts += [(oid, len(piece)) for oid, piece in zip(writer.put_chunks(pieces), pieces, strict=True)]
-    return _put_recipe(writer, parts)
+    return put_recipe(writer, parts)
 
 
 def _windows(writer: Writer, head: bytes, file: BinaryIO, expected: int) -> Iterator[list[memoryview]]:
     """The chunks of a file, some MiB at a time; the next ones are read and cut beside whoever takes these."""
-    found = _window(memoryview(head), file, min(_WINDOW, expected + 1))
+    found = _window(memoryview(head), file, min(WINDOW, expected + 1))
     while True:
         pieces, tail, end = found
         if end:
             yield pieces
             return
-        ahead = writer.pool.submit(_window, tail, file, _WINDOW)
+        ahead = writer.pool.submit(_window, tail, file, WINDOW)
         try:
             yield pieces
         finally:
@@ -115,10 +115,15 @@ def _window(head: memoryview, file: BinaryIO, room: int) -> tuple[list[memoryvie
         filled += count
     end = filled < len(buffer)
     data = buffer[:filled]
-    cutter: Any = FastCDC(avg_size=AVERAGE, min_size=MIN, max_size=MAX)
-    pieces = [data[cut.offset : cut.offset + cut.length] for cut in cutter.cut_buf(data)] if filled else []
+    pieces = cut(data)
     # The last chunk may end where it does only because the window does.
     return (pieces, data[:0], True) if end else (pieces[:-1], pieces[-1], False)
+
+
+def cut(data: memoryview) -> list[memoryview]:
+    """The chunks of these bytes; the last one ends with them."""
+    cutter: Any = FastCDC(avg_size=AVERAGE, min_size=MIN, max_size=MAX)
+    return [data[at.offset : at.offset + at.length] for at in cutter.cut_buf(data)] if data else []
 
 
 def _reader(file: BinaryIO) -> Callable[[memoryview], int]:
@@ -134,7 +139,8 @@ def _reader(file: BinaryIO) -> Callable[[memoryview], int]:
     return read
 
 
-def _put_recipe(writer: Writer, parts: list[_Part]) -> FileContent:
+def put_recipe(writer: Writer, parts: list[Part]) -> FileContent:
+    """The file that consists of these chunks."""
     size = sum([length for _, length in parts])
     if len(parts) <= _ONE_LEVEL:
         raw = _leaf(parts)
@@ -146,11 +152,11 @@ def _put_recipe(writer: Writer, parts: list[_Part]) -> FileContent:
     return FileContent(kind=Kind.RECIPE, id=writer.put(Kind.RECIPE, raw), size=size)
 
 
-def _leaf(parts: list[_Part]) -> bytes:
+def _leaf(parts: list[Part]) -> bytes:
     return _MAGIC + b"".join([_PART.pack(oid, length) for oid, length in parts])
 
 
-def _leaves(parts: list[_Part]) -> Iterator[list[_Part]]:
+def _leaves(parts: list[Part]) -> Iterator[list[Part]]:
     start = 0
     for number, (oid, _) in enumerate(parts, 1):
         count = number - start
@@ -183,7 +189,7 @@ def chunks(store: ObjectStore, recipe: Digest) -> list[tuple[Kind, bytes]]:
     return [(kind, oid) for oid, _ in rows]
 
 
-def _open_recipe(store: ObjectStore, oid: Digest) -> tuple[Kind, list[_Part]]:
+def _open_recipe(store: ObjectStore, oid: Digest) -> tuple[Kind, list[Part]]:
     raw = store.get(oid, Kind.RECIPE)
     if raw[:4] != _MAGIC[:4]:
         raise ObjectCorrupt(oid.short, "-", 0, "it does not begin like a recipe")

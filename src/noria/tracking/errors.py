@@ -60,3 +60,39 @@ class KeyInvalid(Invalid):
     """The name of a metric, parameter or tag is not allowed."""
 
     code = "key_invalid"
+
+
+class ArtifactNotFound(NotFound):
+    """There is no such file."""
+
+    code = "artifact_not_found"
+
+    def __init__(self, kind: str, owner: str, path: str) -> None:
+        super().__init__(f"The {kind} {owner} has no artifact {path!r:.300}.", hint="List what is there.")
+
+
+class ArtifactIsFolder(Invalid):
+    """A folder is there, where a file was asked for."""
+
+    code = "artifact_is_folder"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"The artifact {path!r:.300} is a folder, not a file.", hint="Name one file, or list it.")
+
+
+class ArtifactInTheWay(Conflict):
+    """A path would be a file and a folder at once."""
+
+    code = "artifact_in_the_way"
+
+    def __init__(self, path: str, *, is_folder: bool) -> None:
+        what = "a folder" if is_folder else "a file"
+        super().__init__(
+            f"{path!r:.300} is {what} among these artifacts.", hint="Choose another name, or delete it first."
+        )
+
+
+class ArtifactPathInvalid(Invalid):
+    """The path of a file is not allowed."""
+
+    code = "artifact_path_invalid"

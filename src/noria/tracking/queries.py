@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, select
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
 from noria.tracking import tables as t
-from noria.tracking.records import Artifact, Dataset, DatasetInput, Experiment, Point, RunData, Tracked
+from noria.tracking.records import Dataset, DatasetInput, Experiment, Point, RunData, Tracked
 
 _PART: Final = 400
 """Runs that one statement asks for."""
@@ -238,14 +238,6 @@ def datasets_of(conn: Connection, experiment_ids: Iterable[int], limit: int) -> 
     found = select(c.experiment_id, c.name, c.digest, t.inputs.c.context).select_from(join).distinct()
     found = found.where(c.experiment_id.in_(list(experiment_ids))).order_by(c.experiment_id, c.name, c.digest)
     return [(row[0], row[1], row[2], row[3]) for row in conn.execute(found.limit(limit))]
-
-
-def artifacts(conn: Connection, run_id: RunId) -> list[Artifact]:
-    found = select(t.artifacts).where(t.artifacts.c.run_id == run_id).order_by(t.artifacts.c.path)
-    return [
-        Artifact(path=row.path, size=row.size, content_kind=row.content_kind, content=row.content)
-        for row in conn.execute(found)
-    ]
 
 
 def delete_tag(tx: Tx, run_no: int, key_id: int) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -43,14 +44,52 @@ class Point:
     step: int = 0
 
 
+class OwnerKind(enum.StrEnum):
+    """What files belong to."""
+
+    RUN = "run"
+    MODEL = "model"
+    """A model as a client logged it."""
+    TRACE = "trace"
+
+
+class Owner(NamedTuple):
+    """What a file belongs to: a kind, and the id of the one."""
+
+    kind: OwnerKind
+    id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A file of a run. ``content`` is (kind of object, hex id), or inline bytes for tiny ones."""
+    """A file of a run, a model or a trace.
+
+    Attributes:
+        path: with ``/`` between its parts.
+        size: bytes.
+        content_kind: the kind of the object that ``content`` names; 0: ``content`` is the bytes, in hexadecimal.
+        at: milliseconds, when it was written.
+    """
 
     path: str
     size: int
     content_kind: int
     content: str
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactEntry:
+    """A line of a folder's list.
+
+    Attributes:
+        path: from the top.
+        size: bytes; 0 for folders.
+    """
+
+    path: str
+    is_folder: bool
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,10 +162,17 @@ inputs = Table(
 artifacts = Table(
     "artifacts",
     metadata,
-    Column("run_id", Str, ForeignKey("runs.id"), primary_key=True),
-    Column("path", Str, primary_key=True),
+    # What it belongs to: a run, a logged model, a trace; each by its id.
+    Column("owner_kind", Str, primary_key=True),
+    Column("owner", Str, primary_key=True),
+    # Folders are rows too (content_kind is NULL): a folder is listed by its key, and no name is both.
+    Column("folder", Str, primary_key=True),
+    Column("name", Str, primary_key=True),
     Column("size", Ms, nullable=False),
-    Column("content_kind", Integer, nullable=False),
-    Column("content", Str, nullable=False),
+    # 0: the bytes themselves, in hexadecimal.
+    Column("content_kind", Integer),
+    Column("content", Str),
     Column("at", Ms, nullable=False),
+    sqlite_with_rowid=False,
 )
+"""Files by owner and path; ``folder`` is empty at the top, and has no slash at its end."""

@@ -398,7 +398,7 @@ class Workspace:
     def tracking(self) -> Tracking:
         from noria.tracking import Tracking
 
-        return Tracking(self.db, self.assets, self.changes)
+        return Tracking(self.db, self.assets, self.changes, self.sessions)
 
     @cached_property
     def registry(self) -> Registry:

@@ -17,7 +17,7 @@ from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.errors import Required
 from noria.tracking.errors import ExperimentNotFound
 from noria.tracking.grammar import STATUS
-from noria.tracking.records import Dataset, DatasetInput, Experiment, Tracked
+from noria.tracking.records import Dataset, DatasetInput, Experiment, Owner, OwnerKind, Tracked
 from noria.workspace import Workspace
 
 T = TypeVar("T")
@@ -53,6 +53,10 @@ class Door:
     async def write(self, work: Callable[[Tx], T], *, lock: str | None = None) -> T:
         """Runs ``work`` in a transaction with what others write now; returns when it is durable."""
         return await asyncio.wrap_future(self._writer.submit(work, lock=lock))
+
+    def commit(self, work: Callable[[Tx], None], lock: str) -> None:
+        """``write`` for a thread that waits."""
+        self._writer.submit(work, lock=lock).result()
 
     async def in_thread(self, work: Callable[..., T], *given: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(None, work, *given)
@@ -92,6 +96,17 @@ class Door:
         """Those of the runs that are there, of this project."""
         found = self.ws.assets.runs_by_ids(ids)
         return [id for id in ids if id in found and found[id].project_id == self.project_id]
+
+    # ---- whose files clients may ask for
+
+    def check_owner(self, owner: Owner) -> None:
+        """Whether what files would belong to is there, in this project.
+
+        Raises:
+            NotFound: it is not.
+        """
+        if owner.kind is OwnerKind.RUN:
+            self.run(RunId(owner.id))
 
     # ---- models that runs read and made
 

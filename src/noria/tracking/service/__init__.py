@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from noria.tracking.service.artifacts import Artifacts, Receiving
 from noria.tracking.service.base import DEFAULT, MOST_PARAM, MOST_TAG, lock_of
 from noria.tracking.service.reading import Searching
 from noria.tracking.service.saying import Saying
 
-__all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "Tracking", "lock_of"]
+__all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "Receiving", "Tracking", "lock_of"]
 
 
-class Tracking(Saying, Searching):
+class Tracking(Saying, Searching, Artifacts):
     """One per workspace."""

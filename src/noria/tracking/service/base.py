@@ -6,6 +6,7 @@ from typing import Final
 
 from noria.assets import Assets, Changes
 from noria.assets.errors import RunNotFound
+from noria.assets.sessions import StoreSessions
 from noria.base.ids import ProjectId, RunId
 from noria.db import Database, Tx
 from noria.tracking import queries
@@ -23,10 +24,11 @@ _KEY: Final = re.compile(r"[\w\-. :/]{1,250}")
 class Base:
     """What all verbs of the room share."""
 
-    def __init__(self, db: Database, assets: Assets, changes: Changes) -> None:
+    def __init__(self, db: Database, assets: Assets, changes: Changes, sessions: StoreSessions) -> None:
         self._db = db
         self._assets = assets
         self._changes = changes
+        self._sessions = sessions
         self._keys = Keys()
 
     def ensure_default(self, tx: Tx, project_id: ProjectId) -> int:

@@ -13,7 +13,7 @@ from noria.tracking import queries, search, series
 from noria.tracking.blocks import Mark
 from noria.tracking.errors import KeyInvalid
 from noria.tracking.grammar import RUNS
-from noria.tracking.records import Artifact, DatasetInput, Point, RunData, Tracked
+from noria.tracking.records import DatasetInput, Point, RunData, Tracked
 from noria.tracking.service.base import Base
 from noria.tracking.service.experiments import Experiments
 
@@ -77,10 +77,6 @@ class Reading(Base):
         run = queries.tracked(conn, run_id)
         key_id = self._keys.find(conn, [key]).get(key)
         return None if run is None or key_id is None else (run.no, key_id)
-
-    def artifacts(self, run_id: RunId) -> list[Artifact]:
-        with self._db.read() as conn:
-            return queries.artifacts(conn, run_id)
 
 
 class Searching(Reading, Experiments):

@@ -15,7 +15,7 @@ from noria.tracking import queries, series
 from noria.tracking import tables as t
 from noria.tracking.blocks import Mark
 from noria.tracking.errors import ExperimentDeleted, ExperimentNotFound, KeyInvalid, ParamChanged, TagNotFound
-from noria.tracking.records import Artifact, DatasetInput, Point, Tracked
+from noria.tracking.records import DatasetInput, Point, Tracked
 from noria.tracking.service.base import DEFAULT, check_key, check_param, check_tag, lock_of
 from noria.tracking.service.experiments import Experiments
 
@@ -245,15 +245,3 @@ class Saying(Experiments):
                 dataset_id = queries.dataset_id(open_tx, run.experiment_id, one.dataset)
                 row = {"run_no": run.no, "dataset_id": dataset_id, "tags": one.tags, "context": one.tags.get(_CONTEXT)}
                 open_tx.insert_new(t.inputs, row)
-
-    def add_artifact(self, tx: Tx, run_id: RunId, artifact: Artifact) -> None:
-        """Names a stored file as an artifact of a run; the same path again replaces it."""
-        row = {
-            "run_id": run_id,
-            "path": artifact.path,
-            "size": artifact.size,
-            "content_kind": artifact.content_kind,
-            "content": artifact.content,
-            "at": tx.now_ms,
-        }
-        tx.upsert(t.artifacts, row, key=["run_id", "path"])

@@ -35,6 +35,7 @@ def upgrade() -> None:
     for table in _OLD:
         op.drop_table(f"old_{table}")
     _registry()
+    _artifacts()
 
 
 def _tracking() -> None:
@@ -197,3 +198,35 @@ def _move() -> None:
         " SELECT r.no, k.id, row_number() OVER (PARTITION BY r.no, k.id ORDER BY o.id) - 1,"
         f" o.at, o.step, o.value, o.is_nan FROM old_metric_points o {join}"
     )
+
+
+def _artifacts() -> None:
+    """Artifacts belong to runs, models and traces, and lie in folders."""
+    op.execute("CREATE TABLE old_artifacts AS SELECT * FROM artifacts")
+    op.drop_table("artifacts")
+    op.create_table(
+        "artifacts",
+        sa.Column("owner_kind", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("folder", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("content_kind", sa.Integer(), nullable=True),
+        sa.Column("content", sa.Text(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("owner_kind", "owner", "folder", "name", name=op.f("pk_artifacts")),
+        sqlite_with_rowid=False,
+    )
+    conn = op.get_bind()
+    insert = sa.text(
+        "INSERT INTO artifacts (owner_kind, owner, folder, name, size, content_kind, content, at)"
+        " VALUES ('run', :owner, :folder, :name, :size, :content_kind, :content, :at) ON CONFLICT DO NOTHING"
+    )
+    found = conn.execute(sa.text("SELECT run_id, path, size, content_kind, content, at FROM old_artifacts")).all()
+    for owner, path, size, content_kind, content, at in found:
+        row = {"owner": owner, "size": size, "content_kind": content_kind, "content": content, "at": at}
+        while path:
+            folder, _, name = path.rpartition("/")
+            conn.execute(insert, {**row, "folder": folder, "name": name})
+            path, row = folder, {**row, "size": 0, "content_kind": None, "content": None}
+    op.drop_table("old_artifacts")

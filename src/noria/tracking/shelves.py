@@ -1,0 +1,167 @@
+"""Files by owner and path: rows of folders and of files, and what a path may be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import unquote
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, select, tuple_
+
+from noria.db import Tx
+from noria.tracking import tables as t
+from noria.tracking.errors import ArtifactInTheWay, ArtifactPathInvalid
+from noria.tracking.records import Artifact, ArtifactEntry, Owner
+
+_A = t.artifacts.c
+_MOST_BYTES: Final = 1_024
+_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f\\]")
+_AGAIN: Final = 8
+
+
+def check_artifact_path(path: str) -> str:
+    """A path below an owner: relative, ``/`` between its parts; refused, never cleaned.
+
+    Nothing of it ever reaches a file system here, but clients make files of these names. Some of them decode a name
+    until nothing is left to decode, so no stage of that may lead out of a folder.
+
+    Raises:
+        ArtifactPathInvalid: it is none.
+    """
+    fault, seen = _fault(path), path
+    for _ in range(_AGAIN):
+        if fault or "%" not in seen:
+            break
+        following = unquote(seen, errors="replace")
+        if following == seen:
+            break
+        seen, fault = following, _hidden_fault(following)
+    if fault:
+        raise ArtifactPathInvalid(
+            f"The artifact path {path!r:.120} is refused: {fault}.", hint="Paths are relative, like plots/roc.png"
+        )
+    return path
+
+
+def _fault(path: str) -> str:
+    if len(path.encode("utf-8", "surrogatepass")) > _MOST_BYTES:
+        return f"it is longer than {_MOST_BYTES} bytes"
+    if any("\ud800" <= sign <= "\udfff" for sign in path):
+        return "it is not text in UTF-8"
+    if _FORBIDDEN.search(path):
+        return "it holds a backslash or a control character"
+    if re.match(r"[A-Za-z]:/", path):
+        return "it is absolute"
+    for part in path.split("/"):
+        if part in ("", ".", ".."):
+            return "it is absolute" if path.startswith("/") else f"it holds the part {part!r}"
+    return ""
+
+
+def _hidden_fault(path: str) -> str:
+    if "\\" in path or "\0" in path or path.startswith("/") or ".." in path.split("/"):
+        return "decoded once more it leads elsewhere"
+    return ""
+
+
+def of(owner: Owner) -> ColumnElement[bool]:
+    return and_(_A.owner_kind == owner.kind.value, _A.owner == owner.id)
+
+
+def at(owner: Owner, path: str) -> ColumnElement[bool]:
+    folder, _, name = path.rpartition("/")
+    return and_(of(owner), _A.folder == folder, _A.name == name)
+
+
+def find(conn: Connection, owner: Owner, path: str) -> Artifact | ArtifactEntry | None:
+    """The file, or the folder, at a path."""
+    row = conn.execute(select(t.artifacts).where(at(owner, path))).one_or_none()
+    if row is None:
+        return None
+    return ArtifactEntry(path=path, is_folder=True, size=0) if row.content_kind is None else _artifact(row)
+
+
+def children(conn: Connection, owner: Owner, folder: str, limit: int, after: str | None) -> list[ArtifactEntry]:
+    """What lies directly in a folder, by name, behind the name ``after``."""
+    found = select(_A.name, _A.size, _A.content_kind).where(of(owner), _A.folder == folder)
+    if after is not None:
+        found = found.where(_A.name > after)
+    slash = f"{folder}/" if folder else ""
+    return [
+        ArtifactEntry(path=slash + name, is_folder=kind is None, size=size)
+        for name, size, kind in conn.execute(found.order_by(_A.name).limit(limit))
+    ]
+
+
+def files(conn: Connection, owner: Owner, limit: int, after: tuple[str, str] | None) -> list[Artifact]:
+    """Files of an owner in all folders, by folder and name."""
+    found = select(t.artifacts).where(of(owner), _A.content_kind.is_not(None))
+    if after is not None:
+        found = found.where(tuple_(_A.folder, _A.name) > after)
+    return [_artifact(row) for row in conn.execute(found.order_by(_A.folder, _A.name).limit(limit))]
+
+
+def put(tx: Tx, owner: Owner, found: Artifact) -> None:
+    """Writes the row of a file, and those of the folders above it.
+
+    Raises:
+        ArtifactInTheWay: its path, or one above it, is the other thing already.
+    """
+    before = tx.execute(select(_A.content_kind).where(at(owner, found.path))).one_or_none()
+    if before is not None and before.content_kind is None:
+        raise ArtifactInTheWay(found.path, is_folder=True)
+    folder, _, name = found.path.rpartition("/")
+    row = {"owner_kind": owner.kind.value, "owner": owner.id, "at": tx.now_ms}
+    file = {"size": found.size, "content_kind": found.content_kind, "content": found.content}
+    tx.upsert(
+        t.artifacts, {**row, "folder": folder, "name": name, **file}, key=["owner_kind", "owner", "folder", "name"]
+    )
+    if before is None and folder:
+        _put_folders(tx, owner, folder, {**row, "size": 0, "content_kind": None, "content": None})
+
+
+def _put_folders(tx: Tx, owner: Owner, folder: str, row: dict[str, object]) -> None:
+    while folder:
+        there = tx.execute(select(_A.content_kind).where(at(owner, folder))).one_or_none()
+        if there is not None:
+            if there.content_kind is not None:
+                raise ArtifactInTheWay(folder, is_folder=False)
+            return  # and so are those above it
+        above, _, name = folder.rpartition("/")
+        tx.insert(t.artifacts, {**row, "folder": above, "name": name})
+        folder = above
+
+
+def remove(tx: Tx, owner: Owner, path: str) -> list[tuple[int, str]]:
+    """Deletes the rows of a file, or of a folder and all in it; empty: everything. Returns the objects they named."""
+    named: list[tuple[int, str]] = []
+    if not path:
+        named += _named(tx.execute(select(_A.content_kind, _A.content).where(of(owner), _A.content_kind > 0)))
+        tx.execute(delete(t.artifacts).where(of(owner)))
+        return named
+    found = tx.execute(select(_A.content_kind, _A.content).where(at(owner, path))).all()
+    folders = [path] if found and found[0].content_kind is None else []
+    named += _named(found)
+    for folder in folders:  # grows while it is walked through
+        rows = tx.execute(select(_A.name, _A.content_kind, _A.content).where(of(owner), _A.folder == folder)).all()
+        folders += [f"{folder}/{row.name}" for row in rows if row.content_kind is None]
+        named += _named(rows)
+        tx.execute(delete(t.artifacts).where(of(owner), _A.folder == folder))
+    tx.execute(delete(t.artifacts).where(at(owner, path)))
+    above = path.rpartition("/")[0]
+    while above:
+        if tx.execute(select(_A.name).where(of(owner), _A.folder == above).limit(1)).one_or_none() is not None:
+            break
+        tx.execute(delete(t.artifacts).where(at(owner, above)))
+        above = above.rpartition("/")[0]
+    return named
+
+
+def _named(rows: Iterable[Row]) -> list[tuple[int, str]]:
+    return [(row.content_kind, row.content) for row in rows if row.content_kind]
+
+
+def _artifact(row: Row) -> Artifact:
+    path = f"{row.folder}/{row.name}" if row.folder else row.name
+    return Artifact(path=path, size=row.size, content_kind=row.content_kind, content=row.content, at=row.at)
