@@ -1,0 +1,50 @@
+"""Files of runs: the real client puts, lists and fetches them; raw HTTP does what no client would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_wire import Wire
+
+import mlflow
+from mlflow import MlflowClient
+
+PROXY = "/api/2.0/mlflow-artifacts/"
+DATABASES = ("sqlite", "postgres")
+
+
+@pytest.fixture
+def run(wire: Wire, experiment: str) -> str:
+    return wire.run(experiment)
+
+
+def test_files_and_folders_come_back_as_they_were(fluent: Any, client: MlflowClient, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    (folder / "deep" / "er").mkdir(parents=True)
+    files = {"a.txt": b"a", "deep/b.bin": bytes(range(256)) * 300, "deep/er/c.txt": b"", "deep/d.csv": b"x" * 200_000}
+    for path, data in files.items():
+        (folder / path).write_bytes(data)
+    with fluent.start_run() as run:
+        fluent.log_artifact(str(folder / "a.txt"))
+        fluent.log_artifacts(str(folder), "all")
+        fluent.log_text("hello", "notes/hello.txt")
+        fluent.log_dict({"k": [1, 2]}, "notes/d.json")
+    id, place = run.info.run_id, run.info.artifact_uri
+    assert place.startswith("mlflow-artifacts:/")
+    top = client.list_artifacts(id)
+    assert [(f.path, f.is_dir, f.file_size) for f in top] == [
+        ("a.txt", False, 1),
+        ("all", True, None),
+        ("notes", True, None),
+    ]
+    listed = client.list_artifacts(id, "all/deep")
+    assert [(f.path, f.is_dir, f.file_size) for f in listed] == [
+        ("all/deep/b.bin", False, 76_800), ("all/deep/d.csv", False, 200_000), ("all/deep/er", True, None)
+    ]  # fmt: skip
+    assert client.list_artifacts(id, "all/deep/b.bin") == []
+    got = Path(client.download_artifacts(id, "all", str(tmp_path)))
+    assert {p.relative_to(got).as_posix(): p.read_bytes() for p in got.rglob("*") if p.is_file()} == files
+    assert mlflow.artifacts.load_text(f"{place}/notes/hello.txt") == "hello"
+    assert mlflow.artifacts.load_dict(f"{place}/notes/d.json") == {"k": [1, 2]}
