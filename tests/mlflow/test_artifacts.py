@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from mlflow_wire import Wire
 
 import mlflow
-from mlflow import MlflowClient
+
+if TYPE_CHECKING:
+    from mlflow_wire import Wire
+
+    from mlflow import MlflowClient
 
 PROXY = "/api/2.0/mlflow-artifacts/"
 DATABASES = ("sqlite", "postgres")
@@ -44,7 +48,7 @@ def test_files_and_folders_come_back_as_they_were(fluent: Any, client: MlflowCli
         ("all/deep/b.bin", False, 76_800), ("all/deep/d.csv", False, 200_000), ("all/deep/er", True, None)
     ]  # fmt: skip
     assert client.list_artifacts(id, "all/deep/b.bin") == []
-    got = Path(client.download_artifacts(id, "all", str(tmp_path)))
+    got = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{place}/all", dst_path=str(tmp_path)))
     assert {p.relative_to(got).as_posix(): p.read_bytes() for p in got.rglob("*") if p.is_file()} == files
     assert mlflow.artifacts.load_text(f"{place}/notes/hello.txt") == "hello"
     assert mlflow.artifacts.load_dict(f"{place}/notes/d.json") == {"k": [1, 2]}
