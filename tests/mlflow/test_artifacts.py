@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,4 +48,6 @@ def test_files_and_folders_come_back_as_they_were(server: str, fluent: Any, tmp_
     assert repository.list_artifacts("all/deep/b.bin") == []
     got = Path(repository.download_artifacts("all", str(tmp_path)))
     assert {p.relative_to(got).as_posix(): p.read_bytes() for p in got.rglob("*") if p.is_file()} == files
-    assert Path(repository.download_artifacts("notes/d.json", str(tmp_path))).read_text() == '{"k": [1, 2]}'
+    notes = Path(repository.download_artifacts("notes", str(tmp_path)))
+    assert (notes / "hello.txt").read_text() == "hello"
+    assert json.loads((notes / "d.json").read_text()) == {"k": [1, 2]}
