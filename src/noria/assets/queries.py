@@ -175,7 +175,20 @@ def runs_like(conn: Connection, project_id: ProjectId, prefix: str, limit: int) 
 
 
 def runs_by_ids(conn: Connection, ids: Iterable[RunId]) -> dict[RunId, Run]:
-    return {RunId(row.id): _run(row) for row in conn.execute(select(t.runs).where(t.runs.c.id.in_(list(ids))))}
+    wanted = list(ids)
+    if len(wanted) == 1:  # a list, even of one, is written out anew at each execution
+        rows = conn.execute(_RUN, {"run_id": wanted[0]}).all()
+        return {RunId(row.id): _run(row) for row in rows}
+    found: dict[RunId, Run] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        part = conn.execute(_RUNS, {"ids": wanted[start : start + _AT_ONCE]}).all()
+        found.update((RunId(row.id), _run(row)) for row in part)
+    return found
+
+
+_RUNS = select(t.runs).where(t.runs.c.id.in_(bindparam("ids", expanding=True)))
+_AT_ONCE = 1_000
+"""Databases bound the number of parameters of a statement."""
 
 
 def _run(row: Row[Any]) -> Run:

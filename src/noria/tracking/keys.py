@@ -21,12 +21,15 @@ class Keys:
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
 
+    def knows(self, name: str) -> bool:
+        return name in self._known
+
     def ids(self, tx: Tx, names: Collection[str]) -> dict[str, int]:
         """Name -> number, made for those that are new."""
         known = self._known
         found = {name: known[name] for name in names if name in known}
-        missing = [name for name in names if name not in found]
-        if missing:
+        if len(found) < len(names):
+            missing = [name for name in names if name not in found]
             stored = _ids(tx.conn, missing)
             fresh = sorted(set(missing) - set(stored))
             if fresh:

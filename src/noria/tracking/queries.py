@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, select
+from sqlalchemy import Connection, Integer, Row, and_, bindparam, delete, select, type_coerce
 
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
@@ -129,54 +129,70 @@ def stored_params(conn: Connection, run_no: int, key_ids: Sequence[int]) -> dict
 
 
 _L = t.latest.c
+_NAME = t.keys.c.name
+_RUNS_OF = select(t.tracked_runs.c.no, t.tracked_runs.c.run_id, t.tracked_runs.c.experiment_id, t.tracked_runs.c.user)
+_PARAMS_OF = select(_P.run_no, _NAME, _P.value).join(t.keys, t.keys.c.id == _P.key_id)
+_TAGS_OF = select(_G.run_no, _NAME, _G.value).join(t.keys, t.keys.c.id == _G.key_id)
+_LATEST_OF = select(_L.run_no, _NAME, _L.value, _L.at, _L.step, type_coerce(_L.is_nan, Integer)).join(
+    t.keys, t.keys.c.id == _L.key_id
+)
+
+
+class _Few:
+    """The four statements, for runs in a list."""
+
+    runs = _RUNS_OF.where(t.tracked_runs.c.run_id.in_(bindparam("runs", expanding=True)))
+    params = _PARAMS_OF.where(_P.run_no.in_(bindparam("numbers", expanding=True)))
+    tags = _TAGS_OF.where(_G.run_no.in_(bindparam("numbers", expanding=True)))
+    latest = _LATEST_OF.where(_L.run_no.in_(bindparam("numbers", expanding=True)))
+
+
+class _One:
+    """The same for one run: a list, even of one, is written out anew at each execution."""
+
+    runs = _RUNS_OF.where(t.tracked_runs.c.run_id == bindparam("runs"))
+    params = _PARAMS_OF.where(_P.run_no == bindparam("numbers"))
+    tags = _TAGS_OF.where(_G.run_no == bindparam("numbers"))
+    latest = _LATEST_OF.where(_L.run_no == bindparam("numbers"))
 
 
 def run_data(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, RunData]:
     """What several runs said, in four queries for each few hundred of them."""
-    made = {
-        run_id: RunData(run_id=run_id, experiment_id=None, user="", params={}, metrics={}, tags={}) for run_id in ids
-    }
+    made: dict[RunId, RunData] = {}
     for start in range(0, len(ids), _PART):
         _fill(conn, list(ids[start : start + _PART]), made)
     return made
 
 
 def _fill(conn: Connection, ids: list[RunId], made: dict[RunId, RunData]) -> None:
-    c = t.tracked_runs.c
+    how = _One if len(ids) == 1 else _Few
     numbers: dict[int, RunData] = {}
-    for no, run_id, experiment_id, user in conn.execute(
-        select(c.no, c.run_id, c.experiment_id, c.user).where(c.run_id.in_(ids))
-    ):
-        found = made[run_id]
+    for no, run_id, experiment_id, user in conn.execute(how.runs, {"runs": ids[0] if how is _One else ids}).all():
         made[run_id] = numbers[no] = RunData(
-            run_id=found.run_id,
-            experiment_id=experiment_id,
-            user=user,
-            params=found.params,
-            metrics=found.metrics,
-            tags=found.tags,
+            run_id=run_id, experiment_id=experiment_id, user=user, params={}, metrics={}, tags={}
         )
-    runs = list(numbers)
-    names = t.keys.c.name
-    keyed = select(_P.run_no, names, _P.value).join(t.keys, t.keys.c.id == _P.key_id).where(_P.run_no.in_(runs))
-    for no, name, value in conn.execute(keyed):
+    for run_id in ids:
+        if run_id not in made:
+            made[run_id] = RunData(run_id=run_id, experiment_id=None, user="", params={}, metrics={}, tags={})
+    if not numbers:
+        return
+    given = {"numbers": next(iter(numbers)) if how is _One else list(numbers)}
+    for no, name, value in conn.execute(how.params, given).all():
         numbers[no].params[name] = value
-    keyed = select(_G.run_no, names, _G.value).join(t.keys, t.keys.c.id == _G.key_id).where(_G.run_no.in_(runs))
-    for no, name, value in conn.execute(keyed):
+    for no, name, value in conn.execute(how.tags, given).all():
         numbers[no].tags[name] = value
-    newest = select(_L.run_no, names, _L.value, _L.at, _L.step, _L.is_nan).join(t.keys, t.keys.c.id == _L.key_id)
-    for no, name, value, when, step, is_nan in conn.execute(newest.where(_L.run_no.in_(runs))):
-        point = Point(key=name, value=math.nan if is_nan else value, at=when, step=step)
-        numbers[no].metrics[name] = point
+    for no, name, value, when, step, is_nan in conn.execute(how.latest, given).all():
+        numbers[no].metrics[name] = Point(key=name, value=math.nan if is_nan else value, at=when, step=step)
     for data in numbers.values():  # sorted here: the databases would sort many runs at once
         for part in (data.params, data.tags, data.metrics):
             _sort(part)
 
 
 def _sort(part: dict[str, Any]) -> None:
-    ordered = sorted(part.items())
-    part.clear()
-    part.update(ordered)
+    if len(part) > 1:
+        ordered = sorted(part.items())
+        part.clear()
+        part.update(ordered)
 
 
 # ---- datasets and artifacts
@@ -204,20 +220,29 @@ def dataset_id(tx: Tx, experiment_id: int, dataset: Dataset) -> int:
 def inputs(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, list[DatasetInput]]:
     """The datasets of several runs, for those that have any."""
     found: dict[RunId, list[DatasetInput]] = {}
-    join = t.inputs.join(t.datasets, t.datasets.c.id == t.inputs.c.dataset_id).join(
-        t.tracked_runs, t.tracked_runs.c.no == t.inputs.c.run_no
-    )
     for start in range(0, len(ids), _PART):
-        rows = (
-            select(t.tracked_runs.c.run_id, t.inputs.c.tags, t.datasets)
-            .select_from(join)
-            .where(t.tracked_runs.c.run_id.in_(list(ids[start : start + _PART])))
-            .order_by(t.datasets.c.id)
-        )
-        for row in conn.execute(rows):
+        part = list(ids[start : start + _PART])
+        if len(part) == 1:
+            rows = conn.execute(_INPUTS_OF_ONE, {"run": part[0]}).all()
+        else:
+            rows = conn.execute(_INPUTS_OF_FEW, {"runs": part}).all()
+        for row in rows:
             made = DatasetInput(dataset=_dataset(row), tags=row.tags)
             found.setdefault(RunId(row.run_id), []).append(made)
     return found
+
+
+_INPUTS = (
+    select(t.tracked_runs.c.run_id, t.inputs.c.tags, t.datasets)
+    .select_from(
+        t.inputs.join(t.datasets, t.datasets.c.id == t.inputs.c.dataset_id).join(
+            t.tracked_runs, t.tracked_runs.c.no == t.inputs.c.run_no
+        )
+    )
+    .order_by(t.datasets.c.id)
+)
+_INPUTS_OF_ONE = _INPUTS.where(t.tracked_runs.c.run_id == bindparam("run"))
+_INPUTS_OF_FEW = _INPUTS.where(t.tracked_runs.c.run_id.in_(bindparam("runs", expanding=True)))
 
 
 def _dataset(row: Row[Any]) -> Dataset:

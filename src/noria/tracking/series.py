@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, Integer, bindparam, delete, select, type_coerce
 
 from noria.db import Tx
 from noria.tracking import tables as t
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE: Final = 16
 """Blocks that are read together."""
-_IN: Final = 500
 _LATEST: Final = ("run_no", "key_id", "at", "step", "value", "is_nan", "count", "tail")
 _TAIL: Final = ("run_no", "key_id", "seq", "at", "step", "value", "is_nan")
 _BLOCK: Final = ("run_no", "key_id", "seq", "count", "min_at", "max_at", "min_step", "max_step", "data")
@@ -53,28 +52,27 @@ def stored(value: float) -> tuple[float, bool]:
 
 
 _L = t.latest.c
-_ALL_OF_RUN = select(_L.key_id, _L.at, _L.step, _L.value, _L.is_nan, _L.count, _L.tail).where(
+# The flag as a number: turning it into a bool costs more than the row.
+_OF_RUN = select(_L.key_id, _L.at, _L.step, _L.value, type_coerce(_L.is_nan, Integer), _L.count, _L.tail).where(
     _L.run_no == bindparam("run_no")
 )
-_ONE_OF_RUN = _ALL_OF_RUN.where(_L.key_id == bindparam("key_id"))
+_ONE_OF_RUN = _OF_RUN.where(_L.key_id == bindparam("key_id"))
+_RANGE_OF_RUN = _OF_RUN.where(_L.key_id.between(bindparam("first"), bindparam("last")))
 
 
 def series(conn: Connection, run_no: int, key_ids: Sequence[int]) -> dict[int, Series]:
-    """Number of key -> what the run has of it, for those that it has."""
+    """Number of key -> what the run has of it; of a range that holds ``key_ids``.
+
+    A range and not a list: names that come together got their numbers together, and one statement fits them all.
+    """
     if len(key_ids) == 1:
-        rows: Iterable[Any] = conn.execute(_ONE_OF_RUN, {"run_no": run_no, "key_id": key_ids[0]})
-        return _series(rows)
-    found: dict[int, Series] = {}
-    for start in range(0, len(key_ids), _IN):
-        part = list(key_ids[start : start + _IN])
-        found |= _series(conn.execute(_ALL_OF_RUN.where(_L.key_id.in_(part)), {"run_no": run_no}))
-    return found
-
-
-def _series(rows: Iterable[Any]) -> dict[int, Series]:
+        rows = conn.execute(_ONE_OF_RUN, {"run_no": run_no, "key_id": key_ids[0]}).all()
+    else:
+        given = {"run_no": run_no, "first": min(key_ids), "last": max(key_ids)}
+        rows = conn.execute(_RANGE_OF_RUN, given).all()
     return {
-        key_id: Series(at, step, math.nan if is_nan else value, count, tail)
-        for key_id, at, step, value, is_nan, count, tail in rows
+        key_id: Series(at, step, math.nan if is_nan else value, total, tail)
+        for key_id, at, step, value, is_nan, total, tail in rows
     }
 
 
@@ -86,27 +84,28 @@ def add(tx: Tx, run_no: int, points: dict[int, list[Mark]]) -> None:
     blocks: list[tuple[int, int, list[Mark]]] = []
     for key_id, given in points.items():
         before = have.get(key_id)
-        fresh = _fresh(tx.conn, run_no, key_id, given, before)
-        if not fresh:
-            continue
-        newest = fresh[-1] if len(fresh) == 1 else max(fresh, key=rank)
-        count, tail = (0, 0) if before is None else (before.total, before.tail)
-        if before is not None and rank((before.at, before.step, before.value)) > rank(newest):
-            newest = (before.at, before.step, before.value)
+        newest = given[0]
+        total, tail, old = (0, 0, None) if before is None else (before.total, before.tail, before[:3])
+        if len(given) == 1 and (old is None or rank(newest) > rank(old)):  # by far the most
+            fresh = given
+        else:
+            fresh = _fresh(tx.conn, run_no, key_id, given, before)
+            if not fresh:
+                continue
+            newest = max(fresh, key=rank)
+            if old is not None and rank(old) > rank(newest):
+                newest = old
         if len(fresh) >= DIRECT:
-            parts = (fresh[n : n + LARGEST] for n in range(0, len(fresh), LARGEST))
-            seq = count
-            for part in parts:
-                blocks.append((key_id, seq, part))
-                seq += len(part)
+            blocks += [(key_id, total + n, fresh[n : n + LARGEST]) for n in range(0, len(fresh), LARGEST)]
         elif tail + len(fresh) > FOLD:
-            old = _take_tail(tx, run_no, key_id)
-            blocks.append((key_id, old[0][0] if old else count, [mark for _, mark in old] + fresh))
+            taken = _take_tail(tx, run_no, key_id)
+            blocks.append((key_id, taken[0][0] if taken else total, [mark for _, mark in taken] + fresh))
             tail = 0
         else:
-            tails += [(run_no, key_id, count + n, at, step, *stored(v)) for n, (at, step, v) in enumerate(fresh)]
+            for n, (at, step, value) in enumerate(fresh, total):
+                tails.append((run_no, key_id, n, at, step, *stored(value)))
             tail += len(fresh)
-        latest.append((run_no, key_id, newest[0], newest[1], *stored(newest[2]), count + len(fresh), tail))
+        latest.append((run_no, key_id, newest[0], newest[1], *stored(newest[2]), total + len(fresh), tail))
     tx.write_rows(t.latest, _LATEST, latest, key=("run_no", "key_id"))
     tx.write_rows(t.tail, _TAIL, tails)
     tx.write_rows(t.blocks, _BLOCK, [_block_row(run_no, *block) for block in blocks])
@@ -128,8 +127,6 @@ def _take_tail(tx: Tx, run_no: int, key_id: int) -> list[tuple[int, Mark]]:
 def _fresh(conn: Connection, run_no: int, key_id: int, given: list[Mark], before: Series | None) -> list[Mark]:
     """Those of ``given`` that are not stored yet, each once."""
     newest = None if before is None else rank((before.at, before.step, before.value))
-    if len(given) == 1 and (newest is None or rank(given[0]) > newest):
-        return given
     seen: set[tuple[int, int, float, bool]] = set()
     fresh: list[Mark] = []
     doubtful: list[Mark] = []

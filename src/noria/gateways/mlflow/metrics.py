@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from noria.base.errors import Invalid
@@ -10,9 +10,10 @@ from noria.base.ids import RunId
 from noria.db import Tx
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import wire as w
+from noria.gateways.mlflow.errors import Required
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.gateways.mlflow.runs import NAME_TAG
-from noria.tracking.records import Point
+from noria.tracking.blocks import Mark
 from noria.tracking.service import MOST_PARAM, MOST_TAG, lock_of
 
 MOST: Final = {"metrics": 1_000, "params": 100, "tags": 100}
@@ -36,25 +37,25 @@ class MetricCalls:
     async def log_metric(self, asked: Asked) -> None:
         message: w.LogMetric = asked.message
         id = d.run_id_of(message.run_id, message.run_uuid)
-        await self._write(id, [_point("", message)], [message])
+        await self._write(id, _marks([message], single=True), [message])
 
     async def log_batch(self, asked: Asked) -> None:
         message: w.LogBatch = asked.message
         id = d.run_id_of(message.run_id, message.run_uuid)
         metrics, params, tags = message.metrics or [], message.params or [], message.tags or []
         _check_counts(len(metrics), len(params), len(tags))
-        points = [_point(f"metrics[{n}].", metric) for n, metric in enumerate(metrics)]
+        marks = _marks(metrics)
         given: dict[str, str] = {}
         for param in params:
             if param.key in given:
                 raise Invalid(f"Duplicate parameter keys: {param.key!r:.100} comes twice.")
             given[param.key] = d.cut(param.value, MOST_PARAM)
-        await self._write(id, points, metrics, given, {tag.key: d.cut(tag.value, MOST_TAG) for tag in tags})
+        await self._write(id, marks, metrics, given, {tag.key: d.cut(tag.value, MOST_TAG) for tag in tags})
 
     async def _write(
         self,
         id: RunId,
-        points: list[Point],
+        marks: dict[str, list[Mark]],
         metrics: Iterable[w.MetricIn],
         params: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
@@ -64,7 +65,7 @@ class MetricCalls:
 
         def write(tx: Tx) -> None:
             run = self._tracking.log(
-                id, points=points, params=params, tags=tags, project_id=self._project_id, tx=tx, locked=True
+                id, marks=marks, params=params, tags=tags, project_id=self._project_id, tx=tx, locked=True
             )
             if name is not None:
                 self._assets.amend_run(tx, id, name=name)
@@ -117,16 +118,23 @@ class MetricCalls:
         return {"metrics": points} if points else {}
 
 
-def _point(where: str, metric: w.MetricIn) -> Point:
-    if metric.value is None or metric.timestamp is None or not metric.key:
-        fields = {"key": metric.key, "value": metric.value, "timestamp": metric.timestamp}
-        d.need(None, where + next(name for name, value in fields.items() if value is None or value == ""))
-    assert metric.key is not None
-    assert metric.value is not None
-    assert metric.timestamp is not None
-    if metric.timestamp < 0:
-        raise Invalid(f"Invalid value {metric.timestamp} for parameter '{where}timestamp'.", hint="It is 0 or later.")
-    return Point(key=metric.key, value=metric.value, at=metric.timestamp, step=metric.step or 0)
+def _marks(metrics: Sequence[w.MetricIn], *, single: bool = False) -> dict[str, list[Mark]]:
+    """The points of a request by metric."""
+    made: dict[str, list[Mark]] = {}
+    for n, metric in enumerate(metrics):
+        key, value, at = metric.key, metric.value, metric.timestamp
+        if not key or value is None or at is None:
+            missing = "key" if not key else "value" if value is None else "timestamp"
+            raise Required(missing if single else f"metrics[{n}].{missing}")
+        if at < 0:
+            where = "timestamp" if single else f"metrics[{n}].timestamp"
+            raise Invalid(f"Invalid value {at} for parameter '{where}'.", hint="It is 0 or later.")
+        mark = (at, metric.step or 0, value)
+        if key in made:
+            made[key].append(mark)
+        else:
+            made[key] = [mark]
+    return made
 
 
 def _check_counts(metrics: int, params: int, tags: int) -> None:

@@ -154,6 +154,7 @@ class Saying(Experiments):
         *,
         params: Mapping[str, str] | None = None,
         points: Iterable[Point] = (),
+        marks: Mapping[str, list[Mark]] | None = None,
         tags: Mapping[str, str] | None = None,
         project_id: ProjectId | None = None,
         tx: Tx | None = None,
@@ -165,6 +166,7 @@ class Saying(Experiments):
         again with the same value only; a tag takes the newest value.
 
         Args:
+            marks: points too, as metric -> (time, step, value), for those who have them by the thousand.
             project_id: the project that the run has to be of, where a stranger names it.
             locked: the transaction holds the run's lock (``lock_of``) already.
 
@@ -173,20 +175,10 @@ class Saying(Experiments):
             KeyInvalid: a name or value is not allowed.
             RunNotFound, RunDeleted: it is not there, or in the bin.
         """
-        by_key: dict[str, list[Mark]] = {}
+        by_key: dict[str, list[Mark]] = dict(marks or {})
         for point in points:
-            if not (-_INT64 <= point.step < _INT64 and -_INT64 <= point.at < _INT64):
-                raise KeyInvalid(f"The step or time of {point.key!r} does not fit into 64 bits.")
-            marks = by_key.get(point.key)
-            if marks is None:
-                by_key[point.key] = marks = []
-            marks.append((point.at, point.step, point.value))
-        for key in (*(params or ()), *by_key, *(tags or ())):
-            check_key(key)
-        for key, value in (params or {}).items():
-            check_param(key, value)
-        for key, value in (tags or {}).items():
-            check_tag(key, value)
+            by_key.setdefault(point.key, []).append((point.at, point.step, point.value))
+        self._check(params or {}, by_key, tags or {})
         with self._db.write(tx) as open_tx:
             if not locked:
                 open_tx.lock(lock_of(run_id))
@@ -199,6 +191,19 @@ class Saying(Experiments):
             if tags:
                 self._set_tags(open_tx, run.no, tags)
             return run
+
+    def _check(self, params: Mapping[str, str], points: Mapping[str, list[Mark]], tags: Mapping[str, str]) -> None:
+        for key in (*params, *points, *tags):
+            if not self._keys.knows(key):  # what is stored was checked
+                check_key(key)
+        for key, found in points.items():
+            for at, step, _ in found:
+                if not (-_INT64 <= step < _INT64 and -_INT64 <= at < _INT64):
+                    raise KeyInvalid(f"The step {step} or time {at} of {key!r} does not fit into 64 bits.")
+        for key, value in params.items():
+            check_param(key, value)
+        for key, value in tags.items():
+            check_tag(key, value)
 
     def _log_params(self, tx: Tx, run: Tracked, params: Mapping[str, str]) -> None:
         ids = self._keys.ids(tx, params)
