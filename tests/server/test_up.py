@@ -73,6 +73,8 @@ class Up:
 
     def family(self, ws: Workspace) -> list[psutil.Process]:
         """The server, its supervisor, and everything below them."""
+        if self.told["endpoints"] is None:
+            return [psutil.Process(self.process.pid)]
         info = ws.jobs.lease_info(link.LEASE)
         assert info is not None
         found: dict[int, psutil.Process] = {}
@@ -176,10 +178,25 @@ def test_it_says_where_it_is_in_one_line_and_is_well(idle: tuple[Path, Up]) -> N
     assert health["event_time"] == to_text(START_MS)
     endpoints = urlsplit(server.told["endpoints"])
     connection = http.client.HTTPConnection("127.0.0.1", endpoints.port or 0, timeout=WAIT)
-    connection.request("GET", "/v1/health")
+    connection.request("GET", "/health")
     assert connection.getresponse().status == 200
     connection.close()
     assert folder.is_dir()
+
+
+def test_a_server_without_endpoints_is_one_process(template: Path, tmp_path: Path) -> None:
+    with copied(template, tmp_path / "alone"):
+        pass
+    with up(tmp_path / "alone", "--role", "server", cwd=tmp_path) as server:
+        assert server.told["endpoints"] is None
+        assert server.ask("GET", "/v1/health")[1]["endpoints"] is None
+        assert psutil.Process(server.process.pid).children() == []
+        connection = http.client.HTTPConnection("127.0.0.1", server.place.port, timeout=WAIT)
+        connection.request("GET", "/health")
+        assert connection.getresponse().read() == b"OK"
+        connection.close()
+        status, made = server.ask("POST", "/api/2.0/mlflow/runs/create", {"experiment_id": "0"})
+        assert (status, made["run"]["info"]["experiment_id"]) == (200, "0")
 
 
 def test_the_openapi_document_is_the_one_that_is_kept(

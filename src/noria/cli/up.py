@@ -20,16 +20,22 @@ from noria.terminal import Shell, command
     metavar="NAME",
     help="Another Host that the server answers to, besides --host and its addresses. May be given again.",
 )
+@click.option("--role", default="all", show_default=True, type=click.Choice(["all", "server"]),
+              help="server: only the API and the loop, no processes for endpoints.")  # fmt: skip
 @click.pass_obj
-def up(shell: Shell, host: str, port: int, workers: int, hosts: tuple[str, ...]) -> None:
+def up(shell: Shell, host: str, port: int, workers: int, hosts: tuple[str, ...], role: str) -> None:
     """Run the server: the API, the loop that trains and releases, and the endpoints. Ends on Ctrl-C or SIGTERM."""
     from noria.server.control import Server, Settings
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
-    server = Server(shell.ws, Settings(host=host, port=port, workers=workers, hosts=hosts))
+    server = Server(shell.ws, Settings(host=host, port=port, workers=workers, hosts=hosts, role=role))
 
     def ready(server: Any) -> None:
-        text = f"noria is up at {server.url} (endpoints at {server.endpoints})"
-        shell.emit({"url": server.url, "endpoints": server.endpoints}, text)
+        text = f"noria is up at {server.url} ({_endpoints(server.endpoints)}; MLflow's clients: the same address)"
+        shell.emit({"url": server.url, "endpoints": server.endpoints or None}, text)
 
     server.run(ready)
+
+
+def _endpoints(url: str) -> str:
+    return f"endpoints at {url}" if url else "no endpoints"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How ``noria up`` was called. ``port`` is the API's; the endpoints listen on the next one; 0 takes free ones."""
+    """How ``noria up`` was called.
+
+    Attributes:
+        port: of the API; the endpoints listen on the next one; 0 takes free ones.
+        role: ``server`` serves the API and turns the loop, without processes for endpoints.
+    """
 
     host: str = "127.0.0.1"
     port: int = 5000
     workers: int = 2
     hosts: Sequence[str] = ()
+    role: str = "all"
+
+
+@dataclass
+class _Begun:
+    """What runs already, and has to be ended."""
+
+    endpoints: bool = False
+    loop: bool = False
 
 
 class Server:
@@ -55,18 +70,15 @@ class Server:
         self._writer = GroupWriter(ws.db)
 
     def run(self, ready: Any) -> None:
-        """Serves until SIGTERM or SIGINT, then ends everything that it started. ``ready(self)`` is called once."""
-        ws, settings = self._ws, self._settings
+        """Serves until SIGTERM or SIGINT, then ends everything that it started. ``ready(self)`` is called once.
+
+        The API answers at once; ``ready`` comes when the endpoints do so too.
+        """
+        ws = self._ws
         for number in (signal.SIGTERM, signal.SIGINT):
             # One that comes while we start counts too; and uvicorn raises it again when it has ended.
             signal.signal(number, self._end)
-        port = settings.port + 1 if settings.port else 0
-        try:
-            found = launch.ensure(ws, host=settings.host, port=port, workers=settings.workers, hosts=settings.hosts)
-        except BaseException:
-            self._socket.close()
-            raise  # what runs already belongs to another server
-        self.endpoints = found["url"]
+        begun = _Begun()
         try:
             loop = Loop(ws)
             app = self.app(loop)
@@ -74,24 +86,42 @@ class Server:
                 app, log_level="warning", access_log=False, lifespan="off", server_header=False, date_header=False,
                 timeout_graceful_shutdown=5,
             )  # fmt: skip
-            loop.start()
+
+            def begin() -> None:
+                if self._settings.role == "all":
+                    self.endpoints = self._ensure()
+                begun.endpoints = True
+                loop.start()
+                begun.loop = True
+                ready(self)
+
             try:
-                server = _Server(config, lambda: ready(self), self._ending, loop.halt)
+                server = _Server(config, begin, self._ending, loop.halt)
                 server.run(sockets=[self._socket])
             finally:
-                loop.stop()
+                if begun.loop:
+                    loop.stop()
+            if server.failure is not None:
+                raise server.failure
         finally:
             self._socket.close()
             self._writer.close()
-            if not ws.jobs.held(LEASE):  # another server of this workspace goes on with the same endpoints
+            # Another server of this workspace goes on with the same endpoints.
+            if self._settings.role == "all" and begun.endpoints and not ws.jobs.held(LEASE):
                 launch.stop(ws)
+
+    def _ensure(self) -> str:
+        settings = self._settings
+        port = settings.port + 1 if settings.port else 0
+        found = launch.ensure(self._ws, host=settings.host, port=port, workers=settings.workers, hosts=settings.hosts)
+        return found["url"]
 
     def _end(self, *_: Any) -> None:
         self._ending.set()
 
     def app(self, loop: Loop | None) -> Any:
         """The ASGI application of the control port."""
-        routes = all_routes(self._ws, loop, self.endpoints)
+        routes = all_routes(self._ws, loop, lambda: self.endpoints or None)
         text = openapi(routes)
 
         async def spec(request: Request) -> Response:
@@ -106,19 +136,31 @@ class Server:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Any, ending: threading.Event, halt: Any) -> None:
+    def __init__(
+        self, config: uvicorn.Config, begin: Callable[[], None], ending: threading.Event, halt: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._begin = begin
         self._ending = ending
         self._halt = halt
+        self._beginning: asyncio.Future[None] | None = None
+        self.failure: BaseException | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._ending.is_set():
             self.should_exit = True
         elif self.started:
-            self._ready()
+            self._beginning = asyncio.get_running_loop().run_in_executor(None, self._begin)
+            self._beginning.add_done_callback(self._begun)
+
+    def _begun(self, done: asyncio.Future[None]) -> None:
+        self.failure = done.exception()
+        if self.failure is not None or self._ending.is_set():
+            self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._halt()  # first: a request may wait for what the loop is at
+        if self._beginning is not None:
+            await asyncio.wait([self._beginning])  # what it starts has to be known to be ended
         await super().shutdown(sockets)

@@ -31,7 +31,7 @@ from noria.workspace import Workspace
 class ServerRoutes:
     """Handlers of the server; each is one verb."""
 
-    def __init__(self, ws: Workspace, loop: Loop | None, endpoints: str | None) -> None:
+    def __init__(self, ws: Workspace, loop: Loop | None, endpoints: Callable[[], str | None]) -> None:
         self._ws = ws
         self._loop = loop
         self._endpoints = endpoints
@@ -43,7 +43,7 @@ class ServerRoutes:
             version=importlib.metadata.version("noria"),
             workspace=ws.id,
             project=ws.project.name,
-            endpoints=self._endpoints,
+            endpoints=self._endpoints(),
             doing="" if self._loop is None else self._loop.state["doing"],
             event_time=to_text(ws.event_clock.event_ms(ws.project.id)),
         )
@@ -89,7 +89,7 @@ class ServerRoutes:
         return answer
 
 
-def own(ws: Workspace, loop: Loop | None, endpoints: str | None) -> list[Route]:
+def own(ws: Workspace, loop: Loop | None, endpoints: Callable[[], str | None]) -> list[Route]:
     r = ServerRoutes(ws, loop, endpoints)
     return [
         Route(
@@ -137,7 +137,9 @@ def own(ws: Workspace, loop: Loop | None, endpoints: str | None) -> list[Route]:
     ]
 
 
-def all_routes(ws: Workspace, loop: Loop | None = None, endpoints: str | None = None) -> list[Route]:
+def all_routes(
+    ws: Workspace, loop: Loop | None = None, endpoints: Callable[[], str | None] = lambda: None
+) -> list[Route]:
     """Every operation of the control port."""
     project = ws.project.id
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, Integer, bindparam, delete, select, type_coerce
 
@@ -21,16 +21,6 @@ _AT_ONCE: Final = 16
 _LATEST: Final = ("run_no", "key_id", "at", "step", "value", "is_nan", "count", "tail")
 _TAIL: Final = ("run_no", "key_id", "seq", "at", "step", "value", "is_nan")
 _BLOCK: Final = ("run_no", "key_id", "seq", "count", "min_at", "max_at", "min_step", "max_step", "data")
-
-
-class Series(NamedTuple):
-    """The newest point of a metric of a run, and how much there is of it."""
-
-    at: int
-    step: int
-    value: float
-    total: int
-    tail: int
 
 
 def rank(mark: Mark) -> tuple[int, int, float]:
@@ -60,8 +50,8 @@ _ONE_OF_RUN = _OF_RUN.where(_L.key_id == bindparam("key_id"))
 _RANGE_OF_RUN = _OF_RUN.where(_L.key_id.between(bindparam("first"), bindparam("last")))
 
 
-def series(conn: Connection, run_no: int, key_ids: Sequence[int]) -> dict[int, Series]:
-    """Number of key -> what the run has of it; of a range that holds ``key_ids``.
+def series(conn: Connection, run_no: int, key_ids: Sequence[int]) -> dict[int, Any]:
+    """Number of key -> row (key, time, step, value, whether NaN, points, points in the tail); of a range of keys.
 
     A range and not a list: names that come together got their numbers together, and one statement fits them all.
     """
@@ -70,10 +60,7 @@ def series(conn: Connection, run_no: int, key_ids: Sequence[int]) -> dict[int, S
     else:
         given = {"run_no": run_no, "first": min(key_ids), "last": max(key_ids)}
         rows = conn.execute(_RANGE_OF_RUN, given).all()
-    return {
-        key_id: Series(at, step, math.nan if is_nan else value, total, tail)
-        for key_id, at, step, value, is_nan, total, tail in rows
-    }
+    return {row[0]: row for row in rows}
 
 
 def add(tx: Tx, run_no: int, points: dict[int, list[Mark]]) -> None:
@@ -83,18 +70,24 @@ def add(tx: Tx, run_no: int, points: dict[int, list[Mark]]) -> None:
     tails: list[tuple[Any, ...]] = []
     blocks: list[tuple[int, int, list[Mark]]] = []
     for key_id, given in points.items():
-        before = have.get(key_id)
-        newest = given[0]
-        total, tail, old = (0, 0, None) if before is None else (before.total, before.tail, before[:3])
-        if len(given) == 1 and (old is None or rank(newest) > rank(old)):  # by far the most
-            fresh = given
-        else:
-            fresh = _fresh(tx.conn, run_no, key_id, given, before)
-            if not fresh:
+        row = have.get(key_id)
+        total, tail, old = 0, 0, None
+        if row is not None:
+            _, old_at, old_step, old_value, old_nan, total, tail = row
+            old = (old_at, old_step, math.nan if old_nan else old_value)
+        if len(given) == 1:  # by far the most; written out, since a batch has a thousand of them
+            at, step, value = given[0]
+            later = old is None or step > old[1] or (step == old[1] and at > old[0])
+            if later and tail < FOLD and value == value:
+                tails.append((run_no, key_id, total, at, step, value, False))
+                latest.append((run_no, key_id, at, step, value, False, total + 1, tail + 1))
                 continue
-            newest = max(fresh, key=rank)
-            if old is not None and rank(old) > rank(newest):
-                newest = old
+        fresh = _fresh(tx.conn, run_no, key_id, given, old)
+        if not fresh:
+            continue
+        newest = max(fresh, key=rank)
+        if old is not None and rank(old) > rank(newest):
+            newest = old
         if len(fresh) >= DIRECT:
             blocks += [(key_id, total + n, fresh[n : n + LARGEST]) for n in range(0, len(fresh), LARGEST)]
         elif tail + len(fresh) > FOLD:
@@ -124,9 +117,17 @@ def _take_tail(tx: Tx, run_no: int, key_id: int) -> list[tuple[int, Mark]]:
     return found
 
 
-def _fresh(conn: Connection, run_no: int, key_id: int, given: list[Mark], before: Series | None) -> list[Mark]:
+def _fresh(conn: Connection, run_no: int, key_id: int, given: list[Mark], old: Mark | None) -> list[Mark]:
     """Those of ``given`` that are not stored yet, each once."""
-    newest = None if before is None else rank((before.at, before.step, before.value))
+    newest = None if old is None else rank(old)
+    last = newest
+    for mark in given:
+        this = rank(mark)
+        if last is not None and this <= last:
+            break
+        last = this
+    else:  # each is later than the one before: nothing can be there already
+        return given
     seen: set[tuple[int, int, float, bool]] = set()
     fresh: list[Mark] = []
     doubtful: list[Mark] = []
