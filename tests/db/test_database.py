@@ -25,6 +25,7 @@ from noria.testing import ManualClock
 def all_tables() -> None:
     for path in Path(noria.__file__).parent.glob("*/tables.py"):
         importlib.import_module(f"noria.{path.parent.name}.tables")
+    importlib.import_module("noria.tracking.traces.tables")
 
 
 def test_migrations_make_exactly_the_tables_of_the_code(empty_db: Database) -> None:

@@ -141,12 +141,15 @@ LOGGED_MODELS: Final = Grammar(
     bare_texts=True,
 )
 
+TRACE_STATUS: Final = {"ok": "OK", "error": "ERROR", "running": "IN_PROGRESS", "unknown": "STATE_UNSPECIFIED"}
+"""A trace's state in MLflow's words."""
 _TRACE: Final = Kind(
     name="attribute",
     keys={
         "request_id": Key(name="request_id", ops=TEXT | LIST),
         "client_request_id": Key(name="client_request_id", ops=TEXT | LIST, sort=False),
         "experiment_id": _order_only("experiment_id"),
+        "state": Key(name="state", ops=TEXT | LIST),
         "status": Key(name="status", ops=TEXT | LIST),
         "name": Key(name="name", ops=TEXT | LIST | NULL),
         "run_id": Key(name="run_id", ops=TEXT | LIST | NULL),

@@ -1,18 +1,23 @@
-"""Names of metrics, parameters and tags as numbers."""
+"""Names of metrics, parameters and tags: which are allowed, and as numbers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
+from posixpath import normpath
+from typing import Final
 
 from sqlalchemy import Connection, select
 
 from noria.db import Tx
 from noria.tracking import tables as t
+from noria.tracking.errors import KeyInvalid
 
 _PART = 500
 """Names in one statement; databases bound the number of parameters."""
 _MOST = 200_000
 """Names that a process remembers."""
+_KEY: Final = re.compile(r"[\w\-. :/]{1,250}")
 
 
 class Keys:
@@ -60,3 +65,15 @@ def _ids(conn: Connection, names: list[str]) -> dict[str, int]:
         rows = conn.execute(select(t.keys.c.name, t.keys.c.id).where(t.keys.c.name.in_(part)))
         found.update((name, number) for name, number in rows)
     return found
+
+
+def check_key(key: str, what: str = "a metric, parameter or tag") -> None:
+    bad = not _KEY.fullmatch(key)
+    if not bad and ("/" in key or key[0] == "."):  # it may become a file's name, and must not mean another file
+        bad = normpath(key) != key or key == "." or key.startswith(("..", "/"))
+    if bad:
+        raise KeyInvalid(
+            f"{key!r:.300} cannot name {what}.",
+            hint="Up to 250 letters, digits, _ - . : / and spaces; no . or .. or nothing between two /, and no / at an"
+            " end.",
+        )

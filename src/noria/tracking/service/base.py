@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import re
-from posixpath import normpath
 from typing import Final
 
 from noria.assets import Assets, Changes
@@ -12,13 +10,14 @@ from noria.db import Database, Tx
 from noria.tracking import queries
 from noria.tracking import tables as t
 from noria.tracking.errors import KeyInvalid, RunDeleted
-from noria.tracking.keys import Keys
+from noria.tracking.keys import Keys, check_key
 from noria.tracking.records import Tracked
+
+__all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "Base", "check_key", "check_param", "check_tag", "lock_of"]
 
 DEFAULT: Final = "Default"
 MOST_PARAM: Final = 6_000
 MOST_TAG: Final = 8_000
-_KEY: Final = re.compile(r"[\w\-. :/]{1,250}")
 
 
 class Base:
@@ -70,18 +69,6 @@ class Base:
 def lock_of(run_id: RunId) -> str:
     """The lock under which a run's points are written (see ``Tx.lock``)."""
     return f"tracked:{run_id}"
-
-
-def check_key(key: str, what: str = "a metric, parameter or tag") -> None:
-    bad = not _KEY.fullmatch(key)
-    if not bad and ("/" in key or key[0] == "."):  # it may become a file's name, and must not mean another file
-        bad = normpath(key) != key or key == "." or key.startswith(("..", "/"))
-    if bad:
-        raise KeyInvalid(
-            f"{key!r:.300} cannot name {what}.",
-            hint="Up to 250 letters, digits, _ - . : / and spaces; no . or .. or nothing between two /, and no / at an"
-            " end.",
-        )
 
 
 def check_param(key: str, value: str) -> None:

@@ -36,6 +36,7 @@ def upgrade() -> None:
         op.drop_table(f"old_{table}")
     _registry()
     _artifacts()
+    _traces()
 
 
 def _tracking() -> None:
@@ -230,3 +231,102 @@ def _artifacts() -> None:
             conn.execute(insert, {**row, "folder": folder, "name": name})
             path, row = folder, {**row, "size": 0, "content_kind": None, "content": None}
     op.drop_table("old_artifacts")
+
+
+def _traces() -> None:
+    op.create_table(
+        "traces",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("trace_id", sa.Text(), nullable=False),
+        sa.Column("experiment_id", BigId, nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("took", sa.BigInteger(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("client_id", sa.Text(), nullable=True),
+        sa.Column("session", sa.Text(), nullable=True),
+        sa.Column("request", sa.Text(), nullable=True),
+        sa.Column("response", sa.Text(), nullable=True),
+        sa.Column("told", sa.Boolean(), nullable=False),
+        sa.Column("spans", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], name=op.f("fk_traces_experiment_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_traces")),
+        sa.UniqueConstraint("trace_id", name=op.f("uq_traces_trace_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_traces_newest", "traces", ["experiment_id", "started_at", "trace_id"])
+    op.create_index("ix_traces_session", "traces", ["experiment_id", "session"])
+    for table in ("trace_tags", "trace_metadata"):
+        op.create_table(
+            table,
+            sa.Column("trace", BigId, nullable=False),
+            sa.Column("key_id", BigId, nullable=False),
+            sa.Column("value", sa.Text(), nullable=False),
+            sa.ForeignKeyConstraint(["trace"], ["traces.id"], name=op.f(f"fk_{table}_trace")),
+            sa.ForeignKeyConstraint(["key_id"], ["tracked_keys.id"], name=op.f(f"fk_{table}_key_id")),
+            sa.PrimaryKeyConstraint("trace", "key_id", name=op.f(f"pk_{table}")),
+            sqlite_with_rowid=False,
+        )
+    op.create_table(
+        "trace_runs",
+        sa.Column("trace", BigId, nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("own", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["trace"], ["traces.id"], name=op.f("fk_trace_runs_trace")),
+        sa.PrimaryKeyConstraint("trace", "run_id", name=op.f("pk_trace_runs")),
+    )
+    op.create_index(op.f("ix_trace_runs_run_id"), "trace_runs", ["run_id"], unique=False)
+    op.create_table(
+        "trace_prompts",
+        sa.Column("trace", BigId, nullable=False),
+        sa.Column("prompt", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["trace"], ["traces.id"], name=op.f("fk_trace_prompts_trace")),
+        sa.PrimaryKeyConstraint("trace", "prompt", name=op.f("pk_trace_prompts")),
+    )
+    op.create_index(op.f("ix_trace_prompts_prompt"), "trace_prompts", ["prompt"], unique=False)
+    op.create_table(
+        "trace_spans",
+        sa.Column("trace", BigId, nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["trace"], ["traces.id"], name=op.f("fk_trace_spans_trace")),
+        sa.PrimaryKeyConstraint("trace", "seq", name=op.f("pk_trace_spans")),
+    )
+    op.create_table(
+        "trace_span_kinds",
+        sa.Column("trace", BigId, nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["trace"], ["traces.id"], name=op.f("fk_trace_span_kinds_trace")),
+        sa.PrimaryKeyConstraint("trace", "seq", "n", name=op.f("pk_trace_span_kinds")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "trace_assessments",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("trace", BigId, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("value", Json(), nullable=True),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("number", sa.Float(53), nullable=True),
+        sa.Column("error", Json(), nullable=True),
+        sa.Column("source_kind", sa.Text(), nullable=False),
+        sa.Column("source_id", sa.Text(), nullable=True),
+        sa.Column("span_id", sa.Text(), nullable=True),
+        sa.Column("rationale", sa.Text(), nullable=True),
+        sa.Column("overrides", sa.Text(), nullable=True),
+        sa.Column("valid", sa.Boolean(), nullable=False),
+        sa.Column("metadata", Json(), nullable=False),
+        sa.Column("whole_session", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["trace"], ["traces.id"], name=op.f("fk_trace_assessments_trace")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trace_assessments")),
+    )
+    op.create_index(op.f("ix_trace_assessments_trace"), "trace_assessments", ["trace"], unique=False)
+    op.create_index(op.f("ix_trace_assessments_kind_name"), "trace_assessments", ["kind", "name"], unique=False)

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+
+from noria.base.ids import ProjectId, RunId
+from noria.db import Tx
+from noria.tracking import tables as tt
+from noria.tracking.traces import packed
+from noria.tracking.traces import tables as t
+from noria.tracking.traces.records import Assessment, Source, Span, Trace, TraceState
+
+_PART: Final = 400
+"""Traces that one statement asks for."""
+
+_T = t.traces.c
+_IN_PROJECT: Any = select(_T.id, _T.trace_id, _T.experiment_id, _T.started_at, _T.took, _T.state, _T.told, _T.spans,
+    _T.name, _T.session, _T.request, _T.response, tt.experiments.c.project_id).join(
+    tt.experiments, tt.experiments.c.id == _T.experiment_id
+)  # fmt: skip
+_ONE: Any = _IN_PROJECT.where(_T.trace_id == bindparam("trace_id"))
+
+
+def row(conn: Connection, trace_id: str) -> Row[Any] | None:
+    """The row of a trace with the project that it is of."""
+    return conn.execute(_ONE, {"trace_id": trace_id}).one_or_none()
+
+
+def numbers(conn: Connection, project_id: ProjectId, trace_ids: Sequence[str]) -> dict[str, int]:
+    """Id of a trace -> its number, for those of the project that are there."""
+    found: dict[str, int] = {}
+    for start in range(0, len(trace_ids), _PART):
+        part = _IN_PROJECT.where(
+            tt.experiments.c.project_id == project_id, _T.trace_id.in_(list(trace_ids[start : start + _PART]))
+        )
+        found.update((one.trace_id, one.id) for one in conn.execute(part))
+    return found
+
+
+def traces(conn: Connection, numbers: Sequence[int]) -> list[Trace]:
+    """Traces with all that is said of them, in this order."""
+    made: dict[int, Trace] = {}
+    for start in range(0, len(numbers), _PART):
+        made |= _some(conn, list(numbers[start : start + _PART]))
+    return [made[number] for number in numbers if number in made]
+
+
+def _some(conn: Connection, numbers: list[int]) -> dict[int, Trace]:
+    keyed: list[dict[int, dict[str, str]]] = []
+    for table in (t.tags, t.facts):
+        of: dict[int, dict[str, str]] = {number: {} for number in numbers}
+        join = select(table.c.trace, tt.keys.c.name, table.c.value).join(tt.keys, tt.keys.c.id == table.c.key_id)
+        for number, name, value in conn.execute(join.where(table.c.trace.in_(numbers))):
+            of[number][name] = value
+        keyed.append({number: dict(sorted(pairs.items())) for number, pairs in of.items()})
+    runs: dict[int, list[RunId]] = {number: [] for number in numbers}
+    c = t.runs.c
+    for number, run_id in conn.execute(
+        select(c.trace, c.run_id).where(c.trace.in_(numbers)).order_by(c.own.desc(), c.run_id)
+    ):
+        runs[number].append(RunId(run_id))
+    prompts: dict[int, list[str]] = {number: [] for number in numbers}
+    p = t.prompts.c
+    for number, prompt in conn.execute(select(p.trace, p.prompt).where(p.trace.in_(numbers)).order_by(p.prompt)):
+        prompts[number].append(prompt)
+    assessed: dict[int, list[Assessment]] = {number: [] for number in numbers}
+    for number, one in assessments(conn, numbers):
+        assessed[number].append(one)
+    return {
+        found.id: Trace(
+            trace_id=found.trace_id,
+            experiment_id=found.experiment_id,
+            started_at=found.started_at,
+            took=found.took,
+            state=TraceState(found.state),
+            name=found.name,
+            client_id=found.client_id,
+            session=found.session,
+            request=found.request,
+            response=found.response,
+            spans=found.spans,
+            runs=runs[found.id],
+            prompts=prompts[found.id],
+            tags=keyed[0][found.id],
+            metadata=keyed[1][found.id],
+            assessments=assessed[found.id],
+        )
+        for found in conn.execute(select(t.traces).where(_T.id.in_(numbers)))
+    }
+
+
+# ---- spans
+
+
+def spans(conn: Connection, numbers: Sequence[int]) -> dict[int, list[Span]]:
+    """Spans of several traces, roots first, then by their start; of one that came twice, what came last."""
+    found: dict[int, dict[str, Span]] = {}
+    c = t.spans.c
+    for start in range(0, len(numbers), _PART):
+        part = select(c.trace, c.data).where(c.trace.in_(list(numbers[start : start + _PART])))
+        for number, data in conn.execute(part.order_by(c.trace, c.seq)):
+            of = found.setdefault(number, {})
+            for span in packed.unpack(data):
+                of[span.span_id] = span
+    return {
+        number: sorted(of.values(), key=lambda span: (span.parent_id is not None, span.started))
+        for number, of in found.items()
+    }
+
+
+def next_seq(conn: Connection, number: int) -> int:
+    return conn.execute(
+        select(func.coalesce(func.max(t.spans.c.seq) + 1, 0)).where(t.spans.c.trace == number)
+    ).scalar_one()
+
+
+def change(tx: Tx, number: int, values: Mapping[str, Any]) -> None:
+    if values:
+        tx.execute(update(t.traces).where(_T.id == number).values(dict(values)))
+
+
+# ---- tags and metadata
+
+
+def present(conn: Connection, table: Any, number: int, key_ids: Iterable[int]) -> set[int]:
+    """Those of the keys that the trace has."""
+    wanted = list(key_ids)
+    if not wanted:
+        return set()
+    return set(
+        conn.execute(select(table.c.key_id).where(table.c.trace == number, table.c.key_id.in_(wanted))).scalars()
+    )
+
+
+def delete_tag(tx: Tx, number: int, key_id: int) -> bool:
+    return tx.execute(delete(t.tags).where(t.tags.c.trace == number, t.tags.c.key_id == key_id)).rowcount > 0
+
+
+# ---- assessments
+
+_A = t.assessments.c
+
+
+def assessments(conn: Connection, numbers: Sequence[int], *, id: str | None = None) -> list[tuple[int, Assessment]]:
+    """Number of the trace and assessment, in the order in which they were made."""
+    found = select(t.assessments, _T.trace_id).join(t.traces, _T.id == _A.trace).where(_A.trace.in_(list(numbers)))
+    if id is not None:
+        found = found.where(_A.id == id)
+    return [(one.trace, _assessment(one)) for one in conn.execute(found.order_by(_A.created_at, _A.id))]
+
+
+def _assessment(one: Row[Any]) -> Assessment:
+    return Assessment(
+        id=one.id,
+        trace_id=one.trace_id,
+        name=one.name,
+        kind=one.kind,
+        value=one.value,
+        source=Source(kind=one.source_kind, id=one.source_id),
+        created_at=one.created_at,
+        updated_at=one.updated_at,
+        error=one.error,
+        span_id=one.span_id,
+        rationale=one.rationale,
+        overrides=one.overrides,
+        valid=bool(one.valid),
+        metadata=one.metadata,
+        whole_session=bool(one.whole_session),
+    )
+
+
+def set_valid(tx: Tx, number: int, id: str, *, valid: bool) -> bool:
+    changed = update(t.assessments).where(_A.trace == number, _A.id == id)
+    return tx.execute(changed.values(valid=valid)).rowcount > 0
+
+
+def delete_assessment(tx: Tx, number: int, id: str) -> None:
+    tx.execute(delete(t.assessments).where(_A.trace == number, _A.id == id))
+
+
+# ---- the end of traces
+
+_CHILDREN: Final = (t.tags, t.facts, t.runs, t.prompts, t.spans, t.kinds, t.assessments)
+
+
+def oldest(
+    conn: Connection,
+    experiment_id: int,
+    *,
+    trace_ids: Sequence[str] | None = None,
+    until: int | None = None,
+    limit: int,
+) -> list[int]:
+    """Numbers of traces of an experiment, the oldest first; ``until`` is the last start that counts."""
+    found = select(_T.id).where(_T.experiment_id == experiment_id)
+    if trace_ids is not None:
+        found = found.where(_T.trace_id.in_(list(trace_ids)))
+    if until is not None:
+        found = found.where(_T.started_at <= until)
+    return list(conn.execute(found.order_by(_T.started_at, _T.trace_id).limit(limit)).scalars())
+
+
+def delete_traces(tx: Tx, numbers: Sequence[int]) -> None:
+    for start in range(0, len(numbers), _PART):
+        part = list(numbers[start : start + _PART])
+        for table in _CHILDREN:
+            tx.execute(delete(table).where(table.c.trace.in_(part)))
+        tx.execute(delete(t.traces).where(_T.id.in_(part)))
