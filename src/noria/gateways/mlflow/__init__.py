@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from noria.db.group import GroupWriter
-from noria.gateways.mlflow import artifacts, experiments, metrics, probes, registry, runs, search
+from noria.gateways.mlflow import (
+    artifacts,
+    assessments,
+    experiments,
+    metrics,
+    oldtraces,
+    probes,
+    registry,
+    runs,
+    search,
+    spans,
+    traces,
+)
 from noria.gateways.mlflow.app import Gateway
 from noria.gateways.mlflow.door import Door
 from noria.gateways.mlflow.routes import Route
@@ -17,7 +29,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Gateway", "all_routes", "mlflow_gateway"]
 
-_GROUPS = (experiments, runs, metrics, search, artifacts, registry)
+_GROUPS = (
+    experiments,
+    runs,
+    metrics,
+    search,
+    artifacts,
+    registry,
+    traces,
+    oldtraces,
+    assessments,
+    spans,
+)
 
 
 def all_routes(door: Door) -> list[Route]:

@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, fun
 
 from noria.base.search import Clause, Order
 from noria.db.compare import compare
+from noria.db.paging import Part, behind, mark, marked, ordered
 from noria.tracking.grammar import TRACE_STATUS
 from noria.tracking.keys import Keys
-from noria.db.paging import Part, behind, mark, marked, ordered
 from noria.tracking.traces import queries
 from noria.tracking.traces import tables as t
 from noria.tracking.traces.spantext import Fits, fitting

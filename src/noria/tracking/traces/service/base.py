@@ -71,7 +71,7 @@ class Base:
         tx.write_rows(table, ("trace", "key_id", "value"), rows, key=() if new else ("trace", "key_id"))
 
 
-def lock_of(experiment_id: int) -> str:
+def lock_of(experiment_id: int | str) -> str:
     """The lock under which traces of an experiment are written (see ``Tx.lock``)."""
     return f"traces:{experiment_id}"
 

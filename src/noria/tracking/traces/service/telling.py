@@ -54,7 +54,10 @@ class Telling(Base):
         texts = {"name": trace.name, "session": trace.session, "request": trace.request, "response": trace.response}
         if before is None:
             values |= {key: _short(value) for key, value in texts.items()}
-            number = tx.insert(t.traces, {"trace_id": trace.trace_id, "spans": 0, **values})
+            made = tx.insert_new_key(t.traces, {"trace_id": trace.trace_id, "spans": 0, **values})
+            if made is None:  # another process was faster
+                return self.tell(tx, project_id, trace)
+            number = made
         else:
             self._own(before, project_id, trace.trace_id)
             number = before.id
@@ -164,8 +167,11 @@ class Telling(Base):
                 "told": False,
                 "spans": len(batch.spans),
             }
-            number = tx.insert(t.traces, values | {key: _short(value) for key, value in texts.items()})
-            seq = 0
+            made = tx.insert_new_key(t.traces, values | {key: _short(value) for key, value in texts.items()})
+            if made is None:  # another process was faster
+                self._add(tx, project_id, experiment_id, batch)
+                return
+            number, seq = made, 0
         else:
             self._own(before, project_id, batch.trace_id)
             number = before.id
