@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from noria.assets import Assets, Changes
-from noria.db import Database
+from functools import cached_property
+
 from noria.tracking.service.artifacts import Artifacts, Receiving
 from noria.tracking.service.base import DEFAULT, MOST_PARAM, MOST_TAG, lock_of
 from noria.tracking.service.reading import Searching
@@ -14,12 +14,9 @@ __all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "Receiving", "Tracking", "lock_o
 
 
 class Tracking(Saying, Searching, Artifacts):
-    """One per workspace.
+    """One per workspace."""
 
-    Attributes:
-        traces: what applications did for their requests.
-    """
-
-    def __init__(self, db: Database, assets: Assets, changes: Changes) -> None:
-        super().__init__(db, assets, changes)
-        self.traces = Traces(db, assets, changes, self._keys, self.ensure_default)
+    @cached_property
+    def traces(self) -> Traces:
+        """What applications did for their requests."""
+        return Traces(self._db, self._assets, self._changes, self._keys, self.ensure_default)
