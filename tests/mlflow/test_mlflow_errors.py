@@ -455,6 +455,13 @@ def test_fields_may_be_null(wire: Wire, made: dict[str, str]) -> None:
     wire.post("runs/delete", run_id=run["info"]["run_id"])
 
 
+@pytest.mark.ours  # MLflow's own server answers 500 to it
+def test_values_in_a_batch_may_be_null(wire: Wire, experiment: str) -> None:
+    run, nothing = wire.run(experiment), [{"key": "k", "value": None}]
+    wire.post(BATCH, run_id=run, metrics=None, params=nothing, tags=nothing)
+    assert wire.data(run) == {"metrics": {}, "params": {"k": ""}, "tags": {"k": ""}}
+
+
 def test_numbers_may_be_words(wire: Wire) -> None:
     run = wire.run(experiment := wire.experiment(), start_time="77")
     wire.post(METRIC, run_id=run, key="m", value="0.5", timestamp="3", step="-4")

@@ -224,7 +224,7 @@ def checked_location(value: str | None) -> str | None:
 _LIMITS: Final = {"name": 500, "digest": 36, "schema": 1_048_575, "source": 65_535, "profile": 16_777_215}
 
 
-def dataset_input(n: int, given: w.DatasetInputWire) -> DatasetInput:
+def dataset_input(n: int, given: w.DatasetInputIn) -> DatasetInput:
     """The nth dataset of a request, checked."""
     at = f"datasets[{n}].dataset"
     found = need(given.dataset, at)
@@ -236,7 +236,7 @@ def dataset_input(n: int, given: w.DatasetInputWire) -> DatasetInput:
         size = len(getattr(found, field) or "")
         if size > most:
             raise Invalid(f"{at}.{field} has {size} characters; {most} are allowed.")
-    tags = {tag.key: tag.value for tag in given.tags or ()}
+    tags = {tag.key: tag.value or "" for tag in given.tags or ()}
     for key, value in tags.items():
         if not 0 < len(key) <= 255 or len(value) > 500:
             raise Invalid(

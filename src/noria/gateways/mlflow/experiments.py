@@ -42,7 +42,7 @@ class ExperimentCalls:
             self._project_id,
             d.need(message.name, "name"),
             actor=asked.actor,
-            tags={tag.key: tag.value for tag in message.tags or ()},
+            tags={tag.key: tag.value or "" for tag in message.tags or ()},
             location=d.checked_location(message.artifact_location),
         )
         return {"experiment_id": d.experiment_id_out(made)}

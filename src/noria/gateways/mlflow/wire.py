@@ -23,6 +23,13 @@ class Tag(msgspec.Struct):
     value: str = ""
 
 
+class Pair(msgspec.Struct):
+    """A tag or parameter as it is sent."""
+
+    key: str
+    value: str | None = None
+
+
 class ExperimentOut(Out):
     experiment_id: str
     name: str
@@ -120,7 +127,7 @@ def tags_out(found: dict[str, str]) -> list[Tag]:
 class CreateExperiment(In):
     name: str | None = None
     artifact_location: str | None = None
-    tags: list[Tag] | None = None
+    tags: list[Pair] | None = None
 
 
 class ExperimentId(In):
@@ -159,7 +166,7 @@ class CreateRun(In):
     user_id: str | None = None
     run_name: str | None = None
     start_time: int | None = None
-    tags: list[Tag] | None = None
+    tags: list[Pair] | None = None
 
 
 class NamedRun(In):
@@ -203,13 +210,18 @@ class LogBatch(In):
     run_id: str | None = None
     run_uuid: str | None = None
     metrics: list[MetricIn] | None = None
-    params: list[Tag] | None = None
-    tags: list[Tag] | None = None
+    params: list[Pair] | None = None
+    tags: list[Pair] | None = None
+
+
+class DatasetInputIn(In):
+    tags: list[Pair] | None = None
+    dataset: DatasetWire | None = None
 
 
 class LogInputs(In):
     run_id: str | None = None
-    datasets: list[DatasetInputWire] | None = None
+    datasets: list[DatasetInputIn] | None = None
     models: list[ModelInput] | None = None
 
 
