@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from noria.base.actor import Actor
 from noria.base.errors import Invalid, NoriaError
 from noria.base.pages import token
-from noria.base.search import MAX_CLAUSES, SearchInvalid, parse
+from noria.base.search import MAX_CLAUSES, SearchInvalid, parse, parse_order
 from noria.tracking.errors import ExperimentExists, ExperimentNotFound, KeyInvalid, ParamChanged
 from noria.tracking.grammar import RUNS
 from noria.tracking.records import Point
@@ -330,3 +330,24 @@ def test_a_crash_at_the_commit_loses_no_acknowledged_metric(workspace: Workspace
         acknowledged = [int(line) for line in process.stdout]
     assert process.returncode == 137
     kept_whole(workspace, run, acknowledged)
+
+
+def test_a_search_by_more_names_than_are_joined(both: Workspace, actor: Actor, clock) -> None:
+    runs = []
+    for number in range(3):
+        clock.tick(1000)
+        runs.append(new_run(both, actor, f"run{number}"))
+        points = [Point(key=f"m{n}", value=n + number, at=0) for n in range(30)]
+        both.tracking.log(runs[-1], points=points, params={f"p{n}": str(number) for n in range(30)})
+    text = " and ".join([*(f"metrics.m{n} >= {n + 1}" for n in range(25)), *(f"params.p{n} != '0'" for n in range(25))])
+    order = [parse_order(f"params.p{n}", RUNS) for n in range(5, 30)]
+    found: list[str] = []
+    after = None
+    while True:
+        page = both.tracking.find(both.project.id, clauses=parse(text, RUNS), order=order, limit=1, after=after)
+        found += page.items
+        after = page.next
+        if after is None:
+            break
+    assert found == runs[1:]
+    assert both.tracking.count(both.project.id, text) == 2

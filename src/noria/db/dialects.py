@@ -321,6 +321,8 @@ class PostgresDialect:
         state = getattr(error.orig, "sqlstate", None) or ""
         if state == "55P03":
             return DatabaseBusy("A row was locked by another process for more than 10 seconds.", hint="Try again.")
+        if state in ("40P01", "40001"):
+            return DatabaseBusy("Two writers waited for each other; this one gave way.", hint="Try again.")
         if state == "53100":
             return DiskFull("the PostgreSQL server's disk")
         if state.startswith("53"):

@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    and_,
     case,
     exists,
     false,
@@ -94,18 +95,17 @@ class Asked:
 
 def runs(conn: Connection, keys: Keys, asked: Asked) -> tuple[list[RunId], str | None]:
     """Ids of the runs that fit, and the token of the next page."""
-    names = {c.key for c in (*asked.clauses, *asked.order) if c.kind in ("metric", "param", "tag")}
-    ids = keys.find(conn, names) if names else {}
     columns = asked.columns
-    parts = [part for order in asked.order for part in _parts(order, columns, ids)]
+    said = _Said(conn, keys, asked.source, [*asked.order, *asked.clauses])
+    parts = [part for order in asked.order for part in _parts(order, columns, said)]
     if not any(o.kind == "attribute" and o.key == "start_time" for o in asked.order):
         parts.append(Part(columns["start_time"], descending=True))
     if not any(o.kind == "attribute" and o.key == "run_id" for o in asked.order):
         parts.append(Part(columns["run_id"]))
     # Named, since two parts may be one column.
     shown = (part.value.label(f"part_{n}") for n, part in enumerate(parts))
-    found: Any = select(columns["run_id"].label("found"), *shown).select_from(asked.source)
-    found = found.where(*asked.scope, *(_condition(clause, columns, ids) for clause in asked.clauses))
+    found: Any = select(columns["run_id"].label("found"), *shown).select_from(said.source)
+    found = found.where(*asked.scope, *(_condition(clause, columns, said) for clause in asked.clauses))
     values = marked(asked.after, parts)
     if values is not None:
         found = found.where(behind(parts, values))
@@ -116,14 +116,48 @@ def runs(conn: Connection, keys: Keys, asked: Asked) -> tuple[list[RunId], str |
 
 def count(conn: Connection, keys: Keys, asked: Asked) -> int:
     """How many runs fit, whatever the page is."""
-    names = {c.key for c in asked.clauses if c.kind in ("metric", "param", "tag")}
-    ids = keys.find(conn, names) if names else {}
-    found = select(func.count()).select_from(asked.source).where(*asked.scope)
-    conditions = (_condition(clause, asked.columns, ids) for clause in asked.clauses)
-    return conn.execute(found.where(*conditions)).scalar_one()
+    said = _Said(conn, keys, asked.source, asked.clauses)
+    found = select(func.count()).select_from(said.source).where(*asked.scope)
+    return conn.execute(found.where(*(_condition(c, asked.columns, said) for c in asked.clauses))).scalar_one()
 
 
-def _parts(order: Order, columns: Mapping[str, Any], ids: Mapping[str, int]) -> list[Part]:
+class _Said:
+    """The values that a search asks for, each one row or none beside each run.
+
+    They are joined from the left, so that the database goes through the runs in their own order and finds each value
+    beside the others of the same run; what comes after the twentieth is looked up, since databases bound joins.
+
+    Attributes:
+        source: the runs with the values joined.
+    """
+
+    def __init__(self, conn: Connection, keys: Keys, source: Any, asked: Sequence[Clause | Order]) -> None:
+        wanted = list(dict.fromkeys((one.kind, one.key) for one in asked if one.kind in _TABLES))
+        ids = keys.find(conn, {key for _, key in wanted}) if wanted else {}
+        self.source = source
+        self._rows: dict[tuple[str, str], Any] = {}
+        for kind, key in wanted:
+            if key in ids:
+                self._rows[kind, key] = self._row(_TABLES[kind], ids[key])
+
+    def _row(self, table: Any, key_id: int) -> Any:
+        if len(self._rows) < _JOINED:
+            row = table.alias(f"said_{len(self._rows)}")
+            self.source = self.source.outerjoin(row, (row.c.run_no == _R.no) & (row.c.key_id == key_id))
+            return row.c
+        here = (table.c.run_no == _R.no, table.c.key_id == key_id)
+        return {name: select(table.c[name]).where(*here).scalar_subquery() for name in table.c.keys()}  # noqa: SIM118
+
+    def find(self, kind: str, key: str) -> Any:
+        """The columns of the row; None where no run ever said such a thing."""
+        return self._rows.get((kind, key))
+
+
+_TABLES: Final[Mapping[str, Any]] = {"metric": t.latest, "param": t.params, "tag": t.tags}
+_JOINED: Final = 20
+
+
+def _parts(order: Order, columns: Mapping[str, Any], said: _Said) -> list[Part]:
     """What is missing comes last in either direction; so does NaN, before what is missing."""
     if order.kind == "attribute":
         column = columns.get(order.key)
@@ -132,41 +166,35 @@ def _parts(order: Order, columns: Mapping[str, Any], ids: Mapping[str, int]) -> 
         if order.key not in _MAYBE:
             return [Part(column, order.descending)]
         return [Part(case((column.is_(None), 1), else_=0)), Part(column, order.descending, whole=False)]
-    key_id = ids.get(order.key)
-    if key_id is None:
+    row = said.find(order.kind, order.key)
+    if row is None:
         return []
-    if order.kind == "metric":
-        here = (t.latest.c.run_no == _R.no, t.latest.c.key_id == key_id)
-        value = select(case((t.latest.c.is_nan, null()), else_=t.latest.c.value)).where(*here).scalar_subquery()
-        kind = select(case((t.latest.c.is_nan, 1), else_=0)).where(*here).scalar_subquery()
-        return [Part(func.coalesce(kind, 2)), Part(value, order.descending, whole=False)]
-    table = {"param": t.params, "tag": t.tags}[order.kind]
-    value = select(table.c.value).where(table.c.run_no == _R.no, table.c.key_id == key_id).scalar_subquery()
-    return [Part(case((value.is_(None), 1), else_=0)), Part(value, order.descending, whole=False)]
+    missing = row["run_no"].is_(None)
+    if order.kind != "metric":
+        return [Part(case((missing, 1), else_=0)), Part(row["value"], order.descending, whole=False)]
+    rank = case((missing, 2), (row["is_nan"], 1), else_=0)
+    value = case((row["is_nan"], null()), else_=row["value"])
+    return [Part(rank), Part(value, order.descending, whole=False)]
 
 
-def _condition(clause: Clause, columns: Mapping[str, Any], ids: Mapping[str, int]) -> ColumnElement[bool]:
+def _condition(clause: Clause, columns: Mapping[str, Any], said: _Said) -> ColumnElement[bool]:
     if clause.kind == "attribute":
         column = columns.get(clause.key)
         return false() if column is None else compare(column, clause)
     if clause.kind == "dataset":
         return _dataset(clause)
-    key_id = ids.get(clause.key)
-    if key_id is None:
+    row = said.find(clause.kind, clause.key)
+    if row is None:
         return true() if clause.op == "is_null" else false()
-    table = {"metric": t.latest, "param": t.params, "tag": t.tags}[clause.kind]
-    here = [table.c.run_no == _R.no, table.c.key_id == key_id]
-    if clause.op in ("is_null", "is_not_null"):
-        there = exists().where(*here)
-        return there if clause.op == "is_not_null" else ~there
-    # A value looked up for each run, and not a join: the database goes through the runs in their own order, and finds
-    # each value beside the others of the same run.
+    if clause.op == "is_null":
+        return row["run_no"].is_(None)
+    if clause.op == "is_not_null":
+        return row["run_no"].is_not(None)
     if clause.kind != "metric":
-        return compare(select(table.c.value).where(*here).scalar_subquery(), clause)
+        return compare(row["value"], clause)
     if clause.op == "!=":  # NaN differs from every number, and has no other relation to one
-        return exists().where(*here, or_(table.c.is_nan, table.c.value != clause.value))
-    number = select(table.c.value).where(*here, ~table.c.is_nan).scalar_subquery()
-    return compare(number, clause)
+        return or_(row["is_nan"], row["value"] != clause.value)
+    return and_(compare(row["value"], clause), ~row["is_nan"])
 
 
 def _dataset(clause: Clause) -> ColumnElement[bool]:
