@@ -14,6 +14,7 @@ from rooms_client import Answer, Client, client  # pyright: ignore[reportMissing
 from test_loop import LoadingLoop  # pyright: ignore[reportMissingImports]
 
 from noria.base.errors import Conflict
+from noria.base.ids import RunId
 from noria.base.times import DAY, HOUR, to_text
 from noria.data.edits import Put
 from noria.data.errors import ContractBroken
@@ -98,6 +99,22 @@ def draft(ws: Workspace) -> str:
     return "/v1/data/album/drafts/" + ws.data.drafts(ws.data.get(ws.project.id, "album"))[0].id
 
 
+def tracked(ws: Workspace) -> None:
+    """Two clients' runs in the experiment `mine`, the second in the bin; `old` is in the bin as a whole."""
+    mine = ws.tracking.create_experiment(ws.project.id, "mine", actor=ME)
+    ws.tracking.create_experiment(ws.project.id, "old", actor=ME)
+    with ws.db.write() as tx:
+        for name in ("first", "second"):
+            ws.tracking.create_run(tx, ws.project.id, mine.id, name=name, actor=ME, tags={"a": "1"})
+    ws.tracking.delete_runs(ws.project.id, [named(ws, "second")], actor=ME)
+    old = ws.tracking.experiment(ws.project.id, "old")
+    ws.tracking.delete_experiment(ws.project.id, old.id, actor=ME)
+
+
+def named(ws: Workspace, name: str) -> RunId:
+    return ws.tracking.list_runs(ws.project.id, f"name = '{name}'", deleted=None).items[0].run.id
+
+
 SAFE = {"post_v1_data_name_push", "post_v1_data_name_pull", "post_v1_data_name_fetch"}
 """Safe to repeat by themselves: they send what is missing, and tests/data/test_transfer.py repeats them."""
 
@@ -166,6 +183,49 @@ SAMPLES: dict[str, tuple[Callable[[Workspace], object], Any, Any, Any]] = {
         {"rows": "n = 1", "reason": "r", "dry_run": False},
         {"rows": "n = 2", "reason": "r", "dry_run": False},
     ),
+    "post_v1_runs_delete": (
+        tracked, "/v1/runs/delete", lambda ws: {"runs": [named(ws, "first")]}, lambda ws: {"runs": [named(ws, "second")]}
+    ),
+    "post_v1_runs_restore": (
+        tracked, "/v1/runs/restore", lambda ws: {"runs": [named(ws, "second")]}, lambda ws: {"runs": [named(ws, "first")]}
+    ),
+    "post_v1_runs_move": (
+        tracked,
+        "/v1/runs/move",
+        lambda ws: {"runs": [named(ws, "first")], "experiment": "new"},
+        lambda ws: {"runs": [named(ws, "first")], "experiment": "other"},
+    ),
+    "post_v1_runs_id_tags": (
+        tracked,
+        lambda ws: f"/v1/runs/{named(ws, 'first')}/tags",
+        {"set": {"b": "2"}, "remove": ["a"]},
+        {"set": {"c": "2"}},
+    ),
+    "put_v1_runs_id_note": (
+        tracked, lambda ws: f"/v1/runs/{named(ws, 'first')}/note", {"text": "good"}, {"text": "bad"}
+    ),
+    "post_v1_experiments": (lambda ws: None, "/v1/experiments", {"name": "a/b"}, {"name": "a/c"}),
+    "post_v1_experiments_rename": (
+        tracked, "/v1/experiments/rename", {"experiment": "mine", "name": "x/mine"}, {"experiment": "old", "name": "y"}
+    ),
+    "post_v1_experiments_delete": (
+        tracked, "/v1/experiments/delete", {"experiment": "mine"}, {"experiment": "old"}
+    ),
+    "post_v1_experiments_restore": (
+        tracked, "/v1/experiments/restore", {"experiment": "old"}, {"experiment": "mine"}
+    ),
+    "post_v1_experiments_tags": (
+        tracked,
+        "/v1/experiments/tags",
+        {"experiment": "mine", "set": {"team": "a"}},
+        {"experiment": "mine", "remove": ["team"]},
+    ),
+    "post_v1_experiments_note": (
+        tracked,
+        "/v1/experiments/note",
+        {"experiment": "mine", "text": "about cats"},
+        {"experiment": "mine", "text": ""},
+    ),
     "delete_v1_data_name": (spare, "/v1/data/spare", None, None),
     "post_v1_admin_gc": (lambda ws: None, "/v1/admin/gc", {"dry_run": False}, {"dry_run": True}),
     "put_v1_models_name_aliases_alias": (
@@ -217,7 +277,7 @@ def test_every_writing_route_answers_a_repeated_request_and_does_nothing(
     assert (again.status, said(again)) == (first.status, said(first))
     assert traces(shop) == after
     for reused in (
-        ask(api, method, path, other, "k1") if other is not None else None,
+        ask(api, method, path, other(shop) if callable(other) else other, "k1") if other is not None else None,
         ask(api, "POST", "/v1/data", {"name": "another"}, "k1"),
         ask(api, "PUT", "/v1/models/tree/aliases/another", {"version": 1}, "k1"),
     ):

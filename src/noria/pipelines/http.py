@@ -18,7 +18,7 @@ from noria.jobs.errors import JobNotFound
 from noria.pipelines import wire as w
 from noria.pipelines.hooks import KIND as HOOK
 from noria.pipelines.service import Pipelines
-from noria.tracking.wire import find_run
+from noria.tracking.wire.runs import find_run
 
 
 class GraphRoutes:

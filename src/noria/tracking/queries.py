@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, Row, and_, bindparam, delete, select, type_coerce
+from sqlalchemy import Connection, Integer, Row, and_, bindparam, delete, func, select, type_coerce
 
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
@@ -263,6 +263,32 @@ def datasets_of(conn: Connection, experiment_ids: Iterable[int], limit: int) -> 
     found = select(c.experiment_id, c.name, c.digest, t.inputs.c.context).select_from(join).distinct()
     found = found.where(c.experiment_id.in_(list(experiment_ids))).order_by(c.experiment_id, c.name, c.digest)
     return [(row[0], row[1], row[2], row[3]) for row in conn.execute(found.limit(limit))]
+
+
+def counts(conn: Connection, project_id: ProjectId, experiments: Sequence[int]) -> dict[int, int]:
+    """Experiment -> runs that are not in the bin."""
+    c = t.tracked_runs.c
+    found: dict[int, int] = {}
+    for start in range(0, len(experiments), _PART):
+        where = (
+            t.experiments.c.project_id == project_id,
+            c.experiment_id.in_(list(experiments[start : start + _PART])),
+            ~c.deleted,
+        )
+        join = t.tracked_runs.join(t.experiments, t.experiments.c.id == c.experiment_id)
+        rows = select(c.experiment_id, func.count()).select_from(join).where(*where).group_by(c.experiment_id)
+        found.update((id, count) for id, count in conn.execute(rows))
+    return found
+
+
+def homes(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, tuple[int, int, str]]:
+    """Number, experiment and user of runs, for those that are in one."""
+    c = t.tracked_runs.c
+    found: dict[RunId, tuple[int, int, str]] = {}
+    for start in range(0, len(ids), _PART):
+        rows = select(c.run_id, c.no, c.experiment_id, c.user).where(c.run_id.in_(list(ids[start : start + _PART])))
+        found.update((RunId(run_id), (no, at, user)) for run_id, no, at, user in conn.execute(rows))
+    return found
 
 
 def delete_tag(tx: Tx, run_no: int, key_id: int) -> bool:

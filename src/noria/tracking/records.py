@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from noria.assets.records import Run
 from noria.base.ids import ProjectId, RunId
 
 
@@ -140,3 +141,42 @@ class Tracked(NamedTuple):
     project_id: ProjectId
     experiment_id: int
     deleted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One key of a comparison.
+
+    Attributes:
+        part: ``params``, ``metrics`` or ``tags``.
+        values: for each run, in their order; None where it has none.
+        best: the places of the best values of a metric, where its name says which way is better.
+    """
+
+    part: str
+    key: str
+    values: tuple[str | float | None, ...]
+    best: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A metric of a run, in as many points as were asked for.
+
+    Attributes:
+        total: points of the whole history.
+    """
+
+    run_id: RunId
+    key: str
+    total: int
+    points: list[Point]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A run in a list: what it is, what it said, and the name of its experiment."""
+
+    run: Run
+    data: RunData
+    experiment: str | None

@@ -44,6 +44,8 @@ _OF_RUNS: Final[Mapping[str, Any]] = {
     "state": at.runs.c.state,
     "status": case({state.value: name for state, name in STATUS.items()}, value=at.runs.c.state),
     "kind": at.runs.c.kind,
+    "parent": at.runs.c.parent_id,
+    "deleted_at": at.runs.c.deleted_at,
     "end_time": at.runs.c.ended_at,
 }
 _MAYBE: Final = ("end_time", "user")

@@ -6,14 +6,14 @@ from functools import cached_property
 
 from noria.tracking.service.artifacts import Artifacts, Receiving
 from noria.tracking.service.base import DEFAULT, MOST_PARAM, MOST_TAG, lock_of
-from noria.tracking.service.reading import Searching
-from noria.tracking.service.saying import Saying
+from noria.tracking.service.listing import Listing
+from noria.tracking.service.organizing import NOTE, Organizing
 from noria.tracking.traces.service import Traces
 
-__all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "Receiving", "Tracking", "lock_of"]
+__all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "NOTE", "Receiving", "Tracking", "lock_of"]
 
 
-class Tracking(Saying, Searching, Artifacts):
+class Tracking(Organizing, Listing, Artifacts):
     """One per workspace."""
 
     @cached_property

@@ -139,33 +139,46 @@ class Experiments(Base):
             )
         return Page(items=items, next=following)
 
-    def rename_experiment(self, project_id: ProjectId, id: int, name: str, *, actor: Actor) -> None:
+    def rename_experiment(
+        self, project_id: ProjectId, id: int, name: str, *, actor: Actor, once: Once | None = None
+    ) -> None:
         """Gives an experiment another name; a name with another folder in it moves it there.
 
         Raises:
             ExperimentExists, ExperimentDeleted: the name is taken; it is in the bin.
         """
         _check_name(name)
+        if self._changes.answered("tracking.rename", project_id, once) is not None:
+            return
         found = self._active(project_id, id)
-        with self._changes.begin("tracking.rename", project_id, actor) as change:
+        with self._changes.begin("tracking.rename", project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return
             holder = queries.experiment_id(change.tx.conn, project_id, name)
             if holder is not None and holder != found.id:
                 raise self._taken(change.tx, project_id, name)
             changed = update(t.experiments).where(t.experiments.c.id == found.id)
             change.tx.execute(changed.values(name=name, updated_at=change.tx.now_ms))
             change.note(found.name, name=name)
+            change.answer({"id": found.id})
 
-    def delete_experiment(self, project_id: ProjectId, id: int, *, actor: Actor, restore: bool = False) -> None:
+    def delete_experiment(
+        self, project_id: ProjectId, id: int, *, actor: Actor, restore: bool = False, once: Once | None = None
+    ) -> None:
         """Puts an experiment into the bin with all its runs, or brings it back with them.
 
         Raises:
             ExperimentNotFound, ExperimentDeleted: it is not there; it is in the bin already, or not in it.
         """
+        verb = "tracking.restore_experiment" if restore else "tracking.delete_experiment"
+        if self._changes.answered(verb, project_id, once) is not None:
+            return
         found = self.experiment_by_id(project_id, id)
         if found.deleted != restore:
             raise ExperimentDeleted(found.name, deleted=found.deleted)
-        verb = "tracking.restore" if restore else "tracking.delete"
-        with self._changes.begin(f"{verb}_experiment", project_id, actor) as change:
+        with self._changes.begin(verb, project_id, actor, once=once) as change:
+            if change.earlier is not None:
+                return
             tx = change.tx
             mark = None if restore else tx.now_ms
             changed = update(t.experiments).where(t.experiments.c.id == found.id)
@@ -178,23 +191,27 @@ class Experiments(Base):
             tx.execute(runs.values(deleted=not restore))
             change.note(found.name)
 
-    def set_experiment_tag(self, project_id: ProjectId, id: int, key: str, value: str, *, actor: Actor) -> None:
+    def set_experiment_tag(
+        self, project_id: ProjectId, id: int, key: str, value: str, *, actor: Actor, tx: Tx | None = None
+    ) -> None:
         _check_tag(key, value)
-        found = self._active(project_id, id)
-        with self._changes.begin("tracking.experiment_tag", project_id, actor) as change:
+        found = self._active(project_id, id, tx)
+        with self._changes.begin("tracking.experiment_tag", project_id, actor, tx=tx) as change:
             row = {"experiment_id": found.id, "key": key, "value": value}
             change.tx.upsert(t.experiment_tags, row, key=["experiment_id", "key"])
             self._touch(change.tx, found.id)
             change.note(found.name, key=key)
 
-    def delete_experiment_tag(self, project_id: ProjectId, id: int, key: str, *, actor: Actor) -> None:
+    def delete_experiment_tag(
+        self, project_id: ProjectId, id: int, key: str, *, actor: Actor, tx: Tx | None = None
+    ) -> None:
         """Takes a tag away.
 
         Raises:
             TagNotFound: the experiment has no such tag.
         """
-        found = self._active(project_id, id)
-        with self._changes.begin("tracking.experiment_tag", project_id, actor) as change:
+        found = self._active(project_id, id, tx)
+        with self._changes.begin("tracking.experiment_tag", project_id, actor, tx=tx) as change:
             c = t.experiment_tags.c
             gone = change.tx.execute(delete(t.experiment_tags).where(c.experiment_id == found.id, c.key == key))
             if not gone.rowcount:

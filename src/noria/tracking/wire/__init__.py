@@ -1,0 +1,1 @@
+"""Wire shapes of the room: what HTTP sends and what `--json` prints."""
