@@ -8,10 +8,10 @@ from typing import Any, Final
 from noria.base.errors import Invalid
 from noria.base.ids import ProjectId, RunId
 from noria.base.pages import Page, check_limit, position, token
+from noria.db.paging import PageWrong
 from noria.tracking import compared, series
 from noria.tracking.direction import best, lower_is_better
 from noria.tracking.records import Curve, Line, Point
-from noria.tracking.search import PageWrong
 from noria.tracking.service.base import Base
 
 MOST_RUNS: Final = 1_000
