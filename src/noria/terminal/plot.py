@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -48,7 +49,7 @@ def picture(
         return ["No finite values."]
     left, right = min(x for x, _ in there), max(x for x, _ in there)
     low, high = min(y for _, y in there), max(y for _, y in there)
-    scale = [y_text(10**y if log else y) for y in (high, (high + low) / 2, low)]
+    scale = [y_text(_power(y) if log else y) for y in (high, high / 2 + low / 2, low)]
     margin = max(map(len, scale))
     canvas = _Canvas(max(width - margin - 1, 8), max(height, 3))
     for n, curve in enumerate(points):
@@ -58,6 +59,10 @@ def picture(
     ends = x_text(left), x_text(right)
     lines.append(" " * (margin + 1) + ends[0] + ends[1].rjust(canvas.columns - len(ends[0])))
     return lines
+
+
+def _power(exponent: float) -> float:
+    return 10**exponent if exponent < 308 else sys.float_info.max
 
 
 def _place(value: float, low: float, high: float, dots: int) -> int:

@@ -108,7 +108,7 @@ class Comparing(Base):
                     continue
                 marks = series.sample(conn, no, key_id, points, start, end)
                 found = [Point(key=key, at=at, step=step, value=value) for at, step, value in marks]
-                made.append(Curve(run_id=id, key=key, total=there.total, points=found))
+                made.append(Curve(run_id=id, key=key, total=there[5], points=found))
         return made
 
     def experiment_names(self, project_id: ProjectId, ids: Sequence[int]) -> dict[int, str]:
