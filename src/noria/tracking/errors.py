@@ -96,3 +96,18 @@ class ArtifactPathInvalid(Invalid):
     """The path of a file is not allowed."""
 
     code = "artifact_path_invalid"
+
+
+class LoggedModelNotFound(NotFound):
+    """There is no such logged model."""
+
+    code = "logged_model_not_found"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"Logged model with ID {id!r:.100} not found.")
+
+
+class LoggedModelInvalid(Invalid):
+    """A part of a logged model is not allowed."""
+
+    code = "logged_model_invalid"

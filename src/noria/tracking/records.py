@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from noria.assets.records import Run
-from noria.base.ids import ProjectId, RunId
+from noria.base.ids import ProjectId, RunId, VersionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,3 +180,54 @@ class Listed:
     run: Run
     data: RunData
     experiment: str | None
+
+
+class LoggedState(enum.StrEnum):
+    """How far a logged model is."""
+
+    PENDING = "pending"
+    """Its files are on their way."""
+    READY = "ready"
+    FAILED = "upload_failed"
+    UNKNOWN = "unspecified"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedPoint:
+    """A metric of a logged model: what a run measured of it, maybe on a dataset."""
+
+    key: str
+    value: float
+    at: int
+    step: int
+    run_id: RunId
+    dataset: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedModel:
+    """A model as a client logged it: files, what it was made with, and what was measured of it.
+
+    Attributes:
+        no: names it in this room's tables.
+        source_run: the run that a client named as its maker; it need not be there.
+        version_id: the version of the asset graph that holds its files, once it is ready.
+    """
+
+    no: int
+    id: str
+    project_id: ProjectId
+    experiment_id: int
+    name: str
+    kind: str
+    state: LoggedState
+    status_message: str
+    source_run: str
+    version_id: VersionId | None
+    created_at: int
+    updated_at: int
+    deleted: bool
+    params: dict[str, str] = field(default_factory=dict[str, str])
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+    metrics: list[LoggedPoint] = field(default_factory=list[LoggedPoint])

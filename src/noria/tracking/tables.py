@@ -176,3 +176,73 @@ artifacts = Table(
     sqlite_with_rowid=False,
 )
 """Files by owner and path; ``folder`` is empty at the top, and has no slash at its end."""
+
+logged_models = Table(
+    "logged_models",
+    metadata,
+    Column("no", BigId, primary_key=True),
+    Column("id", Str, nullable=False),
+    Column("project_id", BigId, ForeignKey("projects.id"), nullable=False),
+    Column("experiment_id", BigId, ForeignKey("experiments.id"), nullable=False),
+    Column("name", Str, nullable=False),
+    Column("kind", Str, nullable=False),
+    Column("state", Str, nullable=False),
+    Column("status_message", Str, nullable=False),
+    # What the client said; the run need not be here.
+    Column("source_run", Str, nullable=False),
+    Column("version_id", BigId, ForeignKey("versions.id")),
+    Column("created_at", Ms, nullable=False),
+    Column("updated_at", Ms, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    UniqueConstraint("id"),
+    Index("ix_logged_models_newest", "experiment_id", "deleted", "created_at", "id"),
+    Index(None, "source_run"),
+    Index(None, "version_id"),
+    sqlite_autoincrement=True,
+)
+
+logged_params = Table(
+    "logged_model_params",
+    metadata,
+    Column("model_no", BigId, ForeignKey("logged_models.no"), primary_key=True),
+    Column("key_id", BigId, ForeignKey("tracked_keys.id"), primary_key=True),
+    Column("value", Str, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+logged_tags = Table(
+    "logged_model_tags",
+    metadata,
+    Column("model_no", BigId, ForeignKey("logged_models.no"), primary_key=True),
+    Column("key_id", BigId, ForeignKey("tracked_keys.id"), primary_key=True),
+    Column("value", Str, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+logged_metrics = Table(
+    "logged_model_metrics",
+    metadata,
+    Column("model_no", BigId, ForeignKey("logged_models.no"), primary_key=True),
+    Column("key_id", BigId, ForeignKey("tracked_keys.id"), primary_key=True),
+    Column("at", Ms, primary_key=True),
+    Column("step", Ms, primary_key=True),
+    Column("run_no", BigId, ForeignKey("tracked_runs.no"), primary_key=True),
+    Column("dataset", Str, primary_key=True),
+    Column("digest", Str, primary_key=True),
+    Column("value", Real, nullable=False),
+    Column("is_nan", Boolean, nullable=False),
+    Index(None, "run_no"),
+    sqlite_with_rowid=False,
+)
+
+run_models = Table(
+    "run_models",
+    metadata,
+    Column("run_no", BigId, ForeignKey("tracked_runs.no"), primary_key=True),
+    # The run made it (True) or read it.
+    Column("made", Boolean, primary_key=True),
+    # As the client said; it need not be here.
+    Column("model_id", Str, primary_key=True),
+    Column("step", Ms),
+    sqlite_with_rowid=False,
+)

@@ -17,7 +17,7 @@ from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.errors import Required
 from noria.tracking.errors import ExperimentNotFound
 from noria.tracking.grammar import STATUS
-from noria.tracking.records import Dataset, DatasetInput, Experiment, Owner, OwnerKind, Tracked
+from noria.tracking.records import Dataset, DatasetInput, Experiment, LoggedPoint, Owner, OwnerKind, Tracked
 from noria.workspace import Workspace
 
 T = TypeVar("T")
@@ -107,6 +107,8 @@ class Door:
         """
         if owner.kind is OwnerKind.RUN:
             self.run(RunId(owner.id))
+        elif owner.kind is OwnerKind.MODEL:
+            self.ws.tracking.logged_model(self.project_id, owner.id, full=False)
 
     # ---- models that runs read and made
 
@@ -114,13 +116,30 @@ class Door:
         self, ids: Sequence[RunId]
     ) -> tuple[dict[RunId, list[str]], dict[RunId, list[tuple[str, int | None]]]]:
         """Run -> models that it read, and run -> models that it made with the step."""
-        return {}, {}
+        return self.ws.tracking.models_of(ids)
 
     def link_models(self, tx: Tx, id: RunId, *, read: Sequence[str]) -> None:
         """Says which logged models a run read."""
+        self.ws.tracking.link_models(tx, id, [(model, None) for model in read], made=False, project_id=self.project_id)
 
-    def model_metrics(self, tx: Tx, run: Tracked, metrics: Sequence[Any]) -> None:
+    def model_metrics(self, tx: Tx, run: Tracked, metrics: Sequence[w.MetricIn]) -> None:
         """Metrics that a run logged about its models."""
+        points = [
+            (
+                metric.model_id or "",
+                LoggedPoint(
+                    key=metric.key or "",
+                    value=metric.value or 0.0,
+                    at=metric.timestamp or 0,
+                    step=metric.step or 0,
+                    run_id=run.run_id,
+                    dataset=metric.dataset_name or "",
+                    digest=metric.dataset_digest or "",
+                ),
+            )
+            for metric in metrics
+        ]
+        self.ws.tracking.measure(tx, run, points)
 
 
 def need(value: T | None, field: str) -> T:
@@ -204,6 +223,11 @@ def page_size(value: int | None, default: int, most: int) -> int:
 def location_of(experiment: Experiment) -> str:
     """Where clients are told to keep the artifacts of an experiment."""
     return experiment.location or f"{ARTIFACTS}/{experiment_id_out(experiment)}"
+
+
+def location_of_model(experiment: Experiment, id: str) -> str:
+    """Where clients are told to keep the files of a logged model."""
+    return f"{location_of(experiment)}/models/{id}/artifacts"
 
 
 def checked_location(value: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,7 +18,10 @@ from noria.gateways.mlflow.routes import Asked, Route
 from noria.registry.errors import ModelNotFound
 from noria.registry.grammar import MODELS, VERSIONS
 from noria.registry.records import ModelVersion, RegisteredModel, Stage
+from noria.tracking.errors import LoggedModelNotFound
+from noria.tracking.records import LoggedModel
 
+_VERSIONS: Final = "mlflow.modelVersions"
 IS_PROMPT: Final = "mlflow.prompt.is_prompt"
 _PROMPTS: Final = (IS_PROMPT, "true")
 _PROMPT_SOURCES: Final = ("dummy-source", "prompt-template")
@@ -205,7 +209,24 @@ class VersionCalls:
             logged_model=origin.logged_model,
             tags=tags,
         )
+        if origin.logged_model is not None:
+            self._remember(origin.logged_model, made)
         return {"model_version": version_out(made)}
+
+    def _remember(self, logged_model: str, made: ModelVersion) -> None:
+        """A logged model says in a tag of which versions it became."""
+        tracking = self._door.ws.tracking
+        entry = {"name": made.model, "version": str(made.number)}
+        with self._door.ws.db.write() as tx:
+            tx.lock(f"logged:{logged_model}")
+            text = tracking.logged_model(self._project_id, logged_model, tx).tags.get(_VERSIONS, "[]")
+            try:
+                before = json.loads(text)
+            except (ValueError, RecursionError):
+                before = []
+            entries = [one for one in before if one != entry] if isinstance(before, list) else []
+            tags = {_VERSIONS: json.dumps([*entries, entry])}
+            tracking.tag_logged_model(self._project_id, logged_model, tags, tx=tx)
 
     def _origin(self, text: str, run: str | None, logged_model: str | None) -> _Origin:
         """What a source means, checked against the run and the logged model of the request."""
@@ -216,9 +237,18 @@ class VersionCalls:
             raise sources.wrong_owner(text, "model_id")
         if found.kind == "version":
             return self._copied(text, found.name, run, logged_model)
-        if found.kind == "proxied" and not self._owned(found.path, run, logged_model):
+        model = None if logged_model is None else self._logged(text, logged_model)
+        if found.kind == "proxied" and not self._owned(found.path, run, model):
             raise sources.wrong_owner(text, "model_id" if logged_model else "run_id")
+        if model is not None:
+            run = run or model.source_run or None
         return _Origin(text, run=run, logged_model=logged_model)
+
+    def _logged(self, text: str, id: str) -> LoggedModel:
+        try:
+            return self._door.ws.tracking.logged_model(self._project_id, id)
+        except LoggedModelNotFound:
+            raise sources.wrong_owner(text, "model_id") from None
 
     def _copied(self, text: str, name: str, run: str | None, logged_model: str | None) -> _Origin:
         """A version made of another one: of the same run and the same files."""
@@ -251,9 +281,12 @@ class VersionCalls:
                 raise AliasUnknown(error.message) from None
             raise
 
-    def _owned(self, path: str, run: str | None, logged_model: str | None) -> bool:
-        """Whether files in the proxy's tree belong to the run of a request."""
-        if run is None or logged_model:
+    def _owned(self, path: str, run: str | None, model: LoggedModel | None) -> bool:
+        """Whether files in the proxy's tree belong to the run or the logged model of a request."""
+        if model is not None:
+            place = d.location_of_model(self._door.experiment(model.experiment_id), model.id)
+            return sources.within(path, sources.tree_path(place))
+        if run is None:
             return False
         try:
             found = self._door.run(RunId(run))

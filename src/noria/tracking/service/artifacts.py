@@ -21,7 +21,7 @@ from noria.store import FileContent, Incoming, Kind, Writer, files
 from noria.tracking import shelves
 from noria.tracking.errors import ArtifactIsFolder, ArtifactNotFound
 from noria.tracking.records import Artifact, ArtifactEntry, Owner, OwnerKind
-from noria.tracking.service.base import Base
+from noria.tracking.service.logged import Logged
 
 INLINE: Final = 64
 """Files of at most so many bytes lie in their row."""
@@ -60,7 +60,7 @@ class Receiving:
         return self._service.keep(self._writer, owner, _named(path, content), project_id, commit)
 
 
-class Artifacts(Base):
+class Artifacts(Logged):
     """Kept by owner; who the owner is decides whether it may have files."""
 
     # ---- writing
@@ -127,10 +127,12 @@ class Artifacts(Base):
         """Whether files may be written for an owner.
 
         Raises:
-            RunNotFound, RunDeleted: it is not there, or in the bin.
+            RunNotFound, RunDeleted, LoggedModelNotFound: it is not there, or in the bin.
         """
         if owner.kind is OwnerKind.RUN:
             self._tracked(tx, RunId(owner.id), project_id)
+        elif owner.kind is OwnerKind.MODEL:
+            self.logged_model(project_id, owner.id, tx, full=False)
 
     def add_artifact(self, tx: Tx, run_id: RunId, artifact: Artifact) -> None:
         """Names a stored file as an artifact of a run; the same path again replaces it."""

@@ -8,6 +8,7 @@ from typing import Any
 from noria.base.ids import ProjectId, RunId
 from noria.base.pages import Page, position, token
 from noria.base.search import Clause, Order, parse, parse_order
+from noria.db import Tx
 from noria.db.paging import PageWrong
 from noria.tracking import queries, search, series
 from noria.tracking.blocks import Mark
@@ -27,8 +28,8 @@ class Reading(Base):
     def data(self, run_id: RunId) -> RunData:
         return self.data_of([run_id])[run_id]
 
-    def data_of(self, ids: Sequence[RunId]) -> dict[RunId, RunData]:
-        with self._db.read() as conn:
+    def data_of(self, ids: Sequence[RunId], tx: Tx | None = None) -> dict[RunId, RunData]:
+        with self._db.read(tx) as conn:
             return queries.run_data(conn, ids)
 
     def inputs_of(self, ids: Sequence[RunId]) -> dict[RunId, list[DatasetInput]]:

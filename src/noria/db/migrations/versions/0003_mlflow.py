@@ -35,6 +35,7 @@ def upgrade() -> None:
     for table in _OLD:
         op.drop_table(f"old_{table}")
     _registry()
+    _logged()
     _artifacts()
     _traces()
 
@@ -161,6 +162,76 @@ def _registry() -> None:
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
     ):
         op.add_column("model_versions", column)
+
+
+def _logged() -> None:
+    """Models as clients log them."""
+    op.create_table(
+        "logged_models",
+        sa.Column("no", BigId, nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", BigId, nullable=False),
+        sa.Column("experiment_id", BigId, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("status_message", sa.Text(), nullable=False),
+        sa.Column("source_run", sa.Text(), nullable=False),
+        sa.Column("version_id", BigId, nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("deleted", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_logged_models_project_id")),
+        sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], name=op.f("fk_logged_models_experiment_id")),
+        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_logged_models_version_id")),
+        sa.PrimaryKeyConstraint("no", name=op.f("pk_logged_models")),
+        sa.UniqueConstraint("id", name=op.f("uq_logged_models_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_logged_models_newest", "logged_models", ["experiment_id", "deleted", "created_at", "id"])
+    op.create_index(op.f("ix_logged_models_source_run"), "logged_models", ["source_run"])
+    op.create_index(op.f("ix_logged_models_version_id"), "logged_models", ["version_id"])
+    for table in ("logged_model_params", "logged_model_tags"):
+        op.create_table(
+            table,
+            sa.Column("model_no", BigId, nullable=False),
+            sa.Column("key_id", BigId, nullable=False),
+            sa.Column("value", sa.Text(), nullable=False),
+            sa.ForeignKeyConstraint(["model_no"], ["logged_models.no"], name=op.f(f"fk_{table}_model_no")),
+            sa.ForeignKeyConstraint(["key_id"], ["tracked_keys.id"], name=op.f(f"fk_{table}_key_id")),
+            sa.PrimaryKeyConstraint("model_no", "key_id", name=op.f(f"pk_{table}")),
+            sqlite_with_rowid=False,
+        )
+    op.create_table(
+        "logged_model_metrics",
+        sa.Column("model_no", BigId, nullable=False),
+        sa.Column("key_id", BigId, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.Column("run_no", BigId, nullable=False),
+        sa.Column("dataset", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("value", sa.Float(53), nullable=False),
+        sa.Column("is_nan", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["model_no"], ["logged_models.no"], name=op.f("fk_logged_model_metrics_model_no")),
+        sa.ForeignKeyConstraint(["key_id"], ["tracked_keys.id"], name=op.f("fk_logged_model_metrics_key_id")),
+        sa.ForeignKeyConstraint(["run_no"], ["tracked_runs.no"], name=op.f("fk_logged_model_metrics_run_no")),
+        sa.PrimaryKeyConstraint(
+            "model_no", "key_id", "at", "step", "run_no", "dataset", "digest", name=op.f("pk_logged_model_metrics")
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("ix_logged_model_metrics_run_no"), "logged_model_metrics", ["run_no"])
+    op.create_table(
+        "run_models",
+        sa.Column("run_no", BigId, nullable=False),
+        sa.Column("made", sa.Boolean(), nullable=False),
+        sa.Column("model_id", sa.Text(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["run_no"], ["tracked_runs.no"], name=op.f("fk_run_models_run_no")),
+        sa.PrimaryKeyConstraint("run_no", "made", "model_id", name=op.f("pk_run_models")),
+        sqlite_with_rowid=False,
+    )
 
 
 def _move() -> None:
