@@ -368,15 +368,16 @@ class Assets:
         state: RunState | None = None,
         ended_at: int | None = None,
         name: str | None = None,
+        parent_id: RunId | None = None,
     ) -> None:
         """What a client says of a run of its own: any state may follow any other, and times are the client's.
 
-        A run that noria itself executes has a holder; its state and its end are not the client's to say, and stay.
+        A run that noria itself executes has a holder; its name, its state and its end are not the client's to say,
+        and stay.
         """
-        own = {} if name is None else {"name": name}
-        if own:
-            tx.execute(update(t.runs).where(t.runs.c.id == run_id).values(own))
         said: dict[str, Any] = {} if state is None else {"state": state.value}
+        said |= {} if name is None else {"name": name}
+        said |= {} if parent_id is None else {"parent_id": parent_id}
         if state in (RunState.QUEUED, RunState.RUNNING):
             said["ended_at"] = None
         if ended_at is not None:

@@ -22,6 +22,8 @@ from noria.pipelines.task import InputSpec, OutputSpec, TaskResult, TaskSpec
 
 TABLE, TREE, MODEL, JSON = "table", "tree", "model", "json"
 _HIDDEN: Final = "__"
+_INSIDE: Final = "noria.gateways.steps.inside"
+"""What sets the environment of a task: named like a runner, since it stands above this room."""
 _TRACE: Final = 4_000
 """Characters kept of both ends of a trace."""
 
@@ -54,8 +56,10 @@ class Task:
         load: Callable[[InputSpec], Any],
         entry: Callable[[str], Any],
         scratch: Callable[[], Path],
+        around: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function,
     ) -> None:
         self.spec = spec
+        self._around = around
         self._load = load
         self._entry = entry
         self._make_scratch = scratch
@@ -64,7 +68,7 @@ class Task:
 
     @property
     def function(self) -> Callable[..., Any]:
-        return self._entry(self.spec.entry)
+        return self._around(self._entry(self.spec.entry))
 
     @cached_property
     def scratch(self) -> Path:
@@ -99,16 +103,22 @@ def execute(
     sink: Sink | None,
 ) -> tuple[TaskResult, list[Output]]:
     """Runs a task; errors of the user's code become part of the result, never an exception."""
-    task = Task(spec, load, entry, scratch)
     module, _, name = spec.runner.partition(":")
+    task = Task(spec, load, entry, scratch)
     started, cpu = time.monotonic(), _cpu_seconds()
     outputs: list[Output] = []
     error: dict[str, Any] | None = None
     reset_peak()
     try:
         runner: Runner = getattr(importlib.import_module(module), name)
-        with logging_to(sink):
-            outputs = runner(task)
+        if spec.environment:
+            inside = importlib.import_module(_INSIDE).Inside(spec.environment)
+            task = Task(spec, load, entry, scratch, inside.call)
+            with inside, logging_to(sink):
+                outputs = runner(task)
+        else:
+            with logging_to(sink):
+                outputs = runner(task)
     except NoriaError as failed:
         error = failed.as_dict()["error"]
     except Exception as failed:  # noqa: BLE001 - the user's code: whatever it raises is the step's result

@@ -73,7 +73,6 @@ def _run(spec: TaskSpec, views: dict[str, CodeView], out: BinaryIO, hook: Faults
 
     view = views.setdefault(spec.code, CodeView(Path(spec.code)))
     before = dict(os.environ)
-    os.environ.update(spec.environment)
     try:
         result, values = execute(spec, load_file, view.get, make_scratch, sink)
         if result.ok:

@@ -6,6 +6,7 @@ metadata only never pays for Polars (the one reason for the imports inside funct
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from noria.delivery.service import Delivery
     from noria.features.service import Features
     from noria.monitoring.service import Monitoring
+    from noria.pipelines.doors import StepDoor
     from noria.pipelines.executors import SideWorker
     from noria.pipelines.kinds import StepKind
     from noria.pipelines.service import Pipelines
@@ -81,6 +83,7 @@ CAPTURE = "capture"
 FORMATS = {"pack": 1, "tree": 1, "recipe": 2, "commit": 1, "table": 2, "segment": 1, "manifest": 1, "task": 1}
 """The newest format of each kind that this noria writes; a workspace with a newer one is refused (decision 17)."""
 
+STEP_DOOR = "noria.gateways.steps.door:StepDoor"
 _HOOKS = "hooks.due"
 SUBSCRIPTIONS: dict[str, tuple[str, ...]] = {**dict.fromkeys(FOLLOWED, (FOLLOW,)), _HOOKS: (_HOOKS,)}
 """Type of event -> who hears of it (decision 11)."""
@@ -433,8 +436,15 @@ class Workspace:
                 environment=self.environment,
                 worker=self.side_worker,
                 secret=self.environment.get,
+                door=self.step_door,
             )
         )
+
+    @cached_property
+    def step_door(self) -> StepDoor:
+        """Where MLflow's clients in steps log to. The gateway stands above this room, so it is named by a text."""
+        module, _, name = STEP_DOOR.partition(":")
+        return getattr(importlib.import_module(module), name)(self)
 
     def _step_kinds(self) -> dict[str, StepKind]:
         from noria.features.kinds import feature_kind
@@ -606,6 +616,8 @@ class Workspace:
     # ---- life
 
     def close(self) -> None:
+        if "step_door" in self.__dict__:
+            self.step_door.close()
         if "side_worker" in self.__dict__:
             self.side_worker.close()
         if "features" in self.__dict__:

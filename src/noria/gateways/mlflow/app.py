@@ -7,7 +7,7 @@ belongs to noria's own API, which is asked through ``inner``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +36,19 @@ _KIND: Final = "application/json"
 _encode: Final = msgspec.json.Encoder().encode
 
 
+Rules = Callable[[Route, Asked], Callable[[Any], None] | None]
+"""What a caller with few rights may do: looks at a request, may change it, or raises; what it returns hears the answer.
+"""
+
+
+class Instead(Exception):
+    """Raised by rules: this is the answer, and the route's handler is not asked."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+
 class Gone(Exception):
     """The caller hung up."""
 
@@ -43,7 +56,15 @@ class Gone(Exception):
 class Gateway:
     """ASGI application: MLflow's paths here, all others to ``inner``."""
 
-    def __init__(self, routes: Iterable[Route], access: Access, inner: ASGIApp | None = None, threads: int = 8) -> None:
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        access: Access,
+        inner: ASGIApp | None = None,
+        threads: int = 8,
+        rules: Rules | None = None,
+    ) -> None:
+        self._rules = rules
         self._table = Table(list(routes))
         self._access = access
         self._inner = inner
@@ -109,6 +130,19 @@ class Gateway:
         asked = Asked(actor, scope, receive, headers, values, query)
         if not route.raw:
             asked.message = await self._message(route, headers, query, receive)
+        if self._rules is None:
+            return await self._handled(route, asked)
+        loop = asyncio.get_running_loop()
+        try:
+            after = await loop.run_in_executor(self._threads, self._rules, route, asked)
+        except Instead as settled:
+            return settled.answer
+        answer = await self._handled(route, asked)
+        if after is not None:
+            await loop.run_in_executor(self._threads, after, answer)
+        return answer
+
+    async def _handled(self, route: Route, asked: Asked) -> Any:
         if self._waits[route.handler]:
             return await route.handler(asked)
         return await asyncio.get_running_loop().run_in_executor(self._threads, route.handler, asked)

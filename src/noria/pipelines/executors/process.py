@@ -26,7 +26,7 @@ from noria.pipelines.task import PointSpec, TaskResult, TaskSpec, encode
 _WATCH: Final = 0.2
 _KEPT: Final = {
     "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "USER",
-    "CUDA_VISIBLE_DEVICES",
+    "CUDA_VISIBLE_DEVICES", "DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY",
 }  # fmt: skip
 """Variables that a worker sees; everything else may hold a secret."""
 

@@ -24,6 +24,7 @@ from noria.db import Database
 from noria.pipelines import graph as graphs
 from noria.pipelines import queries, snapshot
 from noria.pipelines.declare.assets import Secret, Source
+from noria.pipelines.doors import StepDoor
 from noria.pipelines.errors import CodeBroken
 from noria.pipelines.executors import SideWorker
 from noria.pipelines.graph import Graph, Node
@@ -46,6 +47,7 @@ class Services:
     Attributes:
         source: the project's file, or None where there is none.
         secret: the value of a secret by its name.
+        door: where foreign clients in steps log to their own run.
     """
 
     db: Database
@@ -65,6 +67,7 @@ class Services:
     environment: Mapping[str, str]
     worker: SideWorker
     secret: Callable[[str], str | None]
+    door: StepDoor
 
 
 @dataclass(slots=True)

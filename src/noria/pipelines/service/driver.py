@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,12 +28,12 @@ from noria.pipelines.identity import Manifest
 from noria.pipelines.kinds import Landed
 from noria.pipelines.records import StepResult, Why
 from noria.pipelines.service.base import CodeVersions, Resolved
+from noria.pipelines.service.keeper import Keeper
 from noria.pipelines.service.planner import Planner
 from noria.pipelines.task import PointSpec, TaskResult, TaskSpec
 from noria.pipelines.values import Stored
 from noria.tracking.records import Point
 
-_HEARTBEAT = 8.0
 _NOTHING = ("failed", "blocked")
 _RETRYABLE = {"step_lost", "step_failed", "step_timeout", "memory_exceeded", "unavailable"}
 
@@ -98,6 +97,7 @@ class Work:
     reused: list[tuple[Node, dict[str, Version]]] = field(default_factory=list[tuple[Node, dict[str, Version]]])
     """Steps taken from the cache that are not written down yet."""
     peers: list[Work] = field(default_factory=list["Work"])
+    keeper: Keeper | None = None
     collect: bool = False
     """Sources are collected before their version is taken; without it they are taken as they stand."""
     trial: bool = False
@@ -139,32 +139,26 @@ class Work:
 class Driver(Planner):
     def drive(self, *works: Work) -> None:
         """Runs everything that is ready until nothing is left; several works share one executor."""
-        ended = threading.Event()
-        keeper = threading.Thread(target=self._keep_alive, args=(ended,), name="run-leases", daemon=True)
-        keeper.start()
-        try:
+        with Keeper(self._s.assets.heartbeat, self._s.door) as keeper:
             for work in works:
-                work.peers = list(works)
-            while True:
+                work.peers, work.keeper = list(works), keeper
+            try:
+                self._until_done(works)
+            except BaseException:
                 for work in works:
-                    self._start_ready(work)
-                if not any(work.running or work.waiting for work in works):
-                    break
-                busy = any(work.running for work in works)
-                for event in works[0].executor.poll(0.5 if busy else 0.05):
-                    for work in works:
-                        self._handle(work, event)
-        except BaseException:
-            for work in works:
-                self._cancel_all(work)
-            raise
-        finally:
-            ended.set()
-            keeper.join()
+                    self._cancel_all(work)
+                raise
 
-    def _keep_alive(self, ended: threading.Event) -> None:
-        while not ended.wait(_HEARTBEAT):
-            self._s.assets.heartbeat()
+    def _until_done(self, works: tuple[Work, ...]) -> None:
+        while True:
+            for work in works:
+                self._start_ready(work)
+            if not any(work.running or work.waiting for work in works):
+                break
+            busy = any(work.running for work in works)
+            for event in works[0].executor.poll(0.5 if busy else 0.05):
+                for work in works:
+                    self._handle(work, event)
 
     # ---- starting
 
@@ -319,7 +313,7 @@ class Driver(Planner):
                     run.id,
                     experiment=node.name,
                     user=work.actor.name,
-                    params={k: v if isinstance(v, str) else repr(v) for k, v in ready.params.items()},
+                    params=_as_texts(ready.params),
                 )
         folder = self._s.home / "tasks" / run.id if work.executor.caps.files else None
         return Running(node, run.id, ready.manifest, ready.params, ready.inputs, ready.why, folder)
@@ -345,7 +339,12 @@ class Driver(Planner):
             cpu=node.resources["cpu"],
             memory=node.resources["memory"],
             timeout=node.resources["timeout"],
+            environment=self._s.door.admit(
+                running.attempt, running.run_id, asset=node.name, actor=work.actor, params=_as_texts(running.params)
+            ),
         )
+        if work.keeper is not None:
+            work.keeper.watch()
         work.running[running.attempt] = running
         work.executor.submit(spec)
 
@@ -355,8 +354,16 @@ class Driver(Planner):
         running = work.running.get(event.attempt)
         if running is None:
             return
+        if isinstance(event, Done | Lost):
+            self._s.door.dismiss(event.attempt, done=isinstance(event, Done) and event.result.ok)
         if isinstance(event, Logged):
-            self._log(running, event.points, event.params)
+            try:
+                self._log(running, event.points, event.params)
+            except NoriaError as error:  # a name that is not allowed, a parameter with a second value
+                self._s.door.dismiss(event.attempt, done=False)
+                work.executor.cancel(event.attempt, code=error.code, reason=error.message, grace=0.5)
+                result = TaskResult(attempt=event.attempt, ok=False)
+                self._failed(work, running, error.as_dict()["error"], result, final=True)
         elif isinstance(event, Lost):
             error = {"code": event.code, "message": event.reason, "hint": f"noria runs logs {running.run_id}"}
             self._failed(work, running, {**error, "details": {}}, TaskResult(attempt=event.attempt, ok=False))
@@ -368,6 +375,7 @@ class Driver(Planner):
                 self._failed(work, running, event.result.error, event.result)
 
     def _log(self, running: Running, points: list[PointSpec], params: dict[str, str]) -> None:
+        self._s.door.said(running.attempt, points)
         found = [Point(key=p.key, value=float(p.value), at=p.at, step=p.step) for p in points]
         with self._db.write() as tx:
             self._s.tracking.track(tx, self._s.project_id, running.run_id, experiment=running.node.name)
@@ -419,6 +427,7 @@ class Driver(Planner):
                 outputs=ids,
                 why=running.why,
                 wall_ms=done.result.cost.get("wall_ms", 0),
+                warnings=self._s.door.warnings(running.manifest.parts),
             ),
         )
 
@@ -500,6 +509,7 @@ class Driver(Planner):
     def _cancel_all(self, work: Work) -> None:
         """Ends what runs; called when the driver itself is interrupted."""
         for attempt in list(work.running):
+            self._s.door.dismiss(attempt, done=False)
             work.executor.cancel(attempt, code="cancelled", reason="the run was interrupted", grace=0.5)
         error = {
             "code": "cancelled",
@@ -521,6 +531,11 @@ class Driver(Planner):
     def code_folder(self, tree: Digest) -> Path:
         """The files of a code snapshot, as a folder that is never changed."""
         return snapshot.materialise(self._s.sessions.store, tree, self._s.home / "cache")
+
+
+def _as_texts(params: dict[str, Any]) -> dict[str, str]:
+    """Hyperparameters as they are kept."""
+    return {k: v if isinstance(v, str) else repr(v) for k, v in params.items()}
 
 
 def _slot(name: str, slot: str) -> str:
