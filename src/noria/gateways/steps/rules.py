@@ -108,7 +108,7 @@ class Rules:
             raise Instead({"run": self._runs.shown([admitted.run_id])[0]})
         parent = next((tag.value for tag in tags if tag.key == _PARENT), None)
         if parent is None:
-            tags.append(w.Tag(_PARENT, admitted.run_id))
+            tags.append(w.Pair(_PARENT, admitted.run_id))
         elif RunId(parent) not in admitted.runs:
             raise NotOfStep(f"The run {parent!r:.80} is none of the step {admitted.asset!r}.")
         message.tags = tags
@@ -140,7 +140,7 @@ class Rules:
         for metric in message.metrics or ():
             _once(admitted, metric)
         for param in message.params or ():
-            param.key, param.value = _beside(admitted, param.key, param.value)
+            param.key, param.value = _beside(admitted, param.key, param.value or "")
 
     def _search(self, admitted: Admitted, asked: Asked) -> None:
         message: w.SearchRuns = asked.message
