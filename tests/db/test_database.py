@@ -143,6 +143,9 @@ def test_a_backup_onto_a_full_disk_is_said(tmp_path: Path, clock, monkeypatch: p
     db = Database(f"sqlite:///{tmp_path / 'm.db'}", clock)
 
     class Full:
+        def __init__(self) -> None:
+            self.info = {"noria_until": [0.0]}
+
         def cursor(self) -> Full:
             return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import func, select, update
 
@@ -13,7 +13,7 @@ from noria.base.clock import Clock
 from noria.base.errors import NoriaError
 from noria.base.ids import ProjectId
 from noria.base.times import MINUTE, SECOND
-from noria.db import Database
+from noria.db import Database, Tx
 
 Handler = Callable[[Event], None]
 """Called with an event; must be idempotent by ``event.id``. Raises to be called again later."""
@@ -51,6 +51,18 @@ class Deliveries:
             else:
                 self._finish(event, subscriber, token, "done", None)
         return tried
+
+    def hand_on(self, tx: Tx, event: Event, subscribers: Sequence[str]) -> None:
+        """One more delivery of an event for each of these subscribers; who has it already gets no second one."""
+        for subscriber in subscribers:
+            row = {"event_id": event.id, "subscriber": subscriber, "state": "waiting"}
+            tx.insert_new(t.deliveries, {**row, "attempts": 0, "due_at": tx.now_ms, "token": 0, "error": None})
+
+    def forget(self, tx: Tx, subscriber: str) -> None:
+        """Gives up what waits for a subscriber that is no more."""
+        c = t.deliveries.c
+        where = (c.subscriber == subscriber, c.state.in_(("waiting", "leased")))
+        tx.execute(update(t.deliveries).where(*where).values(state="done", token=c.token + 1))
 
     def _claim(self, subscribers: list[str], project_id: ProjectId | None = None) -> tuple[Event, str, int, int] | None:
         now, c = self._clock.now_ms(), t.deliveries.c

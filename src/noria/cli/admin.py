@@ -130,3 +130,55 @@ def events(shell: Shell, dead: bool, after: int, types: tuple[str, ...], limit: 
     found = ws.assets.list_events(ws.project.id, types=kinds, after=after, limit=limit, newest=after == 0)
     rows = [{"id": e.id, "at": to_text(e.event_ms), "type": e.type, "subject": e.subject} for e in found]
     shell.emit(rows, lambda: shell.table(["id", "at", "type", "subject"], [list(v.values()) for v in rows]))
+
+
+@admin.command()
+@click.option("--test", "id", metavar="ID", help="Send it an example now, from here.")
+@click.option("--event", metavar="NAME", help="Of which an example is sent; the first that it hears of by default.")
+@click.option("--webhook-host", "hosts", multiple=True, metavar="HOST[:PORT]", help="Where --test may send to.")
+@click.option("--limit", default=100, show_default=True)
+@click.option("--after", metavar="TOKEN", help="Go on behind an earlier page: its `next` under --json.")
+@click.pass_obj
+def webhooks(
+    shell: Shell, id: str | None, event: str | None, hosts: tuple[str, ...], limit: int, after: str | None
+) -> None:
+    """Show webhooks and what came of the last message to each, or test one. MLflow's clients make and change them."""
+    import msgspec
+
+    from noria.gateways.mlflow.webhooks import MlflowForm
+    from noria.webhooks import Sender, allowed_places
+    from noria.webhooks import wire as w
+
+    ws = shell.ws
+    if id is not None:
+        places = allowed_places(hosts)
+        sender = ws.webhooks.sender = Sender(ws.webhooks, ws.deliveries, ws.project.id, MlflowForm(ws), places)
+        try:
+            outcome = w.outcome_out(ws.webhooks.test(ws.project.id, id, event).result())
+        finally:
+            sender.stop()
+        text = f"It arrived: {outcome.status}." if outcome.arrived else f"It did not arrive. {outcome.error}"
+        shell.emit(msgspec.to_builtins(outcome), lambda: shell.say(text.replace("[", "\\[")))
+        if not outcome.arrived:
+            raise click.exceptions.Exit(1)
+        return
+    page = ws.webhooks.list(ws.project.id, limit=limit, after=after)
+    made = [w.webhook_out(one) for one in page.items]
+    rows = [
+        [
+            one.id,
+            one.name,
+            one.url,
+            ", ".join(one.events),
+            "on" if one.active else "off",
+            str(one.sent),
+            str(one.failed),
+            one.last_error or str(one.last_status or ""),
+        ]
+        for one in made
+    ]
+    columns = ["id", "name", "to", "events", "state", "sent", "failed", "last"]
+    shell.emit(
+        {"items": msgspec.to_builtins(made), "next": page.next},
+        lambda: shell.table(columns, rows, right=["sent", "failed"]),
+    )

@@ -22,13 +22,35 @@ from noria.terminal import Shell, command
 )
 @click.option("--role", default="all", show_default=True, type=click.Choice(["all", "server"]),
               help="server: only the API and the loop, no processes for endpoints.")  # fmt: skip
+@click.option("--webhook-host", "webhook_hosts", multiple=True, metavar="HOST[:PORT]",
+              help="Where webhooks may lead; http://HOST:PORT without TLS. May be given again.")  # fmt: skip
+@click.option("--read-timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS",
+              help="That a question of an MLflow client may take the database.")  # fmt: skip
 @click.pass_obj
-def up(shell: Shell, host: str, port: int, workers: int, hosts: tuple[str, ...], role: str) -> None:
+def up(
+    shell: Shell,
+    host: str,
+    port: int,
+    workers: int,
+    hosts: tuple[str, ...],
+    role: str,
+    webhook_hosts: tuple[str, ...],
+    read_timeout: float,
+) -> None:
     """Run the server: the API, the loop that trains and releases, and the endpoints. Ends on Ctrl-C or SIGTERM."""
     from noria.server.control import Server, Settings
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
-    server = Server(shell.ws, Settings(host=host, port=port, workers=workers, hosts=hosts, role=role))
+    settings = Settings(
+        host=host,
+        port=port,
+        workers=workers,
+        hosts=hosts,
+        role=role,
+        webhook_hosts=webhook_hosts,
+        read_timeout=read_timeout,
+    )
+    server = Server(shell.ws, settings)
 
     def ready(server: Any) -> None:
         text = f"noria is up at {server.url} ({_endpoints(server.endpoints)}; MLflow's clients: the same address)"

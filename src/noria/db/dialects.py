@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import sqlite3
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +16,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from noria.base.errors import DiskFull, MissingExtra, NoriaError
-from noria.db.errors import DatabaseBusy, DatabaseUnavailable, NetworkFileSystem, ValueUnfit
+from noria.db.errors import DatabaseBusy, DatabaseUnavailable, NetworkFileSystem, ReadTooLong, ValueUnfit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 Columns = tuple[str, ...]
 Rows = "Sequence[tuple[Any, ...]]"
 
+_UNTIL = "noria_until"
+"""In the ``info`` of a connection to SQLite: a list with the moment at which what it reads is cut off."""
 _NETWORK_KINDS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "lustre"}
 
 
@@ -33,8 +37,12 @@ class Dialect(Protocol):
     """True where the database takes one writer at a time, so that writers of one process queue up in order."""
 
     def engine(self) -> Engine: ...
-    def begin_read(self, conn: Connection) -> None:
-        """Opens a consistent view."""
+    def limit_reads(self, engine: Engine, seconds: float) -> None:
+        """Prepares connections for reads that are cut off after ``seconds``."""
+        ...
+
+    def begin_read(self, conn: Connection, seconds: float | None = None) -> None:
+        """Opens a consistent view; with ``seconds``, those of ``limit_reads``, for no longer than that."""
         ...
 
     def begin_write(self, conn: Connection, *, durable: bool) -> None: ...
@@ -104,10 +112,15 @@ class SqliteDialect:
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
 
-    def begin_read(self, conn: Connection) -> None:
+    def limit_reads(self, engine: Engine, seconds: float) -> None:
+        return  # every connection looks at the clock, see _prepare_sqlite
+
+    def begin_read(self, conn: Connection, seconds: float | None = None) -> None:
+        conn.info[_UNTIL][0] = math.inf if seconds is None else time.monotonic() + seconds
         _send_sqlite(conn, "BEGIN")
 
     def begin_write(self, conn: Connection, *, durable: bool) -> None:
+        conn.info[_UNTIL][0] = math.inf
         # FULL forces the whole log to the disk, with what relaxed transactions wrote before it.
         level = "FULL" if durable else "NORMAL"
         if conn.info.get("noria_synchronous", "FULL") != level:
@@ -161,6 +174,7 @@ class SqliteDialect:
 
     def backup(self, engine: Engine, target: Path) -> str | None:
         raw = engine.raw_connection()  # VACUUM runs outside of any transaction
+        raw.info[_UNTIL][0] = math.inf
         try:
             raw.cursor().execute("VACUUM INTO ?", (str(target),))
         except sqlite3.DatabaseError as error:
@@ -174,6 +188,7 @@ class SqliteDialect:
 
     def vacuum(self, engine: Engine) -> None:
         raw = engine.raw_connection()  # outside of any transaction
+        raw.info[_UNTIL][0] = math.inf
         try:
             cursor = raw.cursor()
             cursor.execute("VACUUM")
@@ -197,6 +212,8 @@ class SqliteDialect:
                 f"{self.path} was locked by another process for more than 10 seconds.",
                 hint="Repeat the command; if it stays so, look for a long-running noria process.",
             )
+        if message == "interrupted":
+            return ReadTooLong()
         if "readonly" in message or "unable to open" in message or "not a database" in message:
             return DatabaseUnavailable(
                 f"{self.path} cannot be used: {message}.", hint="Check the file's permissions, or run: noria doctor"
@@ -214,7 +231,11 @@ def _rows_sql(table: Any, columns: tuple[str, ...], values: str, key: tuple[str,
     return sql
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(connection: Any, record: Any) -> None:
+    until = record.info[_UNTIL] = [math.inf]
+    now = time.monotonic
+    # Asked a few thousand times a second while a statement runs, and not at all by a short one.
+    connection.set_progress_handler(lambda: now() > until[0], 5_000)
     connection.isolation_level = None  # the transaction is ours to begin, see _send_sqlite
     for pragma in (
         "journal_mode=WAL",
@@ -242,6 +263,7 @@ class PostgresDialect:
 
     def __init__(self, url: str) -> None:
         self.url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        self._limited = False
 
     def engine(self) -> Engine:
         try:
@@ -250,11 +272,27 @@ class PostgresDialect:
             raise MissingExtra("psycopg", "postgres", "A PostgreSQL workspace") from None
         return create_engine(self.url, pool_size=8, max_overflow=16, pool_pre_ping=True)
 
-    def begin_read(self, conn: Connection) -> None:
-        return  # the driver begins a transaction by itself
+    def limit_reads(self, engine: Engine, seconds: float) -> None:
+        # New connections begin with the limit, and what may take longer lifts it: a limited read, the one that is
+        # made thousands of times a second, sends nothing more than itself.
+        def prepare(connection: Any, _record: Any) -> None:
+            connection.autocommit = True  # in a transaction, its end would take the setting back
+            connection.execute(f"SET statement_timeout = {max(1, round(seconds * 1000))}")
+            connection.autocommit = False
+
+        event.listen(engine, "connect", prepare)
+        self._limited = True
+        engine.dispose()
+
+    def begin_read(self, conn: Connection, seconds: float | None = None) -> None:
+        # The driver begins a transaction by itself.
+        if self._limited and seconds is None:
+            conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
 
     def begin_write(self, conn: Connection, *, durable: bool) -> None:
         more = "" if durable else "; SET LOCAL synchronous_commit = off"
+        if self._limited:
+            more += "; SET LOCAL statement_timeout = 0"
         conn.exec_driver_sql(f"SET LOCAL lock_timeout = '10s'{more}")
 
     @functools.cache  # noqa: B019
@@ -314,11 +352,16 @@ class PostgresDialect:
 
     def vacuum(self, engine: Engine) -> None:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            if self._limited:
+                conn.execute(text("SET statement_timeout = 0"))
+                conn.detach()  # it is closed afterwards, not used again
             for table in ("quarantine", "online_rows"):
                 conn.execute(text(f"VACUUM (FULL) {table}"))
 
     def translate(self, error: DBAPIError) -> NoriaError | None:
         state = getattr(error.orig, "sqlstate", None) or ""
+        if state == "57014":
+            return ReadTooLong()
         if state == "55P03":
             return DatabaseBusy("A row was locked by another process for more than 10 seconds.", hint="Try again.")
         if state in ("40P01", "40001"):

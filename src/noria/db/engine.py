@@ -36,16 +36,40 @@ class Database:
         self._clock = clock
         self._faults = faults or NoFaults()
         self._queue = threading.Lock()
+        self._seconds: float | None = None
+        self._thread = threading.local()
+
+    def limit_reads(self, seconds: float) -> None:
+        """Says how long a read inside ``limited()`` may take. A server calls it once, before it serves."""
+        self._seconds = seconds
+        self.dialect.limit_reads(self.engine, seconds)
+
+    @contextmanager
+    def limited(self) -> Generator[None]:
+        """Reads of this thread are cut off with ``ReadTooLong`` when they take longer than ``limit_reads`` said.
+
+        For what strangers ask: the loop, checks and collections read as long as they need. Writes are never cut off.
+        """
+        before = getattr(self._thread, "limited", False)
+        self._thread.limited = True
+        try:
+            yield
+        finally:
+            self._thread.limited = before
 
     @contextmanager
     def read(self, tx: Tx | None = None) -> Generator[Connection]:
-        """A connection with a consistent view; inside an open transaction, the transaction's own."""
+        """A connection with a consistent view; inside an open transaction, the transaction's own.
+
+        Raises:
+            ReadTooLong: inside ``limited()``, it took too long.
+        """
         if tx is not None:
             yield tx.conn
             return
         try:
             with self.engine.connect() as conn:
-                self.dialect.begin_read(conn)
+                self.dialect.begin_read(conn, self._seconds if getattr(self._thread, "limited", False) else None)
                 yield conn
         except DBAPIError as error:
             self._raise(error)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from noria.base.errors import Invalid, Unavailable
+from noria.base.errors import Invalid, Refused, Unavailable
 
 
 class DatabaseUnavailable(Unavailable):
@@ -13,6 +13,21 @@ class DatabaseBusy(Unavailable):
     """Another process held the write lock for too long."""
 
     code = "database_busy"
+
+
+class ReadTooLong(Refused):
+    """A question took the database longer than the server allows, and was cut off.
+
+    Not ``Unavailable``: asked again as it is, it would be cut off again, and clients repeat what is unavailable.
+    """
+
+    code = "read_too_long"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The question took the database longer than this server allows, and was cut off.",
+            hint="Ask for less: fewer experiments, a narrower filter, a smaller page; or: noria up --read-timeout N",
+        )
 
 
 class ValueUnfit(Invalid):

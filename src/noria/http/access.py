@@ -8,6 +8,8 @@ all, never makes it local. Addresses are parsed, names compared whole; there are
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
@@ -16,6 +18,9 @@ from typing import Any
 
 from noria.base.actor import Actor
 from noria.base.errors import Denied, Invalid
+
+CHALLENGE = 'Bearer realm="noria", Basic realm="noria", charset="UTF-8"'
+"""What a 401 says of how to prove who one is."""
 
 
 class TokenNeeded(Denied):
@@ -132,9 +137,20 @@ def _first(place: Any) -> str:
 
 
 def bearer(value: str) -> str:
+    """The token in an Authorization header: of ``Bearer``, or the password of ``Basic``, whatever the user's name is.
+
+    Empty where there is none. What cannot be read is no token of ours either: it comes back as it is.
+    """
     kind, _, token = value.strip().partition(" ")
+    token = token.strip()
+    if kind.lower() == "basic" and token:
+        try:
+            pair = base64.b64decode(token, validate=True).decode()
+        except (binascii.Error, ValueError):
+            return value
+        return pair.partition(":")[2] or value
     if kind.lower() in ("bearer", "simple"):
-        return token.strip()
+        return token
     return "" if token else kind
 
 

@@ -16,13 +16,15 @@ from starlette.routing import Route as StarletteRoute
 
 from noria.base.errors import NoriaError
 from noria.db.group import GroupWriter
-from noria.gateways.mlflow import mlflow_gateway
+from noria.gateways.mlflow import MlflowForm, mlflow_gateway
 from noria.http.access import Access, allowed, check_listener
 from noria.http.app import build, error_response
+from noria.http.heads import BoundedHttp
 from noria.server import launch
 from noria.server.loop import LEASE, Loop
 from noria.server.routes import all_routes, openapi
 from noria.server.supervisor import listen
+from noria.webhooks import Sender, allowed_places
 from noria.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Settings:
     Attributes:
         port: of the API; the endpoints listen on the next one; 0 takes free ones.
         role: ``server`` serves the API and turns the loop, without processes for endpoints.
+        webhook_hosts: where webhooks may lead: HOST, HOST:PORT or http://HOST:PORT; compared whole.
+        read_timeout: seconds that a question of MLflow's clients may take the database.
     """
 
     host: str = "127.0.0.1"
@@ -43,6 +47,8 @@ class Settings:
     workers: int = 2
     hosts: Sequence[str] = ()
     role: str = "all"
+    webhook_hosts: Sequence[str] = ()
+    read_timeout: float = 30
 
 
 @dataclass
@@ -59,6 +65,7 @@ class Server:
     def __init__(self, ws: Workspace, settings: Settings) -> None:
         token = ws.environment.get("NORIA_TOKEN")
         check_listener(settings.host, token)
+        places = allowed_places(settings.webhook_hosts)
         self._ws = ws
         self._settings = settings
         self._socket: socket.socket = listen(settings.host, settings.port)
@@ -67,6 +74,9 @@ class Server:
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self.endpoints = ""
         self._ending = threading.Event()
+        ws.db.limit_reads(settings.read_timeout)
+        self._sender = Sender(ws.webhooks, ws.deliveries, ws.project.id, MlflowForm(ws), places)
+        ws.webhooks.sender = self._sender
         self._writer = GroupWriter(ws.db)
 
     def run(self, ready: Any) -> None:
@@ -83,8 +93,8 @@ class Server:
             loop = Loop(ws)
             app = self.app(loop)
             config = uvicorn.Config(
-                app, log_level="warning", access_log=False, lifespan="off", server_header=False, date_header=False,
-                timeout_graceful_shutdown=5,
+                app, http=BoundedHttp, log_level="warning", access_log=False, lifespan="off", server_header=False,
+                date_header=False, timeout_graceful_shutdown=5,
             )  # fmt: skip
 
             def begin() -> None:
@@ -92,6 +102,7 @@ class Server:
                     self.endpoints = self._ensure()
                 begun.endpoints = True
                 loop.start()
+                self._sender.start()
                 begun.loop = True
                 ready(self)
 
@@ -99,6 +110,7 @@ class Server:
                 server = _Server(config, begin, self._ending, loop.halt)
                 server.run(sockets=[self._socket])
             finally:
+                self._sender.stop()
                 if begun.loop:
                     loop.stop()
             if server.failure is not None:

@@ -25,6 +25,7 @@ from noria.server.loop import Loop
 from noria.serving import http as serving_http
 from noria.trace import http as trace_http
 from noria.tracking import http as tracking_http
+from noria.webhooks import http as webhooks_http
 from noria.workspace import Workspace
 
 
@@ -151,6 +152,7 @@ def all_routes(
         *delivery_http.routes(ws.delivery),
         *monitoring_http.routes(ws.monitoring, ws.serving, ws.registry, ws.project.id),
         *registry_http.routes(ws.registry, project),
+        *webhooks_http.routes(ws.webhooks, project),
         *serving_http.routes(ws.serving),
         *scorecard_http.routes(ws.scorecard),
         *trace_http.routes(ws.trace),

@@ -45,6 +45,7 @@ from noria.db import Database, Tx
 from noria.delivery.records import FOLLOW, FOLLOWED
 from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
+from noria.webhooks import KINDS, SUBSCRIBER, Webhooks
 from noria.workspace.holders import model_users, version_holders
 from noria.workspace.location import database_of, locate, redacted
 
@@ -85,7 +86,11 @@ FORMATS = {"pack": 1, "tree": 1, "recipe": 2, "commit": 1, "table": 2, "segment"
 
 STEP_DOOR = "noria.gateways.steps.door:StepDoor"
 _HOOKS = "hooks.due"
-SUBSCRIPTIONS: dict[str, tuple[str, ...]] = {**dict.fromkeys(FOLLOWED, (FOLLOW,)), _HOOKS: (_HOOKS,)}
+SUBSCRIPTIONS: dict[str, tuple[str, ...]] = {
+    kind: (*((FOLLOW,) if kind in FOLLOWED else ()), *((SUBSCRIBER,) if kind in KINDS else ()))
+    for kind in (*FOLLOWED, *KINDS)
+}
+SUBSCRIPTIONS[_HOOKS] = (_HOOKS,)
 """Type of event -> who hears of it (decision 11)."""
 
 
@@ -412,6 +417,10 @@ class Workspace:
         return made
 
     @cached_property
+    def webhooks(self) -> Webhooks:
+        return Webhooks(self.db, self.changes, self.deliveries)
+
+    @cached_property
     def pipelines(self) -> Pipelines:
         from noria.pipelines.kinds import StepKinds
         from noria.pipelines.service import Pipelines
@@ -604,6 +613,7 @@ class Workspace:
         handlers: dict[str, Handler] = {
             FOLLOW: lambda event: self.delivery.follow(event),
             _HOOKS: lambda event: self.hooks.deliver(event),
+            SUBSCRIBER: lambda event: self.webhooks.share(event),
         }
         return self.deliveries.run_due(handlers, project_id=self.project.id)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from noria.db.group import GroupWriter
 from noria.gateways.mlflow import (
+    absent,
     artifacts,
     assessments,
     experiments,
@@ -18,17 +19,19 @@ from noria.gateways.mlflow import (
     search,
     spans,
     traces,
+    webhooks,
 )
 from noria.gateways.mlflow.app import Gateway
 from noria.gateways.mlflow.door import Door
 from noria.gateways.mlflow.routes import Route
+from noria.gateways.mlflow.webhooks import MlflowForm
 from noria.http.access import Access
 from noria.workspace import Workspace
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-__all__ = ["Gateway", "all_routes", "mlflow_gateway"]
+__all__ = ["Gateway", "MlflowForm", "all_routes", "mlflow_gateway"]
 
 _GROUPS = (
     experiments,
@@ -42,14 +45,16 @@ _GROUPS = (
     oldtraces,
     assessments,
     spans,
+    webhooks,
 )
 
 
 def all_routes(door: Door) -> list[Route]:
-    """Every path of MLflow that is served."""
-    return [*probes.routes(), *(route for group in _GROUPS for route in group.routes(door))]
+    """Every path of MLflow: those that are served, and behind them those whose feature is absent."""
+    served = [*probes.routes(), *(route for group in _GROUPS for route in group.routes(door))]
+    return [*served, *absent.routes(served)]
 
 
 def mlflow_gateway(ws: Workspace, writer: GroupWriter, access: Access, inner: ASGIApp | None = None) -> Gateway:
     """The gateway in front of a workspace; paths that are not MLflow's go to ``inner``."""
-    return Gateway(all_routes(Door(ws=ws, writer=writer)), access, inner)
+    return Gateway(all_routes(Door(ws=ws, writer=writer)), access, inner, within=ws.db.limited)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
@@ -19,7 +20,7 @@ from starlette.responses import Response
 from noria.base.errors import Invalid
 from noria.gateways.mlflow.errors import MethodWrong, NoEndpoint, fault_of
 from noria.gateways.mlflow.routes import Asked, Route, Table
-from noria.http.access import Access
+from noria.http.access import CHALLENGE, Access
 from noria.http.errors import RequestTooLarge
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _JSON: Final = [
     (b"x-frame-options", b"DENY"),
 ]
 _KIND: Final = "application/json"
+_MOST_FIELDS: Final = 20_000
+"""Of a query: the client asks for the metrics of many runs at once."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -54,20 +57,27 @@ class Gone(Exception):
 
 
 class Gateway:
-    """ASGI application: MLflow's paths here, all others to ``inner``."""
+    """ASGI application: MLflow's paths here, all others to ``inner``.
+
+    Args:
+        within: what a handler in a thread runs inside of; it limits how long it may read.
+    """
 
     def __init__(
         self,
         routes: Iterable[Route],
         access: Access,
         inner: ASGIApp | None = None,
+        *,
         threads: int = 8,
         rules: Rules | None = None,
+        within: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self._rules = rules
         self._table = Table(list(routes))
         self._access = access
         self._inner = inner
+        self._within = within
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="mlflow")
         self._waits = {route.handler: iscoroutinefunction(route.handler) for route in self._table.routes}
 
@@ -97,10 +107,7 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - the border: every error becomes an answer
             status, fault = fault_of(error)
             body = _encode(fault)
-            if status == 503:
-                headers = [*_JSON, (b"retry-after", b"1")]
-            elif isinstance(error, MethodWrong):
-                headers = [*_JSON, (b"allow", error.allow.encode())]
+            headers = [*_JSON, *_more(status, error)]
         await send(
             {
                 "type": "http.response.start",
@@ -114,6 +121,8 @@ class Gateway:
         self, scope: Scope, receive: Receive, path: str, found: tuple[dict[str, Route], dict[str, str]] | None
     ) -> Any:
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        if len(headers) != len(scope["headers"]):
+            _refuse_twice(scope)
         actor = self._access.caller(headers, scope)
         method: str = scope["method"]
         if found is None:
@@ -145,7 +154,11 @@ class Gateway:
     async def _handled(self, route: Route, asked: Asked) -> Any:
         if self._waits[route.handler]:
             return await route.handler(asked)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, route.handler, asked)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, route.handler, asked)
+
+    def _run(self, handler: Callable[[Asked], Any], asked: Asked) -> Any:
+        with self._within():
+            return handler(asked)
 
     async def _message(
         self, route: Route, headers: dict[str, str], query: dict[str, list[str]], receive: Receive
@@ -167,6 +180,25 @@ class Gateway:
         for values in query.values():
             _refuse_nul(values)
         return route.from_query(query)
+
+
+def _refuse_twice(scope: Scope) -> None:
+    """Of two Hosts or two tokens, what stands before this server may have looked at the other one."""
+    names = [name for name, _ in scope["headers"]]
+    for name in (b"host", b"authorization", b"content-length", b"content-encoding", b"content-type"):
+        if names.count(name) > 1:
+            raise Invalid(f"The header {name.decode()!r} is there twice.", hint="Send it once.")
+
+
+def _more(status: int, error: Exception) -> list[tuple[bytes, bytes]]:
+    """The headers that go with a status."""
+    if status == 503:
+        return [(b"retry-after", b"1")]
+    if status == 401:
+        return [(b"www-authenticate", CHALLENGE.encode())]
+    if isinstance(error, MethodWrong):
+        return [(b"allow", error.allow.encode())]
+    return []
 
 
 def _name(path: str, scope: Scope) -> str:
@@ -194,7 +226,9 @@ def _decoded(value: str) -> str:
 
 def _query(text: bytes) -> dict[str, list[str]]:
     made: dict[str, list[str]] = {}
-    for key, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=20_000):
+    if text.count(b"&") >= _MOST_FIELDS:
+        raise Invalid(f"The query has more than {_MOST_FIELDS} fields.", hint="Ask in several requests.")
+    for key, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
         made.setdefault(key, []).append(value)
     return made
 

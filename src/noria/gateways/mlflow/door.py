@@ -59,7 +59,11 @@ class Door:
         self._writer.submit(work, lock=lock).result()
 
     async def in_thread(self, work: Callable[..., T], *given: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(None, work, *given)
+        def run() -> T:
+            with self.ws.db.limited():
+                return work(*given)
+
+        return await asyncio.get_running_loop().run_in_executor(None, run)
 
     def experiment(self, id: int) -> Experiment:
         """An experiment for what never changes of it: number, place, whether it is the default one."""

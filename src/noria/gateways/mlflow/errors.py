@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from noria.base import errors as e
+from noria.db.errors import ReadTooLong
 from noria.http.access import TokenNeeded
 from noria.http.errors import RequestTooLarge, from_exception
 from noria.registry.errors import AliasMoved, ModelExists, ModelUsed
@@ -58,6 +59,7 @@ CODES: Final[list[tuple[type[e.NoriaError], str, int]]] = [
     (NotImplementedHere, "NOT_IMPLEMENTED", 501),
     (MethodWrong, "BAD_REQUEST", 405),
     (RequestTooLarge, "BAD_REQUEST", 413),
+    (ReadTooLong, "RESOURCE_EXHAUSTED", 422),  # not 429 or 503: clients repeat those for minutes
     (Exists, "RESOURCE_ALREADY_EXISTS", 400),
     (ExperimentExists, "RESOURCE_ALREADY_EXISTS", 400),
     (ModelExists, "RESOURCE_ALREADY_EXISTS", 400),

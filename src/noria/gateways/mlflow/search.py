@@ -67,6 +67,7 @@ def _fitting(clause: Clause, names: Sequence[str]) -> list[str]:
         return [name for name in names if name == value]
     if clause.op == "!=":
         return [name for name in names if name != value]
+    value = re.sub("%+", "%", value)  # each would be tried at each place
     pattern = "".join(".*" if char == "%" else "." if char == "_" else re.escape(char) for char in value)
     flags = re.DOTALL | (re.IGNORECASE if clause.op == "ilike" else re.NOFLAG)
     return [name for name in names if re.fullmatch(pattern, name, flags)]

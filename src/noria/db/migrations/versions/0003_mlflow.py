@@ -38,6 +38,7 @@ def upgrade() -> None:
     _logged()
     _artifacts()
     _traces()
+    _webhooks()
 
 
 def _tracking() -> None:
@@ -401,3 +402,31 @@ def _traces() -> None:
     )
     op.create_index(op.f("ix_trace_assessments_trace"), "trace_assessments", ["trace"], unique=False)
     op.create_index(op.f("ix_trace_assessments_kind_name"), "trace_assessments", ["kind", "name"], unique=False)
+
+
+def _webhooks() -> None:
+    op.create_table(
+        "webhooks",
+        sa.Column("no", BigId, nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", BigId, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("events", Json(), nullable=False),
+        sa.Column("kinds", Json(), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("sent", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("last_at", sa.BigInteger(), nullable=True),
+        sa.Column("last_status", sa.Integer(), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_webhooks_project_id")),
+        sa.PrimaryKeyConstraint("no", name=op.f("pk_webhooks")),
+        sa.UniqueConstraint("id", name=op.f("uq_webhooks_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_webhooks_project_id_no"), "webhooks", ["project_id", "no"], unique=False)
