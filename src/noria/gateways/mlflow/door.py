@@ -113,6 +113,8 @@ class Door:
             self.run(RunId(owner.id))
         elif owner.kind is OwnerKind.MODEL:
             self.ws.tracking.logged_model(self.project_id, owner.id, full=False)
+        elif owner.kind is OwnerKind.TRACE:
+            self.ws.tracking.traces.check(self.project_id, owner.id)
 
     # ---- models that runs read and made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -17,10 +18,12 @@ from noria.db import Tx
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import tracewire as tw
 from noria.gateways.mlflow import wire as w
+from noria.gateways.mlflow.artifacts import ArtifactCalls
 from noria.gateways.mlflow.errors import Required
 from noria.gateways.mlflow.otlp import sent
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.tracking.grammar import TRACES
+from noria.tracking.records import Owner, OwnerKind
 from noria.tracking.traces.errors import TraceNotFound
 from noria.tracking.traces.records import Span, Trace
 from noria.tracking.traces.service import lock_of
@@ -31,13 +34,15 @@ _MOST_IDS: Final = 1_000
 _WAIT: Final = 3.0
 """Seconds that a reader waits for spans which are still on their way."""
 _STEP: Final = 0.1
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class TraceCalls:
     """Handlers; each is one call."""
 
-    def __init__(self, door: d.Door) -> None:
+    def __init__(self, door: d.Door, files: ArtifactCalls) -> None:
         self._door = door
+        self._files = files
         self._traces = door.ws.tracking.traces
         self._project_id = door.project_id
 
@@ -107,12 +112,20 @@ class TraceCalls:
         return self._traces.some(self._project_id, ids, experiments=known)
 
     def artifact(self, asked: Asked) -> Response:
-        """The spans of a trace as the file that older clients keep them in."""
-        trace_id = next(iter(asked.query.get("request_id", ())), "")
+        """The spans of a trace as the file that older clients keep them in, or one of its attachments."""
+        trace_id = asked.query.get("request_id", [""])[-1]
+        path = asked.query.get("path", [""])[-1]
         if not trace_id:
             raise Required("request_id")
-        self._traces.get(self._project_id, trace_id)
+        self._traces.check(self._project_id, trace_id)
+        owner = Owner(OwnerKind.TRACE, trace_id)
+        if path and not _UUID.fullmatch(path):
+            raise Invalid(f"Invalid attachment path: {path!r:.80}.", hint="Attachments are named by a UUID.")
+        if path:
+            return self._files.sent(asked, owner, f"attachments/{path}")
         spans = self._traces.spans(self._project_id, [trace_id]).get(trace_id, [])
+        if not spans:
+            return self._files.sent(asked, owner, "traces.json")
         body = json.dumps({"spans": [sent.filed(trace_id, span) for span in spans]}, ensure_ascii=False).encode()
         headers = {"content-disposition": "attachment; filename=traces.json", "x-content-type-options": "nosniff"}
         return Response(body, media_type="application/octet-stream", headers=headers)
@@ -289,7 +302,7 @@ def _orders(texts: Sequence[str]) -> list[Order]:
 
 
 def routes(door: d.Door) -> list[Route]:
-    c = TraceCalls(door)
+    c = TraceCalls(door, ArtifactCalls(door))
     new, old = "3.0/mlflow/traces", "2.0/mlflow/traces"
 
     def both(method: str, path: str, handler: Any, message: Any) -> list[Route]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from noria.base.ids import ProjectId
+from noria.db import Tx
+from noria.tracking.records import Owner, OwnerKind
 from noria.tracking.service.artifacts import Artifacts, Receiving
 from noria.tracking.service.base import DEFAULT, MOST_PARAM, MOST_TAG, lock_of
 from noria.tracking.service.listing import Listing
@@ -20,3 +23,9 @@ class Tracking(Organizing, Listing, Artifacts):
     def traces(self) -> Traces:
         """What applications did for their requests."""
         return Traces(self._db, self._assets, self._changes, self._keys, self.ensure_default)
+
+    def check_owner(self, tx: Tx, owner: Owner, project_id: ProjectId) -> None:
+        if owner.kind is OwnerKind.TRACE:
+            self.traces.check(project_id, owner.id, tx)
+        else:
+            super().check_owner(tx, owner, project_id)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from noria.base.ids import ProjectId
 from noria.base.pages import Page
 from noria.base.search import Clause, Order, parse, parse_order
+from noria.db import Tx
 from noria.tracking.grammar import TRACES
 from noria.tracking.traces import queries, search
 from noria.tracking.traces.errors import TraceInvalid, TraceNotFound
@@ -25,6 +26,17 @@ class Reading(Base):
         if not found:
             raise TraceNotFound(trace_id)
         return found[0]
+
+    def check(self, project_id: ProjectId, trace_id: str, tx: Tx | None = None) -> None:
+        """Whether a trace is there.
+
+        Raises:
+            TraceNotFound: there is none in this project.
+        """
+        with self._db.read(tx) as conn:
+            found = queries.row(conn, trace_id)
+        if found is None or found.project_id != project_id:
+            raise TraceNotFound(trace_id)
 
     def some(
         self, project_id: ProjectId, trace_ids: Sequence[str], *, experiments: Sequence[int] | None = None
