@@ -52,6 +52,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("server", params, indirect=True, scope="module")
 
 
+@pytest.fixture
+def serving() -> Any:
+    """``serve``, for tests that bring a workspace of their own."""
+    return serve
+
+
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a tracking server; tests make what they need in experiments of their own."""

@@ -22,7 +22,12 @@ import mlflow
 from noria import workspace as w
 from noria.assets.records import RunState
 from noria.base.actor import Actor
+from noria.db.group import GroupWriter
+from noria.gateways.mlflow import all_routes
+from noria.gateways.mlflow.door import Door
+from noria.gateways.steps.rules import Rules
 from noria.pipelines.executors import ProcessExecutor
+from noria.tracking.records import Owner, OwnerKind
 from noria.workspace import Workspace
 
 ME = Actor(name="user:test")
@@ -144,7 +149,60 @@ def curious(boosted, explicit):
 
 
 @nr.dataset
-def broken(curious):
+def whole(curious):
+    import mlflow
+    from sklearn.linear_model import LogisticRegression
+
+    mlflow.autolog()
+    X, y = _data()
+    model = LogisticRegression().fit(X, y)
+    mlflow.log_text("hello", "notes/a b.txt")
+    logged = mlflow.sklearn.log_model(model, name="again", registered_model_name="shop_model")
+
+    @mlflow.trace
+    def asked(n):
+        return n + 1
+
+    asked(1)
+    own = mlflow.active_run().info.run_id
+    loaded = mlflow.pyfunc.load_model("models:/shop_model/1")
+    return {"own": own, "model": logged.model_id, "same": bool((loaded.predict(X) == model.predict(X)).all())}
+
+
+@nr.dataset
+def evaluated(whole):
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client, answers = MlflowClient(), {}
+    own = mlflow.start_run().info.run_id
+    tried = {
+        "alias": lambda: client.set_registered_model_alias("shop_model", "prod", "1"),
+        "delete model": lambda: client.delete_registered_model("shop_model"),
+        "delete version": lambda: client.delete_model_version("shop_model", "1"),
+        "tag a version": lambda: client.set_model_version_tag("shop_model", "1", "t", "v"),
+        "register": lambda: client.create_model_version("shop_model", "models:/" + whole["model"]),
+        "tag a model": lambda: client.set_logged_model_tags(whole["model"], {"t": "v"}),
+        "delete a model": lambda: client.delete_logged_model(whole["model"]),
+        "write a file": lambda: client.log_text(whole["own"], "x", "x.txt"),
+        "read a file": lambda: mlflow.artifacts.load_text("runs:/" + whole["own"] + "/notes/a b.txt"),
+        "delete traces": lambda: client.delete_traces("0", max_timestamp_millis=1),
+    }
+    for name, call in tried.items():
+        try:
+            answers[name] = call() or "done"
+        except MlflowException as error:
+            answers[name] = error.error_code
+        except Exception as error:
+            answers[name] = "PERMISSION_DENIED" if "PERMISSION_DENIED" in str(error) or "403" in str(error) else str(error)
+    model = mlflow.pyfunc.load_model("models:/shop_model/1")
+    mlflow.log_metric("accuracy", float((model.predict(_data()[0]) == _data()[1]).mean()))
+    return answers
+
+
+@nr.dataset
+def broken(evaluated):
     import mlflow
 
     mlflow.start_run()
@@ -298,6 +356,43 @@ def test_the_token_of_a_step_is_for_its_own_run_only(ran: Ran) -> None:
     assert "t" not in ran.ws.tracking.data(ran.value("explicit")["inner"]).tags
 
 
+def test_models_files_and_traces_of_a_step_are_its_own(ran: Ran) -> None:
+    value, run_id = ran.value("whole"), ran.steps["whole"].run_id
+    assert value["own"] == run_id
+    assert value["same"]
+    tracking, project_id = ran.ws.tracking, ran.ws.project.id
+    _, made = tracking.models_of([run_id])
+    assert len(made[run_id]) == 2  # by autolog, and by log_model
+    assert value["model"] in [id for id, _ in made[run_id]]
+    files = {entry.path for entry in tracking.all_artifacts(Owner(OwnerKind.RUN, run_id)).items}
+    assert "notes/a b.txt" in files
+    versions = ran.ws.registry.versions(project_id, "shop_model")
+    assert [(version.number, version.run_id) for version in versions] == [(1, run_id)]
+    assert {"training_accuracy_score", "training_score"} <= set(ran.data("whole").metrics)
+    traces = mlflow_traces(ran, "whole")
+    assert [trace.name for trace in traces] == ["asked"]
+    assert ran.children("whole") == {}
+
+
+def mlflow_traces(ran: Ran, name: str) -> list[Any]:
+    experiment = ran.data(name).experiment_id
+    return list(ran.ws.tracking.traces.search(ran.ws.project.id, [experiment]).items)
+
+
+def test_a_step_reads_models_of_others_and_changes_none(ran: Ran) -> None:
+    answers = ran.value("evaluated")
+    assert answers == dict.fromkeys(answers, "PERMISSION_DENIED")
+    assert len(answers) == 10
+    assert ran.data("evaluated").metrics["accuracy"].value > 0.5
+
+
+def test_every_rule_is_about_a_path_that_is_served(ran: Ran) -> None:
+    door = Door(ws=ran.ws, writer=GroupWriter(ran.ws.db))
+    served = {(route.method, route.path) for route in all_routes(door)}
+    missing = {path for method, path in set(Rules(door)._rules) - served}
+    assert all("/mpu/" in path for path in missing)
+
+
 def test_a_step_that_fails_keeps_what_was_logged_and_ends_what_it_began(ran: Ran) -> None:
     assert ran.steps["broken"].action == "failed"
     run = ran.ws.assets.run(ran.steps["broken"].run_id)
@@ -332,6 +427,43 @@ def none():
     (warning,) = done.warnings
     assert theirs in warning["message"]
     assert ws.step_door.listener() is None
+
+
+LOGS = """\
+import noria as nr
+
+@nr.dataset
+def logs():
+    import mlflow
+    with mlflow.start_run():
+        mlflow.log_metric("m", 1)
+        with mlflow.start_run(nested=True):
+            mlflow.log_param("p", 1)
+    return 1
+"""
+
+
+def test_a_server_of_the_same_workspace_is_no_other_place(project, serving, monkeypatch) -> None:
+    ws = project({"logs.py": LOGS})
+    with serving(ws) as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        done = ws.pipelines.run(actor=ME)
+    assert done.warnings == ()
+    assert ws.tracking.data(done.steps["logs"].run_id).metrics["m"].value == 1
+
+
+def test_steps_log_on_both_databases(db_url: str, tmp_path: Path) -> None:
+    (tmp_path / "logs.py").write_text(LOGS)
+    (tmp_path / "noria.toml").write_text('name = "shop"\nmodules = ["logs"]\nexecutor = "inline"\n')
+    with w.init(tmp_path, db_url=None if db_url.startswith("sqlite") else db_url, environment={}) as ws:
+        done = ws.pipelines.run(actor=ME)
+        run_id = done.steps["logs"].run_id
+        (child,) = ws.assets.list_runs(ws.project.id, parent_id=run_id).items
+        assert ws.tracking.data(run_id).metrics["m"].value == 1
+        assert ws.tracking.data(child.id).params == {"p": "1"}
+        assert child.state == RunState.DONE
+    sys.modules.pop("logs")
+    sys.path.remove(str(tmp_path))
 
 
 # ---- in this very process

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from noria.base.actor import Actor
-from noria.base.errors import Denied
 from noria.base.ids import RunId
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.app import Instead
@@ -15,19 +13,13 @@ from noria.gateways.mlflow.door import Door, run_id_of
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.gateways.mlflow.runs import NAME_TAG, RunCalls
 from noria.gateways.steps.admitted import Admitted
+from noria.gateways.steps.bounds import Bounds, Heard, NotOfStep, Rule
+from noria.gateways.steps.made import MadeRules, anybody
 
 _PARENT: Final = "mlflow.parentRunId"
 _AUTOLOGGING: Final = "mlflow.autologging"
 _LONGEST: Final = 250
-_DEFAULT: Final = ("", "0")
-
-Heard = Callable[[Any], None]
-
-
-class NotOfStep(Denied):
-    """A step's client asks for what is none of its business."""
-
-    code = "not_of_step"
+_PROBES: Final = ("/health", "/version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +35,11 @@ class Rules:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._runs = RunCalls(door)
+        self._bounds = Bounds(door)
         runs, metrics = "2.0/mlflow/runs/", "2.0/mlflow/metrics/"
         writing = ("update", "set-tag", "delete-tag", "log-metric", "log-inputs", "outputs", "log-model")
-        self._rules: dict[tuple[str, str], Callable[[Admitted, Asked], Heard | None]] = {
+        self._rules: dict[tuple[str, str], Rule] = {
+            **MadeRules(door, self._bounds).rules(),
             **{("POST", runs + name): self._own_run for name in writing},
             ("POST", runs + "create"): self._create_run,
             ("POST", runs + "log-parameter"): self._param,
@@ -59,12 +53,11 @@ class Rules:
             ("GET", "2.0/mlflow/experiments/get"): self._own_experiment,
             ("GET", "2.0/mlflow/experiments/get-by-name"): self._named_experiment,
             ("POST", "2.0/mlflow/experiments/set-experiment-tag"): self._own_experiment,
-            ("GET", "3.0/mlflow/server-info"): _anybody,
+            ("GET", "3.0/mlflow/server-info"): anybody,
+            **{("GET", path): anybody for path in _PROBES},
         }
 
     def __call__(self, route: Route, asked: Asked) -> Heard | None:
-        if route.path.startswith("/"):  # probes
-            return None
         assert isinstance(asked.actor, Guest)
         admitted = asked.actor.admitted
         if admitted.experiment_id is None:
@@ -87,13 +80,7 @@ class Rules:
     # ---- runs
 
     def _own_run(self, admitted: Admitted, asked: Asked) -> None:
-        self._checked(admitted, asked.message)
-
-    def _checked(self, admitted: Admitted, message: Any) -> RunId:
-        id = run_id_of(message.run_id, getattr(message, "run_uuid", None))
-        if id not in admitted.runs:
-            raise NotOfStep(f"The run {id} is none of the step {admitted.asset!r}.")
-        return id
+        self._bounds.own_run(admitted, asked.message)
 
     def _create_run(self, admitted: Admitted, asked: Asked) -> Heard:
         """A run beside the step's own one becomes its child.
@@ -101,7 +88,7 @@ class Rules:
         What a script logs after a fit that was logged by itself needs no other run: it goes on with the step's own.
         """
         message: w.CreateRun = asked.message
-        message.experiment_id = self._experiment(admitted, message.experiment_id)
+        message.experiment_id = self._bounds.experiment(admitted, message.experiment_id)
         tags = list(message.tags or ())
         said = {tag.key for tag in tags} & {_PARENT, NAME_TAG, _AUTOLOGGING}
         if admitted.autologged and not said and not message.run_name:
@@ -124,17 +111,17 @@ class Rules:
 
     def _param(self, admitted: Admitted, asked: Asked) -> None:
         message: w.Keyed = asked.message
-        if self._checked(admitted, message) == admitted.run_id and message.key:
+        if self._bounds.own_run(admitted, message) == admitted.run_id and message.key:
             message.key, message.value = _beside(admitted, message.key, message.value or "")
 
     def _metric(self, admitted: Admitted, asked: Asked) -> None:
         message: w.LogMetric = asked.message
-        if self._checked(admitted, message) == admitted.run_id:
+        if self._bounds.own_run(admitted, message) == admitted.run_id:
             _once(admitted, message)
 
     def _batch(self, admitted: Admitted, asked: Asked) -> None:
         message: w.LogBatch = asked.message
-        if self._checked(admitted, message) != admitted.run_id:
+        if self._bounds.own_run(admitted, message) != admitted.run_id:
             return
         admitted.autologged |= any(tag.key == _AUTOLOGGING for tag in message.tags or ())
         for metric in message.metrics or ():
@@ -144,42 +131,25 @@ class Rules:
 
     def _search(self, admitted: Admitted, asked: Asked) -> None:
         message: w.SearchRuns = asked.message
-        message.experiment_ids = [self._experiment(admitted, id) for id in message.experiment_ids or ()]
+        message.experiment_ids = [self._bounds.experiment(admitted, id) for id in message.experiment_ids or ()]
 
     def _read_run(self, admitted: Admitted, asked: Asked) -> None:
         message: w.NamedRun = asked.message
-        self._readable(admitted, run_id_of(message.run_id, message.run_uuid))
+        self._bounds.readable(admitted, run_id_of(message.run_id, message.run_uuid))
 
     def _read_runs(self, admitted: Admitted, asked: Asked) -> None:
         message: Any = asked.message
         for id in (message.run_id if isinstance(message, w.GetBulk) else message.run_ids) or ():
-            self._readable(admitted, run_id_of(id))
-
-    def _readable(self, admitted: Admitted, id: RunId) -> None:
-        """Runs of the same experiment may be read: earlier runs of the step."""
-        if id in admitted.runs:
-            return
-        self._door.run(id)
-        if self._door.ws.tracking.data(id).experiment_id != admitted.experiment_id:
-            raise NotOfStep(f"The run {id} is of another experiment than the step {admitted.asset!r}.")
+            self._bounds.readable(admitted, run_id_of(id))
 
     # ---- experiments
 
-    def _experiment(self, admitted: Admitted, id: str | None) -> str:
-        if id is None or id in _DEFAULT or id == str(admitted.experiment_id):
-            return str(admitted.experiment_id)
-        raise NotOfStep(f"The experiment {id!r:.80} is none of the step {admitted.asset!r}.")
-
     def _own_experiment(self, admitted: Admitted, asked: Asked) -> None:
-        asked.message.experiment_id = self._experiment(admitted, asked.message.experiment_id)
+        asked.message.experiment_id = self._bounds.experiment(admitted, asked.message.experiment_id)
 
     def _named_experiment(self, admitted: Admitted, asked: Asked) -> None:
         """Whatever name a script chooses, its run is the step's: a client refuses to resume a run of another one."""
         asked.message.experiment_name = admitted.asset
-
-
-def _anybody(admitted: Admitted, asked: Asked) -> None:
-    """It says nothing of anything."""
 
 
 def _once(admitted: Admitted, metric: w.MetricIn) -> None:
