@@ -28,7 +28,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield OTHER
         return
     with workspace_folder(tmp_path_factory.mktemp("up") / "shop") as folder:
-        server = Up(folder, 0)
+        server = Up(folder)
         try:
             yield server.url
         finally:
@@ -210,7 +210,7 @@ def kept(wire: Wire, writer: Writer) -> None:
 
 def loop(folder: Path, rounds: int, count: int) -> None:
     draw = random.Random(9)
-    server = Up(folder, 0)
+    server = Up(folder, "--role", "server")
     wire = Wire(server.url)
     experiment = wire.experiment(fresh())
     run = wire.run(experiment)
@@ -228,7 +228,7 @@ def loop(folder: Path, rounds: int, count: int) -> None:
             writer.join()
             if writer.error is not None:
                 raise writer.error
-        server = Up(folder, 0)
+        server = Up(folder, "--role", "server")
         wire = Wire(server.url)
         for writer in writers:
             kept(wire, writer)

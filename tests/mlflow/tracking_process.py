@@ -22,9 +22,9 @@ WAIT = 90
 class Up:
     """A running server. Its supervisor lives on when it is killed, and ends with an orderly end."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("NORIA_", "MLFLOW_"))}
-        command = [sys.executable, "-m", "noria", "up", "--port", str(port), "--workers", "1", "--json"]
+        command = [sys.executable, "-m", "noria", "up", "--port", "0", "--json", *options]
         self.process = subprocess.Popen(
             [*command, "--workspace", str(folder)],
             stdout=subprocess.PIPE,
