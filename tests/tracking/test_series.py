@@ -9,15 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from noria.assets.errors import RunNotFound
 from noria.base.actor import Actor
 from noria.base.errors import DiskFull
-from noria.base.ids import RunId
+from noria.base.ids import ProjectId, RunId
 from noria.db import Database
 from noria.db.group import GroupWriter, WriterClosed
 from noria.tracking import series
 from noria.tracking.blocks import DIRECT, FOLD, BlockDamaged, Mark, decode, encode, marks
-from noria.tracking.errors import ParamChanged
-from noria.tracking.records import Point
+from noria.tracking.errors import KeyInvalid, ParamChanged, RunDeleted
+from noria.tracking.records import Point, Said
 from noria.tracking.service import lock_of
 from noria.workspace import Workspace
 
@@ -173,3 +174,48 @@ def test_a_commit_that_fails_is_told_to_everybody_and_nothing_is_written(workspa
     assert set(workspace.tracking.data(run).tags) == {"kept", "lost1", "lost2"} - lost
     writer.close()
     db.close()
+
+
+def test_points_of_many_clients_are_written_at_once_and_each_hears_of_its_own(both: Workspace, actor: Actor) -> None:
+    with both.db.write() as tx:
+        runs = [both.tracking.create_run(tx, both.project.id, 0, name="r", actor=actor).id for _ in range(4)]
+    both.tracking.delete_run(runs[3], actor=actor)
+    said = [Said(runs[n % 3], both.project.id, {"m": [(n, n, float(n))], f"own{n}": [(0, 0, 1.0)]}) for n in range(30)]
+    bad = [
+        Said(runs[3], both.project.id, {"m": [(0, 0, 1.0)]}),
+        Said(RunId("0" * 32), both.project.id, {"m": [(0, 0, 1.0)]}),
+        Said(runs[0], both.project.id, {"../m": [(0, 0, 1.0)]}),
+        Said(runs[0], both.project.id, {"m": [(0, 2**63, 1.0)], "torn": [(0, 0, 1.0)]}),
+        Said(runs[0], ProjectId(10**6), {"m": [(0, 0, 99.0)]}),
+        Said(runs[0], both.project.id, {"m": [(0, 0, 0.0)]}),  # is there already
+    ]
+    with both.db.write() as tx:
+        told = both.tracking.log_together(tx, [*said, *bad])
+    kinds = [RunDeleted, RunNotFound, KeyInvalid, KeyInvalid, RunNotFound, type(None)]
+    assert told[:30] == [None] * 30
+    assert [type(error) for error in told[30:]] == kinds
+    for number, run in enumerate(runs[:3]):
+        assert [p.step for p in both.tracking.history(run, "m").items] == list(range(number, 30, 3))
+        assert set(both.tracking.data(run).metrics) == {"m", *(f"own{n}" for n in range(number, 30, 3))}
+
+
+def test_what_breaks_the_others_transaction_is_found_and_undone_alone(both: Workspace, run: RunId) -> None:
+    writer = GroupWriter(both.db)
+    gate = threading.Event()
+    held = writer.submit(lambda tx: gate.wait(10))
+
+    def together(tx, items):
+        for item in items:
+            both.tracking.log(run, tags={item: "x"}, tx=tx, locked=True)
+            if item == "bad":
+                tx.conn.exec_driver_sql("SELECT nothing FROM nowhere")
+        return [None] * len(items)
+
+    futures = {item: writer.submit_item(together, item) for item in ("a", "bad", "b")}
+    gate.set()
+    assert held.result(10)
+    assert futures["a"].result(10) is futures["b"].result(10) is None
+    with pytest.raises(Exception, match="nowhere"):
+        futures["bad"].result(10)
+    assert set(both.tracking.data(run).tags) == {"a", "b"}
+    writer.close()

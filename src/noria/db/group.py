@@ -32,10 +32,18 @@ class WriterClosed(Unavailable):
     code = "writer_closed"
 
 
+Together = Callable[["Tx", list[Any]], "list[Exception | None]"]
+"""Writes many things of one kind; says of each what went wrong with it alone."""
+
+
 @dataclass(slots=True)
 class _Write:
-    work: Callable[[Tx], Any]
+    """``work`` for one, or an ``item`` that ``together`` writes with others of its kind."""
+
+    work: Callable[[Tx], Any] | None
     lock: str | None
+    together: Together | None = None
+    item: Any = None
     done: Future[Any] = field(default_factory=Future[Any])
 
 
@@ -56,7 +64,13 @@ class GroupWriter:
             lock: a name that the transaction locks first (see ``Tx.lock``). The locks of a group are taken in one
                 order, so two processes never wait for each other; ``work`` must take no other lock by itself.
         """
-        write = _Write(work, lock)
+        return self._put(_Write(work, lock))
+
+    def submit_item(self, together: Together, item: Any, *, lock: str | None = None) -> Future[None]:
+        """Writes ``item`` in one call of ``together`` with all others of its kind that wait; else like ``submit``."""
+        return self._put(_Write(None, lock, together, item))
+
+    def _put(self, write: _Write) -> Future[Any]:
         if self._thread is None:
             self._start()
         if self._closed:
@@ -98,12 +112,14 @@ class GroupWriter:
                 self._write(writes)
 
     def _write(self, writes: list[_Write]) -> None:
-        outcomes: list[tuple[_Write, Any, BaseException | None]] = []
+        outcomes: list[_Outcome] = []
         try:
             with self._db.write() as tx:
                 for name in sorted({w.lock for w in writes if w.lock is not None}):
                     tx.lock(name)
-                outcomes.extend(self._one(tx, write) for write in writes)
+                for kind in dict.fromkeys(w.together for w in writes if w.together is not None):
+                    outcomes += self._many(tx, kind, [w for w in writes if w.together == kind])
+                outcomes += [self._one(tx, write, write.work) for write in writes if write.work is not None]
         except BaseException as error:  # noqa: BLE001 - the commit failed: nothing was written, everybody hears it
             for write in writes:
                 write.done.set_exception(error)
@@ -114,10 +130,26 @@ class GroupWriter:
             else:
                 write.done.set_exception(error)
 
-    @staticmethod
-    def _one(tx: Tx, write: _Write) -> tuple[_Write, Any, BaseException | None]:
+    def _many(self, tx: Tx, together: Together, writes: list[_Write]) -> list[_Outcome]:
         try:
             with tx.savepoint():
-                return write, write.work(tx), None
+                return [(w, None, e) for w, e in zip(writes, together(tx, [w.item for w in writes]), strict=True)]
+        except Exception:  # noqa: BLE001 - whose fault it is shows when each is written alone
+            return [self._one(tx, write, lambda tx, item=write.item: _alone(tx, together, item)) for write in writes]
+
+    @staticmethod
+    def _one(tx: Tx, write: _Write, work: Callable[[Tx], Any]) -> _Outcome:
+        try:
+            with tx.savepoint():
+                return write, work(tx), None
         except Exception as error:  # noqa: BLE001 - it goes to the caller who handed it in
             return write, None, error
+
+
+def _alone(tx: Tx, together: Together, item: Any) -> None:
+    (error,) = together(tx, [item])
+    if error is not None:
+        raise error
+
+
+_Outcome = tuple[_Write, Any, "BaseException | None"]

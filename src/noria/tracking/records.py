@@ -143,6 +143,14 @@ class Tracked(NamedTuple):
     deleted: bool
 
 
+class Said(NamedTuple):
+    """Points that a client logs: metric -> (time, step, value)."""
+
+    run_id: RunId
+    project_id: ProjectId | None
+    marks: dict[str, list[tuple[int, int, float]]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One key of a comparison.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Integer, bindparam, delete, select, type_coerce
+from sqlalchemy import Connection, Integer, bindparam, delete, select, tuple_, type_coerce
 
 from noria.db import Tx
 from noria.tracking import tables as t
@@ -43,37 +43,53 @@ def stored(value: float) -> tuple[float, bool]:
 
 _L = t.latest.c
 # The flag as a number: turning it into a bool costs more than the row.
-_OF_RUN = select(_L.key_id, _L.at, _L.step, _L.value, type_coerce(_L.is_nan, Integer), _L.count, _L.tail).where(
-    _L.run_no == bindparam("run_no")
-)
-_ONE_OF_RUN = _OF_RUN.where(_L.key_id == bindparam("key_id"))
-_RANGE_OF_RUN = _OF_RUN.where(_L.key_id.between(bindparam("first"), bindparam("last")))
+_ROWS = select(_L.run_no, _L.key_id, _L.at, _L.step, _L.value, type_coerce(_L.is_nan, Integer), _L.count, _L.tail)
+_ONE = _ROWS.where(_L.run_no == bindparam("run_no"), _L.key_id == bindparam("key_id"))
+_RANGE = _ROWS.where(_L.run_no == bindparam("run_no"), _L.key_id.between(bindparam("first"), bindparam("last")))
+_PAIRS = _ROWS.where(tuple_(_L.run_no, _L.key_id).in_(bindparam("pairs", expanding=True)))
+
+Place = tuple[int, int]
+"""Numbers of a run and of a metric."""
 
 
-def series(conn: Connection, run_no: int, key_ids: Sequence[int]) -> dict[int, Any]:
-    """Number of key -> row (key, time, step, value, whether NaN, points, points in the tail); of a range of keys.
+def _stored_rows(conn: Connection, places: Iterable[Place]) -> dict[Place, Any]:
+    """Place -> row (run, key, time, step, value, whether NaN, points, points in the tail); of these and maybe more."""
+    by_run: dict[int, list[int]] = {}
+    for run_no, key_id in places:
+        by_run.setdefault(run_no, []).append(key_id)
+    pairs: list[Place] = []
+    rows: list[Any] = []
+    for run_no, key_ids in by_run.items():
+        if len(by_run) > 1 and len(key_ids) < _FEW:
+            pairs += [(run_no, key_id) for key_id in key_ids]
+        elif len(key_ids) == 1:
+            rows += conn.execute(_ONE, {"run_no": run_no, "key_id": key_ids[0]}).all()
+        else:
+            # A range and not a list: names that come together got their numbers together, and one statement fits all.
+            rows += conn.execute(_RANGE, {"run_no": run_no, "first": min(key_ids), "last": max(key_ids)}).all()
+    for start in range(0, len(pairs), _FEW * _FEW):
+        rows += conn.execute(_PAIRS, {"pairs": pairs[start : start + _FEW * _FEW]}).all()
+    return {(row[0], row[1]): row for row in rows}
 
-    A range and not a list: names that come together got their numbers together, and one statement fits them all.
+
+_FEW: Final = 20
+
+
+def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> None:
+    """Adds points; one that is there already is left out (a retry after a lost answer).
+
+    Called under the locks of the runs.
     """
-    if len(key_ids) == 1:
-        rows = conn.execute(_ONE_OF_RUN, {"run_no": run_no, "key_id": key_ids[0]}).all()
-    else:
-        given = {"run_no": run_no, "first": min(key_ids), "last": max(key_ids)}
-        rows = conn.execute(_RANGE_OF_RUN, given).all()
-    return {row[0]: row for row in rows}
-
-
-def add(tx: Tx, run_no: int, points: dict[int, list[Mark]]) -> None:
-    """Adds points of a run by key; one that is there already is left out (a retry after a lost answer)."""
-    have = series(tx.conn, run_no, list(points))
+    have = _stored_rows(tx.conn, points)
     latest: list[tuple[Any, ...]] = []
     tails: list[tuple[Any, ...]] = []
-    blocks: list[tuple[int, int, list[Mark]]] = []
-    for key_id, given in points.items():
-        row = have.get(key_id)
+    blocks: list[tuple[Any, ...]] = []
+    for where, given in points.items():
+        run_no, key_id = where
+        row = have.get(where)
         total, tail, old = 0, 0, None
         if row is not None:
-            _, old_at, old_step, old_value, old_nan, total, tail = row
+            _, _, old_at, old_step, old_value, old_nan, total, tail = row
             old = (old_at, old_step, math.nan if old_nan else old_value)
         if len(given) == 1:  # by far the most; written out, since a batch has a thousand of them
             at, step, value = given[0]
@@ -89,10 +105,12 @@ def add(tx: Tx, run_no: int, points: dict[int, list[Mark]]) -> None:
         if old is not None and rank(old) > rank(newest):
             newest = old
         if len(fresh) >= DIRECT:
-            blocks += [(key_id, total + n, fresh[n : n + LARGEST]) for n in range(0, len(fresh), LARGEST)]
+            parts = ((n, fresh[n : n + LARGEST]) for n in range(0, len(fresh), LARGEST))
+            blocks += [_block_row(run_no, key_id, total + n, part) for n, part in parts]
         elif tail + len(fresh) > FOLD:
             taken = _take_tail(tx, run_no, key_id)
-            blocks.append((key_id, taken[0][0] if taken else total, [mark for _, mark in taken] + fresh))
+            first = taken[0][0] if taken else total
+            blocks.append(_block_row(run_no, key_id, first, [mark for _, mark in taken] + fresh))
             tail = 0
         else:
             for n, (at, step, value) in enumerate(fresh, total):
@@ -101,7 +119,7 @@ def add(tx: Tx, run_no: int, points: dict[int, list[Mark]]) -> None:
         latest.append((run_no, key_id, newest[0], newest[1], *stored(newest[2]), total + len(fresh), tail))
     tx.write_rows(t.latest, _LATEST, latest, key=("run_no", "key_id"))
     tx.write_rows(t.tail, _TAIL, tails)
-    tx.write_rows(t.blocks, _BLOCK, [_block_row(run_no, *block) for block in blocks])
+    tx.write_rows(t.blocks, _BLOCK, blocks)
 
 
 def _block_row(run_no: int, key_id: int, seq: int, points: list[Mark]) -> tuple[Any, ...]:
@@ -167,6 +185,12 @@ def _there(conn: Connection, run_no: int, key_id: int, asked: list[Mark]) -> set
 
 
 # ---- reading
+
+
+def size(conn: Connection, run_no: int, key_id: int) -> int:
+    """How many points there are."""
+    row = conn.execute(_ONE, {"run_no": run_no, "key_id": key_id}).one_or_none()
+    return 0 if row is None else row[6]
 
 
 def history(conn: Connection, run_no: int, key_id: int, after: Mark | None, limit: int) -> list[Mark]:

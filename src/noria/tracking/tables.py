@@ -112,10 +112,12 @@ tail = Table(
     Column("step", Ms, nullable=False),
     Column("value", Real, nullable=False),
     Column("is_nan", Boolean, nullable=False),
-    ForeignKeyConstraint(["run_no", "key_id"], ["latest_metrics.run_no", "latest_metrics.key_id"]),
     sqlite_with_rowid=False,
 )
-"""The points that were logged last, one row each; folded into a block when they are many."""
+"""The points that were logged last, one row each; folded into a block when they are many.
+
+Without a foreign key: PostgreSQL asks for each row by itself, which costs as much as the rows. They are written with
+their row of ``latest_metrics``, and go with it."""
 
 blocks = Table(
     "metric_blocks",

@@ -12,7 +12,7 @@ from noria.assets.records import Run, RunState
 from noria.base.errors import Invalid
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
-from noria.db.group import GroupWriter
+from noria.db.group import GroupWriter, Together
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.errors import Required
 from noria.tracking.errors import ExperimentNotFound
@@ -53,6 +53,10 @@ class Door:
     async def write(self, work: Callable[[Tx], T], *, lock: str | None = None) -> T:
         """Runs ``work`` in a transaction with what others write now; returns when it is durable."""
         return await asyncio.wrap_future(self._writer.submit(work, lock=lock))
+
+    async def write_item(self, together: Together, item: Any, *, lock: str | None = None) -> None:
+        """Writes one of many things of a kind with the others that wait; returns when it is durable."""
+        await asyncio.wrap_future(self._writer.submit_item(together, item, lock=lock))
 
     def commit(self, work: Callable[[Tx], None], lock: str) -> None:
         """``write`` for a thread that waits."""

@@ -103,12 +103,12 @@ class Comparing(Base):
                 no = numbers.get(id)
                 if no is None or key_id is None:
                     continue
-                there = series.series(conn, no, [key_id]).get(key_id)
-                if there is None:
+                total = series.size(conn, no, key_id)
+                if not total:
                     continue
                 marks = series.sample(conn, no, key_id, points, start, end)
                 found = [Point(key=key, at=at, step=step, value=value) for at, step, value in marks]
-                made.append(Curve(run_id=id, key=key, total=there[5], points=found))
+                made.append(Curve(run_id=id, key=key, total=total, points=found))
         return made
 
     def experiment_names(self, project_id: ProjectId, ids: Sequence[int]) -> dict[int, str]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import update
 
 from noria.assets.records import Run, RunState
 from noria.base.actor import Actor
+from noria.base.errors import NoriaError
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
 from noria.tracking import queries, series
 from noria.tracking import tables as t
 from noria.tracking.blocks import Mark
 from noria.tracking.errors import ExperimentDeleted, ExperimentNotFound, KeyInvalid, ParamChanged, TagNotFound
-from noria.tracking.records import DatasetInput, Point, Tracked
+from noria.tracking.records import DatasetInput, Point, Said, Tracked
 from noria.tracking.service.base import DEFAULT, check_key, check_param, check_tag, lock_of
 from noria.tracking.service.experiments import Experiments
 
@@ -187,10 +188,49 @@ class Saying(Experiments):
                 self._log_params(open_tx, run, params)
             if by_key:
                 ids = self._keys.ids(open_tx, by_key)
-                series.add(open_tx, run.no, {ids[key]: marks for key, marks in by_key.items()})
+                series.add(open_tx, {(run.no, ids[key]): marks for key, marks in by_key.items()})
             if tags:
                 self._set_tags(open_tx, run.no, tags)
             return run
+
+    def log_together(self, tx: Tx, said: Sequence[Said]) -> list[Exception | None]:
+        """The points that many clients log at once, in a handful of statements. Called under the locks of the runs.
+
+        Returns:
+            For each what ``log`` would have raised, or None; one that is refused leaves nothing and stops no other.
+        """
+        outcomes: list[Exception | None] = [None] * len(said)
+        runs: dict[tuple[RunId, ProjectId | None], Tracked | NoriaError] = {}
+        points: dict[tuple[int, str], list[Mark]] = {}
+        for n, one in enumerate(said):
+            try:
+                self._check({}, one.marks, {})
+                run = self._known_run(tx, one, runs)
+            except NoriaError as error:
+                outcomes[n] = error
+                continue
+            for key, marks in one.marks.items():
+                there = points.get((run.no, key))
+                points[run.no, key] = marks if there is None else [*there, *marks]
+        if points:
+            ids = self._keys.ids(tx, {key for _, key in points})
+            series.add(tx, {(no, ids[key]): marks for (no, key), marks in points.items()})
+        return outcomes
+
+    def _known_run(
+        self, tx: Tx, one: Said, runs: dict[tuple[RunId, ProjectId | None], Tracked | NoriaError]
+    ) -> Tracked:
+        asked = (one.run_id, one.project_id)
+        found = runs.get(asked)
+        if found is None:
+            try:
+                found = self._tracked(tx, one.run_id, one.project_id)
+            except NoriaError as error:
+                found = error
+            runs[asked] = found
+        if isinstance(found, NoriaError):
+            raise found
+        return found
 
     def _check(self, params: Mapping[str, str], points: Mapping[str, list[Mark]], tags: Mapping[str, str]) -> None:
         for key in (*params, *points, *tags):

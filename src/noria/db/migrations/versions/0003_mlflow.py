@@ -99,11 +99,6 @@ def _tracking() -> None:
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("value", sa.Float(53), nullable=False),
         sa.Column("is_nan", sa.Boolean(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["run_no", "key_id"],
-            ["latest_metrics.run_no", "latest_metrics.key_id"],
-            name=op.f("fk_metric_tail_run_no_key_id"),
-        ),
         sa.PrimaryKeyConstraint("run_no", "key_id", "seq", name=op.f("pk_metric_tail")),
         sqlite_with_rowid=False,
     )
