@@ -11,6 +11,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("comparing:compare", "Compare runs: what differs, and which is best."),
     "metrics": ("curves:metrics", "Show the metrics of a run, or the curve of one."),
     "logs": ("curves:logs", "Show what a run printed."),
+    "traces": ("traces:traces", "List traces of applications, or search them."),
+    "trace": ("traces:trace", "Show a trace as the tree of its spans."),
     "experiments": ("experiments:experiments", "Experiments: list, create, rename, delete, restore."),
     "move": ("changing:move", "Put runs into another experiment."),
     "note": ("changing:note", "Write a note about a run or an experiment, or show it."),
@@ -23,7 +25,7 @@ runs = LazyGroup(
     "runs",
     lazy={name: (f"{_HERE}.{place}", help) for name, (place, help) in _COMMANDS.items()},
     sections={
-        "Looking": ["list", "show", "compare", "metrics", "logs"],
+        "Looking": ["list", "show", "compare", "metrics", "logs", "traces", "trace"],
         "Order": ["experiments", "move", "note", "tag", "delete", "restore"],
     },
     help="What ran: list, show, compare, metrics, experiments, notes, bin.",

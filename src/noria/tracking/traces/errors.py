@@ -8,8 +8,8 @@ class TraceNotFound(NotFound):
 
     code = "trace_not_found"
 
-    def __init__(self, trace_id: str) -> None:
-        super().__init__(f"Trace with ID {trace_id!r:.120} is not found.", hint="noria runs traces")
+    def __init__(self, trace_id: str, hint: str = "noria runs traces") -> None:
+        super().__init__(f"Trace with ID {trace_id!r:.120} is not found.", hint=hint)
 
 
 class AssessmentNotFound(NotFound):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, or_, select, update
 
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
@@ -38,6 +38,18 @@ def numbers(conn: Connection, project_id: ProjectId, trace_ids: Sequence[str]) -
         )
         found.update((one.trace_id, one.id) for one in conn.execute(part))
     return found
+
+
+def beginning(conn: Connection, project_id: ProjectId, text: str) -> list[int]:
+    """Numbers of the trace of this id, or of at most two traces whose ids begin so."""
+    of = _IN_PROJECT.where(tt.experiments.c.project_id == project_id)
+    found = conn.execute(of.where(_T.trace_id.in_([text, f"tr-{text}"])).limit(1)).all()
+    if not found:
+        begins = or_(
+            _T.trace_id.startswith(text, autoescape=True), _T.trace_id.startswith(f"tr-{text}", autoescape=True)
+        )
+        found = conn.execute(of.where(begins).limit(2)).all()
+    return [one.id for one in found]
 
 
 def traces(conn: Connection, numbers: Sequence[int]) -> list[Trace]:

@@ -12,9 +12,11 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, literal, or_, select, true
 
+from noria.base.ids import ProjectId
 from noria.base.search import Clause, Order
 from noria.db.compare import compare
 from noria.db.paging import Part, behind, mark, marked, ordered
+from noria.tracking import tables as tt
 from noria.tracking.grammar import TRACE_STATUS
 from noria.tracking.keys import Keys
 from noria.tracking.traces import queries
@@ -44,18 +46,25 @@ MOST_READ: Final = 4_096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A search of traces in some experiments, the newest first unless ``order`` says otherwise."""
+    """A search of traces, the newest first unless ``order`` says otherwise.
 
-    experiments: Sequence[int]
+    Attributes:
+        experiments: their numbers, of this project; None for all of them.
+    """
+
+    project_id: ProjectId
+    experiments: Sequence[int] | None = None
     clauses: Sequence[Clause] = ()
     order: Sequence[Order] = ()
     limit: int = 100
     after: str | None = None
 
-    @property
-    def scope(self) -> ColumnElement[bool]:
+    def scope(self, experiment_id: Any = _T.experiment_id) -> ColumnElement[bool]:
+        if self.experiments is None:
+            e = tt.experiments.c
+            return experiment_id.in_(select(e.id).where(e.project_id == self.project_id))
         one = len(self.experiments) == 1
-        return _T.experiment_id == self.experiments[0] if one else _T.experiment_id.in_(list(self.experiments))
+        return experiment_id == self.experiments[0] if one else experiment_id.in_(list(self.experiments))
 
     @property
     def fits(self) -> Fits | None:
@@ -74,7 +83,7 @@ def traces(conn: Connection, keys: Keys, asked: Asked) -> tuple[list[int], str |
     if "request_id" not in named:
         parts.append(Part(_T.trace_id))
     shown = (part.value.label(f"part_{n}") for n, part in enumerate(parts))
-    found: Any = select(_T.id.label("found"), *shown).where(asked.scope, *_conditions(asked, ids))
+    found: Any = select(_T.id.label("found"), *shown).where(asked.scope(), *_conditions(asked, ids))
     found = found.order_by(*ordered(parts))
     values = marked(asked.after, parts)
     if asked.fits is not None:
@@ -112,7 +121,7 @@ def count(conn: Connection, keys: Keys, asked: Asked, also: Sequence[Clause] = (
     both = (*asked.clauses, *also)
     ids = keys.find(conn, {c.key for c in both if c.kind in ("tag", "metadata")})
     conditions = [*_conditions(asked, ids), *_conditions(replace(asked, clauses=also), ids)]
-    return conn.execute(select(func.count()).select_from(t.traces).where(asked.scope, *conditions)).scalar_one()
+    return conn.execute(select(func.count()).select_from(t.traces).where(asked.scope(), *conditions)).scalar_one()
 
 
 def _parts(order: Order, ids: Mapping[str, int]) -> list[Part]:
@@ -192,7 +201,7 @@ def _assessed(clause: Clause, asked: Asked) -> ColumnElement[bool]:
     other = t.traces.alias("other")
     directly = exists().where(a.trace == _T.id, *fits)
     near = select(literal(1)).select_from(t.assessments.join(other, other.c.id == a.trace))
-    scope = other.c.experiment_id.in_(list(asked.experiments))
+    scope = asked.scope(other.c.experiment_id)
     by_session = exists(near.where(other.c.session == _T.session, scope, a.whole_session, *fits).correlate(t.traces))
     found = or_(directly, and_(_T.session.is_not(None), by_session))
     return ~found if clause.op == "is_null" else found

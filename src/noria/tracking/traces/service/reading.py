@@ -38,6 +38,21 @@ class Reading(Base):
         if found is None or found.project_id != project_id:
             raise TraceNotFound(trace_id)
 
+    def resolve(self, project_id: ProjectId, text: str) -> Trace:
+        """A trace by its id or by the beginning of it, also without ``tr-``.
+
+        Raises:
+            TraceNotFound: there is none, or several begin so.
+        """
+        with self._db.read() as conn:
+            numbers = queries.beginning(conn, project_id, text) if text and text.isprintable() else []
+            if len(numbers) > 1:
+                raise TraceNotFound(text, hint="Several traces begin so; write more of the id.")
+            found = queries.traces(conn, numbers)
+        if not found:
+            raise TraceNotFound(text)
+        return found[0]
+
     def some(
         self, project_id: ProjectId, trace_ids: Sequence[str], *, experiments: Sequence[int] | None = None
     ) -> list[Trace]:
@@ -57,7 +72,7 @@ class Reading(Base):
     def find(
         self,
         project_id: ProjectId,
-        experiments: Sequence[int],
+        experiments: Sequence[int] | None,
         *,
         clauses: Sequence[Clause] = (),
         order: Sequence[Order] = (),
@@ -69,11 +84,13 @@ class Reading(Base):
         A page about the content of spans may hold fewer than ``limit`` and still have a next one.
 
         Args:
-            experiments: their numbers, of this project.
+            experiments: their numbers, of this project; None for all of them.
         """
-        if not experiments:
+        if experiments is not None and not experiments:
             return Page(items=[])
-        asked = search.Asked(experiments=experiments, clauses=clauses, order=order, limit=limit, after=after)
+        asked = search.Asked(
+            project_id=project_id, experiments=experiments, clauses=clauses, order=order, limit=limit, after=after
+        )
         with self._db.read() as conn:
             numbers, following = search.traces(conn, self._keys, asked)
             return Page(items=queries.traces(conn, numbers), next=following)
@@ -81,7 +98,7 @@ class Reading(Base):
     def search(
         self,
         project_id: ProjectId,
-        experiments: Sequence[int],
+        experiments: Sequence[int] | None,
         text: str = "",
         *,
         order_by: str | None = None,
@@ -106,8 +123,8 @@ class Reading(Base):
         """
         if not experiments:
             return 0
-        asked = search.Asked(experiments=experiments, clauses=clauses)
-        other = search.Asked(experiments=experiments, clauses=also)
+        asked = search.Asked(project_id=project_id, experiments=experiments, clauses=clauses)
+        other = search.Asked(project_id=project_id, experiments=experiments, clauses=also)
         if asked.fits is not None or other.fits is not None:
             raise TraceInvalid(
                 "Traces are not counted by what stands in their spans.", hint="Search for them, page by page."
