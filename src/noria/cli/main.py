@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("noria.pipelines.cli:run", "Make what is out of date."),
     "sweep": ("noria.training.cli:sweep", "Search the hyperparameters of a model."),
     "runs": ("noria.tracking.cli:runs", "What ran: list, show, compare, logs, metrics."),
+    "import": ("noria.cli.importing:import_", "Take over what MLflow holds."),
     "models": ("noria.registry.cli:models", "Registered models: list, show, alias."),
     "deploy": ("noria.serving.cli:deploy", "Put a model version behind an endpoint."),
     "endpoints": ("noria.cli.endpoints:endpoints", "What is called: list, show, status, stop."),

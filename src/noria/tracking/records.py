@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from noria.assets.records import Run
+from noria.assets.records import Run, RunState
 from noria.base.ids import ProjectId, RunId, VersionId
 
 
@@ -239,3 +239,68 @@ class LoggedModel:
     params: dict[str, str] = field(default_factory=dict[str, str])
     tags: dict[str, str] = field(default_factory=dict[str, str])
     metrics: list[LoggedPoint] = field(default_factory=list[LoggedPoint])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRun:
+    """A run as another server has it, without its points and files.
+
+    Attributes:
+        started_at, ended_at: milliseconds; None where it does not say.
+    """
+
+    id: str
+    name: str
+    user: str
+    state: RunState
+    started_at: int | None
+    ended_at: int | None
+    params: dict[str, str] = field(default_factory=dict[str, str])
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+    inputs: list[DatasetInput] = field(default_factory=list[DatasetInput])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """What became of a foreign run.
+
+    Attributes:
+        new: there was none with this id.
+        binned: it lies in the bin here; nothing was written.
+        changed: how many parts of it (its state, a parameter, a tag, an input) are other than before.
+        left: what could not be taken, and why.
+    """
+
+    run_id: RunId
+    new: bool = False
+    binned: bool = False
+    changed: int = 0
+    left: tuple[tuple[str, str], ...] = ()
+
+
+class Known(NamedTuple):
+    """What is known of a foreign thing since it was brought.
+
+    Attributes:
+        ours: its id here.
+        mark: what it said when all of it was here.
+    """
+
+    ours: str
+    mark: str
+
+
+@dataclass(slots=True, kw_only=True)
+class FilesBrought:
+    """What became of foreign files.
+
+    Attributes:
+        files, size, owners: of those that are new or other than before; bytes.
+        same: files that were here.
+    """
+
+    files: int = 0
+    size: int = 0
+    same: int = 0
+    owners: set[Owner] = field(default_factory=set[Owner])
+    left: list[tuple[Owner, str, str]] = field(default_factory=list[tuple[Owner, str, str]])

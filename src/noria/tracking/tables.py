@@ -248,3 +248,18 @@ run_models = Table(
     Column("step", Ms),
     sqlite_with_rowid=False,
 )
+
+brought = Table(
+    "brought",
+    metadata,
+    Column("project_id", BigId, ForeignKey("projects.id"), primary_key=True),
+    # run, logged or experiment.
+    Column("kind", Str, primary_key=True),
+    # Its id where it came from, and here.
+    Column("theirs", Str, primary_key=True),
+    Column("ours", Str, nullable=False),
+    # What it said when all of it was here; empty before.
+    Column("mark", Str, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What came from other servers, so that the same again is seen at a glance."""

@@ -7,8 +7,9 @@ from functools import cached_property
 from noria.base.ids import ProjectId
 from noria.db import Tx
 from noria.tracking.records import Owner, OwnerKind
-from noria.tracking.service.artifacts import Artifacts, Receiving
+from noria.tracking.service.artifacts import Receiving
 from noria.tracking.service.base import DEFAULT, MOST_PARAM, MOST_TAG, lock_of
+from noria.tracking.service.bringing import Bringing
 from noria.tracking.service.listing import Listing
 from noria.tracking.service.organizing import NOTE, Organizing
 from noria.tracking.traces.service import Traces
@@ -16,7 +17,7 @@ from noria.tracking.traces.service import Traces
 __all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "NOTE", "Receiving", "Tracking", "lock_of"]
 
 
-class Tracking(Organizing, Listing, Artifacts):
+class Tracking(Organizing, Listing, Bringing):
     """One per workspace."""
 
     @cached_property

@@ -34,12 +34,14 @@ class Experiments(Base):
         actor: Actor,
         tags: Mapping[str, str] | None = None,
         location: str | None = None,
+        created_at: int | None = None,
         once: Once | None = None,
         tx: Tx | None = None,
     ) -> Experiment:
         """Makes an experiment.
 
         Args:
+            created_at: milliseconds, of one that comes from another server; default now.
             location: where clients keep the artifacts of its runs; only remembered, never opened. Default: here.
 
         Raises:
@@ -51,7 +53,7 @@ class Experiments(Base):
         with self._changes.begin("tracking.experiment", project_id, actor, once=once, tx=tx) as change:
             if change.earlier is not None:
                 return self.experiment_by_id(project_id, change.earlier["id"], change.tx)
-            now = change.tx.now_ms
+            now = change.tx.now_ms if created_at is None else created_at
             row = {"project_id": project_id, "name": name, "created_at": now, "updated_at": now, "location": location}
             made = change.tx.insert_new_key(t.experiments, row)
             if made is None:

@@ -87,10 +87,11 @@ class Saying(Experiments):
             self._tracked(open_tx, run_id, project_id)
             self._assets.amend_run(open_tx, run_id, state=state, ended_at=ended_at, name=name)
 
-    def delete_run(self, run_id: RunId, *, actor: Actor, restore: bool = False) -> None:
+    def delete_run(self, run_id: RunId, *, actor: Actor, restore: bool = False, tx: Tx | None = None) -> None:
         """Puts a run into the bin, or brings it back. What it said stays until it is purged."""
-        run = self._assets.run(run_id)
-        with self._changes.begin("tracking.restore" if restore else "tracking.delete", run.project_id, actor) as change:
+        run = self._assets.run(run_id, tx)
+        verb = "tracking.restore" if restore else "tracking.delete"
+        with self._changes.begin(verb, run.project_id, actor, tx=tx) as change:
             self._assets.mark_deleted(change.tx, run_id, deleted=not restore)
             where = t.tracked_runs.c.run_id == run_id
             change.tx.execute(update(t.tracked_runs).where(where).values(deleted=not restore))
@@ -287,6 +288,10 @@ class Saying(Experiments):
         with self._db.write(tx) as open_tx:
             run = self._tracked(open_tx, run_id, project_id)
             for one in inputs:
-                dataset_id = queries.dataset_id(open_tx, run.experiment_id, one.dataset)
-                row = {"run_no": run.no, "dataset_id": dataset_id, "tags": one.tags, "context": one.tags.get(_CONTEXT)}
-                open_tx.insert_new(t.inputs, row)
+                self._add_input(open_tx, run.no, run.experiment_id, one)
+
+    @staticmethod
+    def _add_input(tx: Tx, run_no: int, experiment_id: int, one: DatasetInput) -> bool:
+        dataset_id = queries.dataset_id(tx, experiment_id, one.dataset)
+        row = {"run_no": run_no, "dataset_id": dataset_id, "tags": one.tags, "context": one.tags.get(_CONTEXT)}
+        return tx.insert_new(t.inputs, row)

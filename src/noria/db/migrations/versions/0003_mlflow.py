@@ -39,6 +39,7 @@ def upgrade() -> None:
     _artifacts()
     _traces()
     _webhooks()
+    _brought()
 
 
 def _tracking() -> None:
@@ -425,3 +426,17 @@ def _webhooks() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_webhooks_project_id_no"), "webhooks", ["project_id", "no"], unique=False)
+
+
+def _brought() -> None:
+    op.create_table(
+        "brought",
+        sa.Column("project_id", BigId, nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("theirs", sa.Text(), nullable=False),
+        sa.Column("ours", sa.Text(), nullable=False),
+        sa.Column("mark", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_brought_project_id")),
+        sa.PrimaryKeyConstraint("project_id", "kind", "theirs", name=op.f("pk_brought")),
+        sqlite_with_rowid=False,
+    )

@@ -1,0 +1,231 @@
+"""What a source holds, and what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final, NamedTuple, Protocol
+
+from noria.registry.records import Stage
+from noria.tracking.blocks import Mark
+from noria.tracking.records import ForeignRun
+
+MOST_LEFT: Final = 1_000
+"""Things left out that a report names one by one; all are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceExperiment:
+    """An experiment. Times are milliseconds.
+
+    Attributes:
+        place: where the artifacts of its runs lie, a URI or a path.
+    """
+
+    id: str
+    name: str
+    place: str
+    deleted: bool
+    created_at: int | None
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRun:
+    """A run.
+
+    Attributes:
+        latest: of each metric the point that its source calls the newest.
+        extent: tells whether the histories may have grown, as far as the source knows without reading them.
+        place: where its artifacts lie.
+        read, made: logged models; those that it made with the step.
+        where: by what the source finds it again.
+    """
+
+    said: ForeignRun
+    deleted: bool
+    latest: dict[str, Mark]
+    extent: str
+    place: str
+    read: list[str] = field(default_factory=list[str])
+    made: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePoint:
+    """What a run measured of a logged model."""
+
+    run: str
+    key: str
+    mark: Mark
+    dataset: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceLogged:
+    """A logged model."""
+
+    id: str
+    name: str
+    kind: str
+    status: str
+    run: str
+    place: str
+    created_at: int
+    updated_at: int
+    deleted: bool
+    params: dict[str, str]
+    tags: dict[str, str]
+    points: list[SourcePoint]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceVersion:
+    number: int
+    source: str
+    run: str
+    description: str
+    stage: Stage
+    link: str
+    created_at: int
+    updated_at: int
+    place: str = ""
+    logged: str = ""
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceModel:
+    """A registered model with its versions, the oldest first."""
+
+    name: str
+    description: str
+    created_at: int
+    updated_at: int
+    tags: dict[str, str]
+    aliases: dict[str, int]
+    versions: list[SourceVersion]
+
+
+class SourceFile(NamedTuple):
+    """A file below a place.
+
+    Attributes:
+        size: bytes.
+        changed_at: milliseconds; None where the source does not say.
+    """
+
+    path: str
+    size: int
+    changed_at: int | None
+    opens: Callable[[], BinaryIO]
+
+
+class Source(Protocol):
+    """What can be moved in. Everything comes in pages or one by one; nothing holds all of it.
+
+    Attributes:
+        name: as people call it; without passwords.
+        near: its files lie on this machine, so that looking at all of them is cheap.
+    """
+
+    name: str
+    near: bool
+
+    def count(self, experiment: SourceExperiment) -> int | None:
+        """Runs of an experiment, for a progress bar; None where that is not known."""
+        ...
+
+    def experiments(self) -> Iterator[SourceExperiment]: ...
+
+    def runs(self, experiment: SourceExperiment) -> Iterator[list[SourceRun]]: ...
+
+    def history(self, run: SourceRun) -> Iterator[tuple[str, list[Mark]]]:
+        """All points of all metrics of a run, piece by piece."""
+        ...
+
+    def files(self, place: str) -> Iterator[SourceFile]:
+        """All files below a place.
+
+        Raises:
+            Unreachable: this machine, or this program, cannot read there.
+        """
+        ...
+
+    def logged(self, experiment: SourceExperiment) -> Iterator[SourceLogged]: ...
+
+    def models(self) -> Iterator[SourceModel]: ...
+
+
+class Unreachable(Exception):
+    """A place cannot be read from here; the reason is its text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """Something that was left out, or taken otherwise than it was."""
+
+    what: str
+    why: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Moved:
+    """The report.
+
+    Attributes:
+        experiments: their id, name, and id here.
+        renamed: runs that could not keep their id: theirs and ours.
+        places: places of artifacts that were left where they are, with the number of runs and models.
+        reasons: why something was left out, with how often.
+    """
+
+    source: str
+    dry_run: bool = False
+    experiments: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    experiments_new: int = 0
+    runs_new: int = 0
+    runs_updated: int = 0
+    runs_same: int = 0
+    points: int = 0
+    files: int = 0
+    size: int = 0
+    logged_new: int = 0
+    logged_updated: int = 0
+    logged_same: int = 0
+    models_new: int = 0
+    versions_new: int = 0
+    models_changed: int = 0
+    renamed: dict[str, str] = field(default_factory=dict[str, str])
+    places: Counter[str] = field(default_factory=Counter[str])
+    left: list[Left] = field(default_factory=list[Left])
+    reasons: Counter[str] = field(default_factory=Counter[str])
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written."""
+        return bool(
+            self.experiments_new
+            or self.runs_new
+            or self.runs_updated
+            or self.points
+            or self.files
+            or self.logged_new
+            or self.logged_updated
+            or self.models_new
+            or self.versions_new
+            or self.models_changed
+        )
+
+    def leave(self, what: str, why: str) -> None:
+        self.reasons[why] += 1
+        if len(self.left) < MOST_LEFT:
+            self.left.append(Left(what=what, why=why))
+
+
+Advance = Callable[..., None]
+Opened = AbstractContextManager[Source]
