@@ -68,7 +68,12 @@ class ArtifactCalls:
 
     async def run(self, work: Callable[..., T], *given: Any) -> T:
         """Runs it in a thread of its own kind: uploads never keep other calls waiting."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *given))
+
+        def limited() -> T:
+            with self._door.ws.db.limited():
+                return work(*given)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, limited)
 
     # ---- who and what
 
