@@ -452,6 +452,19 @@ def test_a_server_of_the_same_workspace_is_no_other_place(project, serving, monk
     assert ws.tracking.data(done.steps["logs"].run_id).metrics["m"].value == 1
 
 
+def test_a_password_for_another_server_is_not_sent_here(project, monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(
+        "[mlflow]\nmlflow_tracking_username = a\nmlflow_tracking_password = b\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "elsewhere")
+    ws = project({"logs.py": LOGS})
+    done = ws.pipelines.run(actor=ME)
+    assert ws.tracking.data(done.steps["logs"].run_id).metrics["m"].value == 1
+    assert os.environ["MLFLOW_EXPERIMENT_NAME"] == "elsewhere"
+
+
 def test_steps_log_on_both_databases(db_url: str, tmp_path: Path) -> None:
     (tmp_path / "logs.py").write_text(LOGS)
     (tmp_path / "noria.toml").write_text('name = "shop"\nmodules = ["logs"]\nexecutor = "inline"\n')

@@ -17,7 +17,7 @@ from noria.assets.records import RunState
 from noria.base.actor import Actor
 from noria.base.ids import RunId
 from noria.gateways.steps.admitted import Admitted
-from noria.gateways.steps.names import EXPERIMENT, OWN, RUN, TOKEN, TOKEN_BEGINS, URI
+from noria.gateways.steps.names import EXPERIMENT, HIDDEN, OWN, PASSWORD, RUN, TOKEN, TOKEN_BEGINS, URI, USER
 from noria.pipelines.task import PointSpec
 from noria.workspace.location import redacted
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from noria.workspace import Workspace
 
 _BACKLOG: Final = 128
+_SECRET: Final = 32
 _DEFAULT: Final = "0"
 _QUIET: Final = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 """The address is gone when the run is."""
@@ -44,7 +45,10 @@ class StepDoor:
         self._lock = threading.Lock()
         self._serving: Serving | None = None
         environment = ws.environment
-        self._settings = {k: v for k, v in environment.items() if k.startswith("MLFLOW_") and k not in OWN}
+        others = {*OWN, *HIDDEN}
+        self._settings = {k: v for k, v in environment.items() if k.startswith("MLFLOW_") and k not in others}
+        self._settings |= _QUIET | {name: "" for name in HIDDEN if name in environment}
+        self._random = b""
         self._theirs: dict[str, str] = {}
         if environment.get(URI) and not _is_server_of(ws, environment[URI], environment.get(TOKEN)):
             self._theirs = {k: v for k, v in environment.items() if k.startswith("MLFLOW_")}
@@ -73,13 +77,21 @@ class StepDoor:
             return self._theirs
         if self._socket is None:
             self._bind()
-        token = TOKEN_BEGINS + secrets.token_urlsafe(32)
+        token = TOKEN_BEGINS + self._secret()
         admitted = Admitted(token=token, run_id=run_id, asset=asset, actor=actor, params=params)
         self._admitted[attempt] = self.tokens[token] = admitted
-        made = {**self._settings, **_QUIET, URI: self._url, TOKEN: token, RUN: run_id, EXPERIMENT: _DEFAULT}
+        made = {**self._settings, URI: self._url, TOKEN: token, RUN: run_id, EXPERIMENT: _DEFAULT}
         if self._has_password:  # MLflow would send it instead of the token
-            made |= {"MLFLOW_TRACKING_USERNAME": "step", "MLFLOW_TRACKING_PASSWORD": token}
+            made |= {USER: "step", PASSWORD: token}
         return made
+
+    def _secret(self) -> str:
+        """The system's generator is asked for many steps at once: one call of it takes as long as all else here."""
+        with self._lock:
+            if not self._random:
+                self._random = secrets.token_bytes(_SECRET * 64)
+            found, self._random = self._random[:_SECRET], self._random[_SECRET:]
+        return found.hex()
 
     def _bind(self) -> None:
         with self._lock:

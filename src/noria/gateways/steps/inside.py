@@ -11,19 +11,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from noria.gateways.steps.names import OWN, TOKEN, TOKEN_BEGINS, URI
+from noria.gateways.steps.names import HIDDEN, OWN, TOKEN, TOKEN_BEGINS, URI
 
-_HIDDEN: Final = (
-    "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_WORKSPACE", "MLFLOW_ACTIVE_MODEL_ID", "_MLFLOW_ACTIVE_MODEL_ID",
-)  # fmt: skip
-"""Variables that would lead a client away from the step's run."""
 _FLUENT: Final = "mlflow.tracking.fluent"
 _AUTOLOGGING: Final = "mlflow.utils.autologging_utils"
 
 
 class Inside:
-    """The environment of one task; as a context, for as long as the task runs.
+    """The environment of one task; as a context, for as long as the task runs. An empty text unsets a variable.
 
     Clients are at the step's own run while the step's function runs. What noria itself does around it, for instance
     the fit of a baseline, is not logged by them.
@@ -39,11 +34,10 @@ class Inside:
         environ, before = os.environ, self._before
         for name, value in self._environment.items():
             before[name] = environ.get(name)
-            environ[name] = value
-        if self._ours:
-            for name in _HIDDEN:
-                if name in environ:
-                    before[name] = environ.pop(name)
+            if value:
+                environ[name] = value
+            else:
+                environ.pop(name, None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,9 +72,10 @@ class Inside:
     def _restore(self, before: _Before, status: str) -> None:
         before.restore(sys.modules["mlflow"], status)
         self._hush()
-        os.environ.update(self._environment)  # a client takes the run away once it has begun it
-        for name in _HIDDEN:
+        for name in HIDDEN:
             os.environ.pop(name, None)
+        # A client takes the run away once it has begun it.
+        os.environ.update({name: value for name, value in self._environment.items() if value})
 
     def _hush(self) -> None:
         """Turns autologging off where the modules of the project have turned it on for good."""

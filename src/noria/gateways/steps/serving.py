@@ -59,7 +59,7 @@ class Serving:
         door = Door(ws=ws, writer=self._writer)
         self._gateway = Gateway(all_routes(door), StepAccess(tokens=tokens), rules=Rules(door))
         config = uvicorn.Config(
-            self._gateway, log_level="error", access_log=False, lifespan="off", server_header=False, date_header=False,
+            self._gateway, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=False,
             timeout_graceful_shutdown=2,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
