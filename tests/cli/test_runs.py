@@ -202,6 +202,33 @@ def test_runs_move_and_go_into_the_bin_and_back(noria: Typed) -> None:
     assert noria("move", one, two, "text").code == 0
 
 
+def test_the_bin_is_emptied_for_good(noria: Typed) -> None:
+    made = noria("experiments", "create", "gone", "--json").json
+    with connect(Path.cwd()) as ws, ws.db.write() as tx:
+        one = ws.tracking.create_run(tx, ws.project.id, made["id"], name="gone-1", actor=ME).id
+    assert noria("purge", one).code == 5
+    noria("delete", one)
+    dry = noria("purge", "--json").json
+    assert (dry["dry_run"], dry["runs"]) == (True, 1)
+    text = noria("purge").out
+    assert "would be deleted" in text
+    assert "--yes" in text
+    assert noria("purge", "--older-than", "1d", "--json").json["runs"] == 0
+    done = noria("purge", one, "--yes", "--json").json
+    assert (done["dry_run"], done["runs"]) == (False, 1)
+    assert noria("show", one).code == 4
+    assert "nothing to delete" in noria("purge").out
+    left = named(noria, "text-0")
+    noria("delete", left)
+    assert noria("purge", one, "--yes", "--json").json["runs"] == 0  # it is gone, and nothing else is meant
+    assert noria("restore", left).code == 0
+    assert noria("purge", one[:20], "--yes").code == 4
+    assert noria("purge", "--now", "--yes").code == 2
+    assert noria("purge", "--older-than", "soon").code == 2
+    assert noria("purge", "--experiment", "gone", "--now", "--yes", "--json").json["experiments"] == 1
+    assert noria("experiments", "delete", "gone").code == 4
+
+
 # ---- tables that fit
 
 

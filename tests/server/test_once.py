@@ -195,6 +195,12 @@ SAMPLES: dict[str, tuple[Callable[[Workspace], object], Any, Any, Any]] = {
         lambda ws: {"runs": [named(ws, "first")], "experiment": "new"},
         lambda ws: {"runs": [named(ws, "first")], "experiment": "other"},
     ),
+    "post_v1_runs_purge": (
+        tracked,
+        "/v1/runs/purge",
+        lambda ws: {"runs": [named(ws, "second")], "dry_run": False},
+        lambda ws: {"older_than": "1d", "dry_run": False},
+    ),
     "post_v1_runs_id_tags": (
         tracked,
         lambda ws: f"/v1/runs/{named(ws, 'first')}/tags",

@@ -16,11 +16,15 @@ from noria.db import Database, Tx
 Pruner = Callable[[Tx, ProjectId, int], int]
 """Removes what is older than the given wall time from a project; returns how many rows."""
 
+OwnPruner = Callable[[ProjectId, int], int]
+"""The same in transactions of its own."""
+
 DEFAULTS: Final[dict[str, int]] = {
     "events": 30 * DAY,
     "idempotency": 1 * DAY,
     "jobs": 30 * DAY,
     "logs": 30 * DAY,
+    "runs.bin": 30 * DAY,
     "segments": 7 * DAY,
 }
 """What is pruned, and after how long by default. Audit rows, evidence and lineage are never pruned."""
@@ -36,10 +40,16 @@ class Retention:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._pruners: dict[str, Pruner] = {"events": prune_events, "idempotency": prune_idempotency}
+        self._own: dict[str, OwnPruner] = {}
 
     def register(self, what: str, pruner: Pruner) -> None:
         assert what in DEFAULTS, what
         self._pruners[what] = pruner
+
+    def register_own(self, what: str, pruner: OwnPruner) -> None:
+        """One that opens its own transactions: for what is too much for a single one."""
+        assert what in DEFAULTS, what
+        self._own[what] = pruner
 
     def settings(self, project_id: ProjectId, tx: Tx | None = None) -> dict[str, int]:
         """Milliseconds that each kind of record is kept."""
@@ -59,6 +69,11 @@ class Retention:
         """Removes what is too old; returns how much of each kind: rows, or files for logs and segments."""
         removed: dict[str, int] = {}
         for what, keep in self.settings(project_id).items():
+            if what in self._own:
+                with self._db.write() as tx:
+                    before = tx.now_ms - keep
+                removed[what] = self._own[what](project_id, before)
+                continue
             with self._db.write() as tx:
                 removed[what] = self._pruners[what](tx, project_id, tx.now_ms - keep)
         return removed

@@ -57,6 +57,9 @@ class Assets:
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
         """Names this process in leases."""
 
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
     # ---- projects
 
     def project(self, name: str) -> Project:

@@ -214,6 +214,7 @@ evidence = Table(
     Column("event_ms", Ms, nullable=False),
     Column("created_at", Ms, nullable=False),
     Index(None, "project_id", "test", "id"),
+    Index(None, "run_id"),
 )
 
 retention = Table(

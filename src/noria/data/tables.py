@@ -39,6 +39,7 @@ commits = Table(
     Column("meta", Json, nullable=False),
     Index(None, "repository_id", "generation"),
     Index(None, "version_id"),
+    Index(None, "run_id"),
 )
 
 branches = Table(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from noria.base.errors import Conflict, Invalid, NotFound
+from noria.base.errors import Conflict, Invalid, NotFound, Refused
 
 
 class ExperimentNotFound(NotFound):
@@ -111,3 +111,48 @@ class LoggedModelInvalid(Invalid):
     """A part of a logged model is not allowed."""
 
     code = "logged_model_invalid"
+
+
+class RunPurged(Conflict):
+    """What a run said was deleted for good."""
+
+    code = "run_purged"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"What the run {run_id} said was deleted for good, or is being deleted.",
+            hint="Only its row is left, since something else names it.",
+        )
+
+
+class NotInBin(Conflict):
+    """Only what is in the bin is deleted for good."""
+
+    code = "not_in_bin"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"The run {run_id} is not in the bin.", hint=f"noria runs delete {run_id}   first, or purge it with --now"
+        )
+
+
+class RunUnended(Conflict):
+    """A run that noria executes cannot be deleted for good before it ends."""
+
+    code = "run_unended"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"The run {run_id} is still at work.", hint="Wait for its end, or stop it.")
+
+
+class QuotaReached(Refused):
+    """A limit of the project is reached."""
+
+    code = "quota_reached"
+
+    def __init__(self, what: str, most: int, text: str) -> None:
+        super().__init__(
+            text,
+            hint=f"noria admin quota {what} MORE   raises it; noria runs purge   makes room.",
+            details={"what": what, "most": most},
+        )

@@ -120,6 +120,13 @@ def of_runs(conn: Connection, ids: Sequence[RunId]) -> list[tuple[RunId, bool, s
     return found
 
 
+def made_by(conn: Connection, ids: Sequence[RunId]) -> dict[str, RunId]:
+    """Logged model -> the run that made it."""
+    c = t.logged_models.c
+    rows = conn.execute(select(c.id, c.source_run).where(c.source_run.in_(list(ids))))
+    return {id: RunId(run) for id, run in rows}
+
+
 def delete_tag(tx: Tx, no: int, key_id: int) -> bool:
     c = t.logged_tags.c
     return tx.execute(delete(t.logged_tags).where(c.model_no == no, c.key_id == key_id)).rowcount == 1

@@ -304,3 +304,33 @@ class FilesBrought:
     same: int = 0
     owners: set[Owner] = field(default_factory=set[Owner])
     left: list[tuple[Owner, str, str]] = field(default_factory=list[tuple[Owner, str, str]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """What a deletion for good did, or would do.
+
+    Attributes:
+        runs: whose content goes; kept: of those, whose row stays, since something names it.
+        unended: runs that noria still executes; they are left alone.
+        experiments: that go as a whole.
+        rows: kind of content -> how much of it. size: bytes of it, as far as they are counted; a file that others hold
+            too frees none.
+    """
+
+    dry_run: bool
+    runs: int = 0
+    kept: int = 0
+    unended: int = 0
+    experiments: int = 0
+    rows: dict[str, int] = field(default_factory=dict[str, int])
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """Says that the content of a run was deleted for good. ``done``: all of it is."""
+
+    at: int
+    actor: str
+    done: bool

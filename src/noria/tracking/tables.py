@@ -263,3 +263,24 @@ brought = Table(
     sqlite_with_rowid=False,
 )
 """What came from other servers, so that the same again is seen at a glance."""
+
+purged_runs = Table(
+    "purged_runs",
+    metadata,
+    Column("run_id", Str, ForeignKey("runs.id"), primary_key=True),
+    Column("project_id", BigId, ForeignKey("projects.id"), nullable=False),
+    Column("at", Ms, nullable=False),
+    Column("actor", Str, nullable=False),
+    # False: what it said is being deleted, or was when the process died.
+    Column("done", Boolean, nullable=False),
+    Index(None, "project_id", "done", "run_id"),
+)
+"""Runs whose content is deleted for good, and whose row stays since something names it."""
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("project_id", BigId, ForeignKey("projects.id"), primary_key=True),
+    Column("what", Str, primary_key=True),
+    Column("most", Ms, nullable=False),
+)

@@ -46,7 +46,7 @@ from noria.delivery.records import FOLLOW, FOLLOWED
 from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
 from noria.webhooks import KINDS, SUBSCRIBER, Webhooks
-from noria.workspace.holders import model_users, version_holders
+from noria.workspace.holders import loaded_from, model_users, version_holders
 from noria.workspace.location import database_of, locate, redacted
 
 if TYPE_CHECKING:
@@ -161,6 +161,12 @@ class Workspace:
         register("jobs", lambda tx, project_id, before: prune_jobs(tx.conn, project_id, before))
         register("logs", lambda tx, project_id, before: prune_logs(tx, project_id, self.home / "logs", before))
         register("segments", segments)
+        self.retention.register_own(
+            "runs.bin",
+            lambda project_id, before: self.tracking.purge_bin(
+                project_id, before, actor=Actor(name="system:retention", automatic=True)
+            ),
+        )
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -406,7 +412,9 @@ class Workspace:
     def tracking(self) -> Tracking:
         from noria.tracking import Tracking
 
-        return Tracking(self.db, self.assets, self.changes, self.sessions)
+        made = Tracking(self.db, self.assets, self.changes, self.sessions, self.faults)
+        made.holders.append(loaded_from)
+        return made
 
     @cached_property
     def registry(self) -> Registry:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
 from noria.assets.versions import Holder
-from noria.base.ids import ProjectId, VersionId
+from noria.base.ids import ProjectId, RunId, VersionId
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -59,3 +59,14 @@ def _endpoints(conn: Connection, project_id: ProjectId, name: str, number: int |
 
     found = queries.serves_model(conn, project_id, name, number)
     return None if found is None else f"the endpoint {found!r}"
+
+
+def loaded_from(conn: Connection, runs: Sequence[RunId], logged_models: Sequence[str]) -> tuple[set[RunId], set[str]]:
+    """Those runs and logged models whose files a registered model is loaded from."""
+    from noria.registry.tables import model_versions
+
+    c = model_versions.c
+    there = c.deleted_at.is_(None)
+    by_run = select(c.run_id).where(there, c.run_id.in_(list(runs)))
+    by_model = select(c.logged_model).where(there, c.logged_model.in_(list(logged_models)))
+    return {RunId(id) for id in conn.execute(by_run).scalars()}, set(conn.execute(by_model).scalars())

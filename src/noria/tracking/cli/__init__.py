@@ -18,6 +18,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "note": ("changing:note", "Write a note about a run or an experiment, or show it."),
     "tag": ("changing:tag", "Set or remove tags of a run or an experiment."),
     "delete": ("changing:delete", "Put runs into the bin."),
+    "purge": ("changing:purge", "Delete runs of the bin for good."),
     "restore": ("changing:restore", "Bring runs back from the bin."),
 }
 
@@ -26,7 +27,7 @@ runs = LazyGroup(
     lazy={name: (f"{_HERE}.{place}", help) for name, (place, help) in _COMMANDS.items()},
     sections={
         "Looking": ["list", "show", "compare", "metrics", "logs", "traces", "trace"],
-        "Order": ["experiments", "move", "note", "tag", "delete", "restore"],
+        "Order": ["experiments", "move", "note", "tag", "delete", "restore", "purge"],
     },
     help="What ran: list, show, compare, metrics, experiments, notes, bin.",
 )

@@ -4,10 +4,15 @@ import sys
 
 import click
 
+from noria.base.times import parse_duration
 from noria.terminal import NoriaCommand, Shell, command
+from noria.terminal.grid import Column, grid
 from noria.tracking.cli.experiments import pairs
-from noria.tracking.cli.shared import get, get_all
+from noria.tracking.cli.shared import get, get_all, plain, size
+from noria.tracking.records import Purged
 from noria.tracking.service import NOTE
+from noria.tracking.wire import experiments as x
+from noria.tracking.wire import runs as w
 
 
 def _many(count: int) -> str:
@@ -127,3 +132,67 @@ def note(shell: Shell, words: tuple[str, ...], experiment: str | None) -> None:
         shell.say(escape(now) if now else "No note.")
 
     shell.emit({"note": now}, human)
+
+
+@command("purge")
+@click.argument("run", nargs=-1)
+@click.option("--experiment", help="Only runs of this experiment; with --now it goes as a whole.")
+@click.option("--filter", "text", help='Only runs that fit: metrics.loss > 1 and tags.team = "a"')
+@click.option("--older-than", metavar="30d", help="Only what is in the bin for longer; with --now what began before.")
+@click.option("--now", is_flag=True, help="Also what is not in the bin.")
+@click.option("--yes", is_flag=True, help="Do it. Without, it is only counted.")
+@click.pass_obj
+def purge(
+    shell: Shell,
+    run: tuple[str, ...],
+    experiment: str | None,
+    text: str | None,
+    older_than: str | None,
+    now: bool,
+    yes: bool,
+) -> None:
+    """Delete runs of the bin for good, with all that they said: the whole bin, or what is chosen.
+
+    Interrupted, the same command goes on. `noria data gc` frees the bytes that nothing else needs.
+    """
+    ws = shell.ws
+    asked = {
+        "runs": w.find_left(ws.assets, ws.project.id, run) if run else None,
+        "experiment": experiment,
+        "text": text or "",
+        "older_than": None if older_than is None else parse_duration(older_than),
+        "now": now,
+        "actor": ws.actor,
+    }
+    with shell.progress("Counting") as advance:
+        found = ws.tracking.purge(ws.project.id, **asked, advance=advance)
+    done = found
+    if yes:
+        with shell.progress("Deleting", total=found.runs) as advance:
+            done = ws.tracking.purge(ws.project.id, **asked, dry_run=False, advance=advance)
+    shell.emit(plain(x.purged_out(done)), lambda: _said(shell, done))
+
+
+def _said(shell: Shell, done: Purged) -> None:
+    if not done.runs and not done.experiments:
+        shell.say("There is nothing to delete." if done.dry_run else "Nothing was deleted.")
+    else:
+        parts = [(what, f"{count:,}") for what, count in done.rows.items() if count]
+        parts.insert(0, ("runs", f"{done.runs:,}"))
+        if done.experiments:
+            parts.append(("experiments", f"{done.experiments:,}"))
+        parts.append(("bytes", size(done.size)))
+        title = "would be deleted" if done.dry_run else "deleted"
+        grid(
+            shell,
+            [
+                Column(title=title, cells=[what for what, _ in parts]),
+                Column(title="", cells=[text for _, text in parts], right=True),
+            ],
+        )
+    if done.kept:
+        shell.say(f"Of {_many(done.kept)} the row stays, since something names it; it says what happened.")
+    if done.unended:
+        shell.say(f"{_many(done.unended)} still at work: left alone.")
+    if done.runs or done.experiments:
+        shell.say("Nothing was changed. --yes does it." if done.dry_run else "noria data gc   frees the bytes.")

@@ -171,28 +171,7 @@ def show(shell: Shell, run: str, everything: bool) -> None:
             shell.say(f"and {len(rows) - len(cut)} more: noria runs show {found.id} {more}")
 
     def human() -> None:
-        from rich.markup import escape
-
-        end = f", took {took(found)}" if found.ended_at is not None else ""
-        shell.say(f"[bold]{escape(found.name)}[/bold]  {escape(found.kind)}, {found.state.value}")
-        shell.say(f"run         {found.id}")
-        if detail.experiment is not None:
-            shell.say(escape(f"experiment  {detail.experiment}"))
-        shell.say(
-            escape(
-                f"by          {detail.user or found.actor}" + (f", because {found.trigger}" if found.trigger else "")
-            )
-        )
-        shell.say(f"started     {moment(found.started_at)}{end}")
-        if found.deleted_at is not None:
-            shell.say(f"deleted     {moment(found.deleted_at)}; noria runs restore {found.id}")
-        if found.error:
-            shell.say(escape(f"error       {found.error.get('message', '')}"))
-            if found.error.get("hint"):
-                shell.say(escape(f"            {found.error['hint']}"))
-        if detail.note:
-            shell.say()
-            shell.say(escape(detail.note))
+        _head(shell, found, detail)
         part([[key, value] for key, value in detail.params.items()], "parameter", "value")
         part(
             [[key, number(p.value), p.step] for key, p in detail.metrics.items()],
@@ -212,3 +191,28 @@ def show(shell: Shell, run: str, everything: bool) -> None:
         part([[c.id, c.kind, c.name, c.state] for c in detail.children], "run", "kind", "name", "state")
 
     shell.emit(plain(detail), human)
+
+
+def _head(shell: Shell, found: Run, detail: w.RunDetail) -> None:
+    from rich.markup import escape
+
+    end = f", took {took(found)}" if found.ended_at is not None else ""
+    shell.say(f"[bold]{escape(found.name)}[/bold]  {escape(found.kind)}, {found.state.value}")
+    shell.say(f"run         {found.id}")
+    if detail.experiment is not None:
+        shell.say(escape(f"experiment  {detail.experiment}"))
+    shell.say(
+        escape(f"by          {detail.user or found.actor}" + (f", because {found.trigger}" if found.trigger else ""))
+    )
+    shell.say(f"started     {moment(found.started_at)}{end}")
+    if detail.purged is not None:
+        shell.say(f"purged      what it said was deleted for good by {escape(detail.purged.actor)}")
+    elif found.deleted_at is not None:
+        shell.say(f"deleted     {moment(found.deleted_at)}; noria runs restore {found.id}")
+    if found.error:
+        shell.say(escape(f"error       {found.error.get('message', '')}"))
+        if found.error.get("hint"):
+            shell.say(escape(f"            {found.error['hint']}"))
+    if detail.note:
+        shell.say()
+        shell.say(escape(detail.note))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from noria.assets import Assets
 from noria.base.ids import ProjectId, RunId
 from noria.base.search import parse, parse_order
+from noria.base.times import parse_duration
 from noria.http import Call, Route
 from noria.tracking import Tracking
 from noria.tracking.grammar import EXPERIMENTS
@@ -42,6 +43,21 @@ class ChangingRoutes:
         ids = self._ids(body.runs)
         self._tracking.move_runs(self._project_id, ids, body.experiment, actor=call.actor, once=call.once)
         return x.Changed(list(ids))
+
+    def purge(self, call: Call) -> x.PurgedOut:
+        body: x.PurgeBody = call.body
+        done = self._tracking.purge(
+            self._project_id,
+            runs=None if body.runs is None else w.find_left(self._assets, self._project_id, body.runs),
+            experiment=body.experiment,
+            text=body.filter,
+            older_than=None if body.older_than is None else parse_duration(body.older_than),
+            now=body.now,
+            dry_run=body.dry_run,
+            actor=call.actor,
+            once=call.once,
+        )
+        return x.purged_out(done)
 
     def tag(self, call: Call) -> x.Tags:
         body: x.TagsBody = call.body
@@ -143,6 +159,15 @@ def routes(tracking: Tracking, assets: Assets, project_id: ProjectId) -> list[Ro
         write(
             "POST", "/v1/runs/move", r.move, "Put runs into another experiment.", x.MoveBody, x.Changed,
             "move RUN... EXPERIMENT",
+        ),
+        write(
+            "POST",
+            "/v1/runs/purge",
+            r.purge,
+            "Delete runs of the bin for good; a dry run first, which is the default.",
+            x.PurgeBody,
+            x.PurgedOut,
+            "purge",
         ),
         write("POST", "/v1/runs/{id}/tags", r.tag, "Set and remove tags of a run.", x.TagsBody, x.Tags, "tag RUN K=V"),
         write("PUT", "/v1/runs/{id}/note", r.note, "Write the note of a run.", x.NoteBody, x.Tags, "note RUN TEXT"),

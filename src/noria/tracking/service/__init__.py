@@ -10,14 +10,14 @@ from noria.tracking.records import Owner, OwnerKind
 from noria.tracking.service.artifacts import Receiving
 from noria.tracking.service.base import DEFAULT, MOST_PARAM, MOST_TAG, lock_of
 from noria.tracking.service.bringing import Bringing
-from noria.tracking.service.listing import Listing
-from noria.tracking.service.organizing import NOTE, Organizing
+from noria.tracking.service.organizing import NOTE
+from noria.tracking.service.purging import Purging
 from noria.tracking.traces.service import Traces
 
 __all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "NOTE", "Receiving", "Tracking", "lock_of"]
 
 
-class Tracking(Organizing, Listing, Bringing):
+class Tracking(Purging, Bringing):
     """One per workspace."""
 
     @cached_property

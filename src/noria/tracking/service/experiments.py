@@ -185,11 +185,13 @@ class Experiments(Base):
             mark = None if restore else tx.now_ms
             changed = update(t.experiments).where(t.experiments.c.id == found.id)
             tx.execute(changed.values(deleted_at=mark, updated_at=tx.now_ms))
+            # What is deleted for good, or is about to be, does not come back.
+            whole = t.tracked_runs.c.run_id.not_in(select(t.purged_runs.c.run_id))
             its = select(t.tracked_runs.c.run_id).where(
-                t.tracked_runs.c.experiment_id == found.id, t.tracked_runs.c.deleted == restore
+                t.tracked_runs.c.experiment_id == found.id, t.tracked_runs.c.deleted == restore, whole
             )
             tx.execute(update(at.runs).where(at.runs.c.id.in_(its)).values(deleted_at=mark))
-            runs = update(t.tracked_runs).where(t.tracked_runs.c.experiment_id == found.id)
+            runs = update(t.tracked_runs).where(t.tracked_runs.c.experiment_id == found.id, whole)
             tx.execute(runs.values(deleted=not restore))
             change.note(found.name)
 

@@ -180,9 +180,6 @@ class Organizing(Saying):
             if missing is not None:
                 raise RunNotFound(f"There is no run {missing!r:.60} in this project.", hint="noria runs list")
 
-    def _check_whole(self, tx: Tx, ids: Sequence[RunId]) -> None:
-        """What was purged does not come back; ``Purging`` knows."""
-
 
 def _check_many(ids: Sequence[RunId]) -> None:
     if not 1 <= len(ids) <= MOST_AT_ONCE:

@@ -92,10 +92,15 @@ class Saying(Experiments):
         run = self._assets.run(run_id, tx)
         verb = "tracking.restore" if restore else "tracking.delete"
         with self._changes.begin(verb, run.project_id, actor, tx=tx) as change:
+            if restore:
+                self._check_whole(change.tx, [run_id])
             self._assets.mark_deleted(change.tx, run_id, deleted=not restore)
             where = t.tracked_runs.c.run_id == run_id
             change.tx.execute(update(t.tracked_runs).where(where).values(deleted=not restore))
             change.note(run_id)
+
+    def _check_whole(self, tx: Tx, ids: Sequence[RunId]) -> None:
+        """What was deleted for good does not come back; ``Purging`` knows."""
 
     def move_run(self, run_id: RunId, experiment: str, *, actor: Actor) -> None:
         """Puts a run into another experiment of its project, which is made if it is new.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from noria.base.times import to_text
-from noria.tracking.records import Experiment
+from noria.tracking.records import Experiment, Purged
 from noria.tracking.service import NOTE
 from noria.tracking.wire.runs import Limit
 
@@ -89,6 +89,31 @@ class MoveBody(msgspec.Struct, forbid_unknown_fields=True):
     experiment: str
 
 
+class PurgeBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Without anything the whole bin. ``older_than``: a duration such as ``30d``; ``now``: also what is not in the bin;
+    ``dry_run``: only counts."""
+
+    runs: list[str] | None = None
+    experiment: str | None = None
+    filter: str = ""
+    older_than: str | None = None
+    now: bool = False
+    dry_run: bool = True
+
+
+class PurgedOut(msgspec.Struct):
+    """``kept``: runs whose row stays, since something names it; ``unended``: runs that noria still executes, which are
+    left alone; ``bytes``: of content, as far as it is counted."""
+
+    dry_run: bool
+    runs: int
+    kept: int
+    unended: int
+    experiments: int
+    rows: dict[str, int]
+    bytes: int
+
+
 class Changed(msgspec.Struct):
     """The runs that were changed."""
 
@@ -97,6 +122,10 @@ class Changed(msgspec.Struct):
 
 class Tags(msgspec.Struct):
     tags: dict[str, str]
+
+
+def purged_out(done: Purged) -> PurgedOut:
+    return PurgedOut(done.dry_run, done.runs, done.kept, done.unended, done.experiments, done.rows, done.size)
 
 
 def experiment_out(one: Experiment) -> ExperimentOut:

@@ -141,6 +141,14 @@ class ArtifactsQuery(msgspec.Struct):
     after: str | None = None
 
 
+class PurgedRun(msgspec.Struct):
+    """What the run said was deleted for good; ``done``: all of it."""
+
+    at: str
+    actor: str
+    done: bool
+
+
 class RunDetail(msgspec.Struct):
     run: RunOut
     params: dict[str, str]
@@ -154,6 +162,7 @@ class RunDetail(msgspec.Struct):
     datasets: list[DatasetOut] = []
     artifacts: ArtifactPage | None = None
     deleted_at: str | None = None
+    purged: PurgedRun | None = None
 
 
 class PointPage(msgspec.Struct):
@@ -282,6 +291,7 @@ def detail_out(assets: Assets, tracking: Tracking, run: Run) -> RunDetail:
     edges = assets.edges(run.id)
     versions = assets.versions_by_ids({e.version_id for e in edges})
     names = tracking.experiment_names(run.project_id, [data.experiment_id] if data.experiment_id else [])
+    stone = None if run.deleted_at is None else tracking.tombstone(run.id)
     return RunDetail(
         run=run_out(run),
         params=data.params,
@@ -295,6 +305,7 @@ def detail_out(assets: Assets, tracking: Tracking, run: Run) -> RunDetail:
         datasets=[dataset_out(one) for one in tracking.inputs_of([run.id]).get(run.id, [])],
         artifacts=artifacts_out(tracking.all_artifacts(Owner(OwnerKind.RUN, run.id), limit=100)),
         deleted_at=None if run.deleted_at is None else to_text(run.deleted_at),
+        purged=None if stone is None else PurgedRun(to_text(stone.at), stone.actor, stone.done),
     )
 
 
@@ -337,6 +348,19 @@ def find_runs(assets: Assets, project_id: ProjectId, texts: Sequence[str], most:
             run = find_run(assets, project_id, text)
         found[run.id] = run
     return list(found.values())
+
+
+def find_left(assets: Assets, project_id: ProjectId, texts: Sequence[str], most: int = 1_000) -> list[RunId]:
+    """The same for runs that may be gone: whole ids of none are passed over.
+
+    Raises:
+        RunNotFound, Invalid: the beginning of an id names none; there are too many.
+    """
+    if len(texts) > most:
+        raise Invalid(f"{len(texts)} runs are named.", hint=f"Name up to {most} of them.")
+    there = assets.runs_by_ids([RunId(text) for text in texts if len(text) == 32])
+    known = [text for text in texts if len(text) != 32 or RunId(text) in there]
+    return [run.id for run in find_runs(assets, project_id, known, most)] if known else []
 
 
 def states_of(text: str | None) -> list[RunState]:

@@ -40,6 +40,7 @@ def upgrade() -> None:
     _traces()
     _webhooks()
     _brought()
+    _limits()
 
 
 def _tracking() -> None:
@@ -299,6 +300,34 @@ def _artifacts() -> None:
             conn.execute(insert, {**row, "folder": folder, "name": name})
             path, row = folder, {**row, "size": 0, "content_kind": None, "content": None}
     op.drop_table("old_artifacts")
+
+
+def _limits() -> None:
+    """What is deleted for good, and how much a project may hold."""
+    op.create_table(
+        "purged_runs",
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("project_id", BigId, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("done", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_purged_runs_run_id")),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_purged_runs_project_id")),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("pk_purged_runs")),
+    )
+    op.create_index(
+        op.f("ix_purged_runs_project_id_done_run_id"), "purged_runs", ["project_id", "done", "run_id"], unique=False
+    )
+    op.create_table(
+        "quotas",
+        sa.Column("project_id", BigId, nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("most", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_quotas_project_id")),
+        sa.PrimaryKeyConstraint("project_id", "what", name=op.f("pk_quotas")),
+    )
+    for table in ("commits", "evidence"):  # a run's row goes when nothing names it: these are asked
+        op.create_index(op.f(f"ix_{table}_run_id"), table, ["run_id"], unique=False)
 
 
 def _traces() -> None:
