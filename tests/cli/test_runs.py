@@ -229,6 +229,54 @@ def test_the_bin_is_emptied_for_good(noria: Typed) -> None:
     assert noria("experiments", "delete", "gone").code == 4
 
 
+def test_runs_are_written_to_files_of_three_forms(noria: Typed, tmp_path: Path) -> None:
+    import polars as pl
+
+    made = {}
+    for end, read in (("csv", pl.read_csv), ("jsonl", pl.read_ndjson), ("parquet", pl.read_parquet)):
+        target = tmp_path / f"runs.{end}"
+        answer = noria("export", str(target), "--experiment", "vision/cats", "--json").json
+        assert answer == {"file": str(target), "rows": 3}
+        made[end] = read(target).sort("name")
+        assert [path.name for path in tmp_path.glob("*.part*")] == []
+    for table in made.values():
+        assert table["name"].to_list() == ["cats-0", "cats-1", "cats-2"]
+        assert table["metrics.val/loss"].to_list() == [5.0, 6.0, 7.0]
+        assert [float(one) for one in table["params.lr"]] == [1.0, 0.1, 0.01]
+    assert made["parquet"].schema["metrics.val/loss"] == pl.Float64
+    assert made["parquet"].schema["params.lr"] == pl.String
+    few = tmp_path / "few.csv"
+    noria("export", str(few), "--filter", 'params.lr = "0.1"', "--columns", "params.lr")
+    assert pl.read_csv(few).columns[-1] == "params.lr"
+    assert set(pl.read_csv(few)["params.lr"]) == {0.1}
+    lines = noria("export", "-", "--form", "jsonl", "--experiment", "text").out.splitlines()
+    assert len(lines) == 3
+    assert json.loads(lines[0])["experiment"] == "text"
+
+
+def test_every_point_is_written(noria: Typed, tmp_path: Path) -> None:
+    import polars as pl
+
+    target = tmp_path / "points.parquet"
+    noria("export", str(target), "--experiment", "vision/cats", "--history")
+    table = pl.read_parquet(target)
+    assert table.height == 900
+    assert table.columns == ["run_id", "key", "step", "at", "value"]
+    assert table.filter(pl.col("step") == 5).sort("value")["value"].to_list() == [5.0, 6.0, 7.0]
+    none = tmp_path / "none.csv"
+    assert noria("export", str(none), "--history", "--key", "nothing", "--json").json["rows"] == 0
+    assert none.read_text() == "run_id,key,step,at,value\n"
+    for words, code in (
+        (["x.txt"], 2),
+        (["-", "--form", "parquet"], 2),
+        (["-"], 2),
+        (["a.csv", "--key", "k"], 2),
+        ([str(tmp_path / "no" / "a.csv")], 2),
+        (["a.csv", "--experiment", "nothing"], 4),
+    ):
+        assert noria("export", *words).code == code, words
+
+
 # ---- tables that fit
 
 

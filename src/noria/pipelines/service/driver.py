@@ -306,15 +306,14 @@ class Driver(Planner):
             read = [(version.id, Direction.IN, slot) for slot, version in ready.inputs.items()]
             code = [(version_id, Direction.CODE, slot) for slot, version_id in work.code.links.items()]
             self._s.assets.link_all(tx, run.id, [*read, *code])
-            if ready.params:
-                self._s.tracking.begin(
-                    tx,
-                    self._s.project_id,
-                    run.id,
-                    experiment=node.name,
-                    user=work.actor.name,
-                    params=_as_texts(ready.params),
-                )
+            self._s.tracking.begin(
+                tx,
+                self._s.project_id,
+                run.id,
+                experiment=node.name,
+                user=work.actor.name,
+                params=_as_texts(ready.params),
+            )
         folder = self._s.home / "tasks" / run.id if work.executor.caps.files else None
         return Running(node, run.id, ready.manifest, ready.params, ready.inputs, ready.why, folder)
 

@@ -13,6 +13,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("curves:logs", "Show what a run printed."),
     "traces": ("traces:traces", "List traces of applications, or search them."),
     "trace": ("traces:trace", "Show a trace as the tree of its spans."),
+    "export": ("exporting:export", "Write runs or their points to a file: csv, JSON lines, Parquet."),
     "experiments": ("experiments:experiments", "Experiments: list, create, rename, delete, restore."),
     "move": ("changing:move", "Put runs into another experiment."),
     "note": ("changing:note", "Write a note about a run or an experiment, or show it."),
@@ -26,7 +27,7 @@ runs = LazyGroup(
     "runs",
     lazy={name: (f"{_HERE}.{place}", help) for name, (place, help) in _COMMANDS.items()},
     sections={
-        "Looking": ["list", "show", "compare", "metrics", "logs", "traces", "trace"],
+        "Looking": ["list", "show", "compare", "metrics", "export", "logs", "traces", "trace"],
         "Order": ["experiments", "move", "note", "tag", "delete", "restore", "purge"],
     },
     help="What ran: list, show, compare, metrics, experiments, notes, bin.",

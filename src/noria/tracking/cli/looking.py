@@ -9,12 +9,10 @@ from noria.terminal import Shell, command
 from noria.terminal.grid import Column, grid
 from noria.tracking.cli.shared import WIDE, get, ids, moment, number, plain, size, took
 from noria.tracking.service import NOTE
-from noria.tracking.service.listing import columns_of
+from noria.tracking.service.listing import TOLD, columns_of
 from noria.tracking.wire import runs as w
 
 _STATES = click.Choice([state.value for state in RunState])
-_TOLD: Final = ["pipeline", "step", "sweep", "trial", "collection", "deployment", "gate", "check", "mlflow", "score"]
-"""What is listed unasked: a table that is fed every minute would bury it under its commits."""
 _SHOWN: Final = 20
 """Lines of one part of a run that are printed for people."""
 
@@ -60,7 +58,7 @@ def list_(
         text or "",
         experiments=experiments,
         under=under,
-        kinds=kinds or (() if everything else _TOLD),
+        kinds=kinds or (() if everything else TOLD),
         states=[RunState(state) for state in states],
         name=name,
         parent=None if parent is None else get(shell, parent).id,

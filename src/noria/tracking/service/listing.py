@@ -16,6 +16,10 @@ from noria.tracking.records import Listed, Point, RunData
 from noria.tracking.service.comparing import Comparing
 from noria.tracking.service.reading import Searching
 
+TOLD: Final = (
+    "pipeline", "step", "sweep", "trial", "collection", "deployment", "gate", "check", "mlflow", "score",
+)  # fmt: skip
+"""Kinds of runs that are listed unasked: a table that is fed every minute would bury them under its commits."""
 MOST_COLUMNS: Final = 200
 _PARTS: Final = {"metric": "metrics", "param": "params", "tag": "tags"}
 _FOLDER: Final = 1_000
