@@ -340,6 +340,9 @@ def test_runs_are_listed_searched_compared_and_their_metrics_shown(shop: Any, no
         text = noria("runs", *args)
         assert text.code == 0, text.err
         assert text.out
+    assert noria("run", "--json").code == 0
+    found = noria("runs", "list", "--experiment", "clean", "--json").json
+    assert {(one["run"]["kind"], one["run"]["name"]) for one in found} == {("step", "clean")}  # it has no parameters
     both = noria("runs", "list", "--filter", 'params.factor = "1"', "--kind", "step", "--state", "done", "--json").json
     assert [one["run"]["id"] for one in both] == ids[1:]
 

@@ -87,3 +87,13 @@ def test_a_table_by_key(page: Callable[[str], int], tmp_path: Path, capfd: pytes
         assert rows.columns == ["sku", "product", "price", "stock"]
         assert ws.read("prices", at="main~1").columns == ["sku", "name", "price"]
         assert ws.data.quarantine(ws.project.id)[0].state == "accepted"
+
+
+def test_runs(page: Callable[[str], int], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert page("runs.md") > 20
+    assert pl.read_csv(tmp_path / "runs.csv")["params.lr"].sort().to_list() == [0.001, 0.01, 0.1]
+    assert pl.read_parquet(tmp_path / "points.parquet").height == 3_000
+    with connect(tmp_path) as ws:
+        assert ws.tracking.list_runs(ws.project.id, deleted=None).items == []
+        assert [e.name for e in ws.tracking.search_experiments(ws.project.id, deleted=None).items] == ["animals/dogs"]
+        assert ws.tracking.quotas(ws.project.id)["points"][0] == 10_000_000

@@ -172,6 +172,7 @@ SAMPLES: dict[str, tuple[Callable[[Workspace], object], Any, Any, Any]] = {
     "delete_v1_data_name_drafts_draft": (album, draft, None, None),
     "post_v1_admin_prune": (lambda ws: None, "/v1/admin/prune", None, None),
     "put_v1_admin_retention_what": (lambda ws: None, "/v1/admin/retention/logs", {"keep": "2d"}, {"keep": "3d"}),
+    "put_v1_admin_quota_what": (lambda ws: None, "/v1/admin/quota/runs", {"most": 100}, {"most": None}),
     "post_v1_releases": (serve, "/v1/releases", {"model": "tree/2"}, {"model": "tree/2", "drill": True}),
     "post_v1_models_name_train": (serve, "/v1/models/tree/train", {"params": {"leaves": 5}}, {}),
     "post_v1_endpoints_name_rollback": (two_champions, "/v1/endpoints/shops/rollback", {}, {"drill": True}),

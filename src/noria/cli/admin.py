@@ -91,6 +91,31 @@ def retention(shell: Shell, what: str | None, keep: str | None) -> None:
 
 
 @admin.command()
+@click.argument("what", required=False)
+@click.argument("most", required=False)
+@click.pass_obj
+def quota(shell: Shell, what: str | None, most: str | None) -> None:
+    """Show how much this project may hold and holds, or set it: noria admin quota runs 100000, or none"""
+    from noria.base.errors import Invalid
+    from noria.tracking.quotas import WHAT
+
+    ws = shell.ws
+    if what is not None and most is not None:
+        plain = most.replace("_", "").replace(",", "")
+        if plain != "none" and not (plain.isascii() and plain.isdecimal()):
+            raise Invalid(f"{most!r:.60} is no limit.", hint="Write a number, or none.")
+        limit = None if plain == "none" else int(plain[:20])
+        ws.tracking.set_quota(ws.project.id, what, limit, actor=ws.actor)
+    found = ws.tracking.quotas(ws.project.id)
+    value = {name: {"most": limit, "used": used} for name, (limit, used) in found.items()}
+    rows = [
+        [name, "none" if limit is None else f"{limit:,}", "" if used is None else f"{used:,}", WHAT[name]]
+        for name, (limit, used) in found.items()
+    ]
+    shell.emit(value, lambda: shell.table(["quota", "limit", "used", "of"], rows, right=["limit", "used"]))
+
+
+@admin.command()
 @click.option("--verify", "check", is_flag=True, help="Check the hash chain.")
 @click.option("--limit", default=20, show_default=True)
 @click.pass_obj

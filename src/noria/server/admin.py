@@ -64,6 +64,15 @@ class AdminRoutes:
             change.answer(answer)
         return w.RetentionOut(answer)
 
+    def quotas(self, _: Call) -> w.Quotas:
+        found = self._ws.tracking.quotas(self._ws.project.id)
+        return w.Quotas({what: w.QuotaOut(most, used) for what, (most, used) in found.items()})
+
+    def set_quota(self, call: Call) -> w.Quotas:
+        ws = self._ws
+        ws.tracking.set_quota(ws.project.id, call.path["what"], call.body.most, actor=call.actor, once=call.once)
+        return self.quotas(call)
+
     def status(self, _: Call) -> w.ServingStatus:
         found = launch.find(self._ws)
         if found is None:
@@ -132,6 +141,25 @@ def routes(ws: Workspace) -> list[Route]:
             body=w.RetentionBody,
             answer=w.RetentionOut,
             cli="noria admin retention WHAT KEEP",
+        ),
+        Route(
+            method="GET",
+            path="/v1/admin/quota",
+            handler=r.quotas,
+            permission="admin.read",
+            summary="Show how much this project may hold, and holds.",
+            answer=w.Quotas,
+            cli="noria admin quota",
+        ),
+        Route(
+            method="PUT",
+            path="/v1/admin/quota/{what}",
+            handler=r.set_quota,
+            permission="admin.write",
+            summary="Set how much of one kind this project may hold; null: as much as there is.",
+            body=w.QuotaBody,
+            answer=w.Quotas,
+            cli="noria admin quota WHAT MOST",
         ),
         Route(
             method="GET",

@@ -73,6 +73,21 @@ class RetentionOut(msgspec.Struct):
     keep: dict[str, str]
 
 
+class QuotaOut(msgspec.Struct):
+    """``most``: null where there is no limit; ``used``: of points and keys the most in one run or experiment."""
+
+    most: int | None
+    used: int | None
+
+
+class Quotas(msgspec.Struct):
+    quotas: dict[str, QuotaOut]
+
+
+class QuotaBody(msgspec.Struct, forbid_unknown_fields=True):
+    most: int | None
+
+
 class RetentionBody(msgspec.Struct, forbid_unknown_fields=True):
     keep: str
 

@@ -11,7 +11,7 @@ from noria.db.errors import ReadTooLong
 from noria.http.access import TokenNeeded
 from noria.http.errors import RequestTooLarge, from_exception
 from noria.registry.errors import AliasMoved, ModelExists, ModelUsed
-from noria.tracking.errors import ExperimentExists
+from noria.tracking.errors import ExperimentExists, QuotaReached
 
 
 class Required(e.Invalid):
@@ -55,6 +55,7 @@ class TooMany(e.Unavailable):
 
 
 CODES: Final[list[tuple[type[e.NoriaError], str, int]]] = [
+    (QuotaReached, "RESOURCE_EXHAUSTED", 429),
     (NoEndpoint, "ENDPOINT_NOT_FOUND", 404),
     (NotImplementedHere, "NOT_IMPLEMENTED", 501),
     (MethodWrong, "BAD_REQUEST", 405),

@@ -378,7 +378,7 @@ class Driver(Planner):
         found = [Point(key=p.key, value=float(p.value), at=p.at, step=p.step) for p in points]
         with self._db.write() as tx:
             self._s.tracking.track(tx, self._s.project_id, running.run_id, experiment=running.node.name)
-            self._s.tracking.log(running.run_id, points=found, params=params, tx=tx)
+            self._s.tracking.log(running.run_id, points=found, params=params, tx=tx, counted=False)
 
     def _land(self, work: Work, running: Running, done: Done) -> None:
         """Stores the outputs and writes everything down in one transaction."""

@@ -121,6 +121,7 @@ class Artifacts(Logged):
 
     def _name(self, tx: Tx, owner: Owner, made: Artifact, project_id: ProjectId) -> None:
         self.check_owner(tx, owner, project_id)
+        self._quotas.size(tx, project_id, made.size)
         shelves.put(tx, owner, made)
 
     def check_owner(self, tx: Tx, owner: Owner, project_id: ProjectId) -> None:

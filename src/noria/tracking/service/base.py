@@ -11,6 +11,7 @@ from noria.tracking import queries
 from noria.tracking import tables as t
 from noria.tracking.errors import KeyInvalid, RunDeleted
 from noria.tracking.keys import Keys, check_key
+from noria.tracking.quotas import Quotas
 from noria.tracking.records import Tracked
 
 __all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "Base", "check_key", "check_param", "check_tag", "lock_of"]
@@ -29,6 +30,7 @@ class Base:
         self._changes = changes
         self._sessions = sessions
         self._keys = Keys()
+        self._quotas = Quotas()
 
     def ensure_default(self, tx: Tx, project_id: ProjectId) -> int:
         """The experiment that runs go to when nothing else is said."""

@@ -58,6 +58,7 @@ class Saying(Experiments):
         for key, value in (tags or {}).items():
             check_key(key)
             check_tag(key, value)
+        self._quotas.run(tx, project_id)
         run = self._assets.start_run(
             tx, project_id, kind="mlflow", name=name, actor=actor, leased=False, started_at=started_at
         )
@@ -166,6 +167,7 @@ class Saying(Experiments):
         project_id: ProjectId | None = None,
         tx: Tx | None = None,
         locked: bool = False,
+        counted: bool = True,
     ) -> Tracked:
         """Adds parameters, metric points and tags: all of them or none (promise 2).
 
@@ -175,11 +177,13 @@ class Saying(Experiments):
         Args:
             marks: points too, as metric -> (time, step, value), for those who have them by the thousand.
             project_id: the project that the run has to be of, where a stranger names it.
+            counted: whether the project's quotas bound it; they do not bind noria's own steps.
             locked: the transaction holds the run's lock (``lock_of``) already.
 
         Raises:
             ParamChanged: a parameter is there with another value.
             KeyInvalid: a name or value is not allowed.
+            QuotaReached: the run, or the names in its experiment, would be too many.
             RunNotFound, RunDeleted: it is not there, or in the bin.
         """
         by_key: dict[str, list[Mark]] = dict(marks or {})
@@ -193,6 +197,8 @@ class Saying(Experiments):
             if params:
                 self._log_params(open_tx, run, params)
             if by_key:
+                if counted:
+                    self._quotas.points(open_tx, run, by_key)
                 ids = self._keys.ids(open_tx, by_key)
                 series.add(open_tx, {(run.no, ids[key]): marks for key, marks in by_key.items()})
             if tags:
@@ -212,6 +218,7 @@ class Saying(Experiments):
             try:
                 self._check({}, one.marks, {})
                 run = self._known_run(tx, one, runs)
+                self._quotas.points(tx, run, one.marks)
             except NoriaError as error:
                 outcomes[n] = error
                 continue
