@@ -84,7 +84,7 @@ class MetricCalls:
     def history(self, asked: Asked) -> w.Json:
         message: w.GetHistory = asked.message
         id, key = d.run_id_of(message.run_id, message.run_uuid), d.need(message.metric_key, "metric_key")
-        limit = d.page_size(message.max_results, _MOST_POINTS, _MOST_POINTS)
+        limit = min(_MOST_POINTS, d.page_size(message.max_results, _MOST_POINTS, 1 << 62))
         self._door.run(id)
         after, points = message.page_token or None, []
         while True:  # without a page size all are wanted
