@@ -156,3 +156,12 @@ class QuotaReached(Refused):
             hint=f"noria admin quota {what} MORE   raises it; noria runs purge   makes room.",
             details={"what": what, "most": most},
         )
+
+
+class ArtifactsFixed(Conflict):
+    """The files of a version never change."""
+
+    code = "artifacts_fixed"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"The files of version {id:.60} never change.", hint="Log a new model.")

@@ -52,6 +52,8 @@ class OwnerKind(enum.StrEnum):
     MODEL = "model"
     """A model as a client logged it."""
     TRACE = "trace"
+    VERSION = "version"
+    """A version of the asset graph that holds files; they never change."""
 
 
 class Owner(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, tuple_
 
 from noria.db import Tx
 from noria.tracking import tables as t
@@ -99,6 +99,14 @@ def files(conn: Connection, owner: Owner, limit: int, after: tuple[str, str] | N
     found = select(t.artifacts).where(of(owner), _A.content_kind.is_not(None))
     if after is not None:
         found = found.where(tuple_(_A.folder, _A.name) > after)
+    return [_artifact(row) for row in conn.execute(found.order_by(_A.folder, _A.name).limit(limit))]
+
+
+def below(conn: Connection, owner: Owner, folder: str, limit: int) -> list[Artifact]:
+    """Files in a folder and in all below it."""
+    found = select(t.artifacts).where(of(owner), _A.content_kind.is_not(None))
+    if folder:
+        found = found.where(or_(_A.folder == folder, _A.folder.startswith(f"{folder}/", autoescape=True)))
     return [_artifact(row) for row in conn.execute(found.order_by(_A.folder, _A.name).limit(limit))]
 
 

@@ -33,6 +33,12 @@ class PackageDamaged(Unavailable):
     code = "package_damaged"
 
 
+class PackageForeign(Invalid):
+    """A model package was logged by a client of MLflow, and says nothing of what noria needs to serve it."""
+
+    code = "package_foreign"
+
+
 class MetricUnknown(Invalid):
     """There is no metric of this name."""
 

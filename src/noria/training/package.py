@@ -23,7 +23,7 @@ import polars as pl
 
 from noria.features.function import FeatureSpec
 from noria.training import models
-from noria.training.errors import PackageDamaged
+from noria.training.errors import PackageDamaged, PackageForeign
 from noria.training.models import Predictor, Stored
 from noria.training.rows import Columns
 
@@ -102,7 +102,13 @@ def read(folder: Path) -> Package:
 
     Raises:
         PackageDamaged: a file is missing or is not what was registered.
+        PackageForeign: it was not trained by noria.
     """
+    if (folder / "MLmodel").is_file() and not (folder / "noria.json").exists():
+        raise PackageForeign(
+            "The model was logged through MLflow; noria serves only what it trained itself.",
+            hint="Load it with mlflow.pyfunc.load_model, or train it in a pipeline: @nr.model",
+        )
     try:
         value = json.loads((folder / "noria.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError) as error:

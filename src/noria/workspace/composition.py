@@ -46,6 +46,7 @@ from noria.delivery.records import FOLLOW, FOLLOWED
 from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
 from noria.webhooks import KINDS, SUBSCRIBER, Webhooks
+from noria.workspace.datasets import commit_of
 from noria.workspace.holders import loaded_from, model_users, version_holders
 from noria.workspace.location import database_of, locate, redacted
 
@@ -414,6 +415,7 @@ class Workspace:
 
         made = Tracking(self.db, self.assets, self.changes, self.sessions, self.faults)
         made.holders.append(loaded_from)
+        made.origins.append(lambda project_id, dataset: commit_of(lambda: self.files, project_id, dataset))
         return made
 
     @cached_property

@@ -18,7 +18,7 @@ def version_holders() -> list[Holder]:
     """A room whose rows name versions stands here."""
     columns = {"a commit": _commits, "a deployment": _deployments}
     named = [Holder(what=what, needs=_naming(column)) for what, column in columns.items()]
-    return [*named, Holder(what="a model", needs=_models)]
+    return [*named, Holder(what="a model", needs=_models), Holder(what="a logged model", needs=_logged_models)]
 
 
 def _naming(column_of: Callable[[], Any]) -> Callable[[Connection, Collection[VersionId]], set[VersionId]]:
@@ -40,6 +40,14 @@ def _models(conn: Connection, ids: Collection[VersionId]) -> set[VersionId]:
 
     c = tables.model_versions.c
     found = conn.execute(select(c.version_id).where(c.version_id.in_(ids), c.deleted_at.is_(None)))
+    return {VersionId(one) for (one,) in found}
+
+
+def _logged_models(conn: Connection, ids: Collection[VersionId]) -> set[VersionId]:
+    from noria.tracking import tables
+
+    c = tables.logged_models.c
+    found = conn.execute(select(c.version_id).where(c.version_id.in_(ids), ~c.deleted))
     return {VersionId(one) for (one,) in found}
 
 

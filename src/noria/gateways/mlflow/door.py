@@ -119,6 +119,8 @@ class Door:
             self.ws.tracking.logged_model(self.project_id, owner.id, full=False)
         elif owner.kind is OwnerKind.TRACE:
             self.ws.tracking.traces.check(self.project_id, owner.id)
+        elif owner.kind is OwnerKind.VERSION:
+            self.ws.tracking.packaged(self.project_id, owner.id)
 
     # ---- models that runs read and made
 

@@ -19,7 +19,7 @@ from noria.tracking.shelves import check_artifact_path
 
 _ID: Final = re.compile(r"[\w\-]{1,64}", re.ASCII)
 _TRACE: Final = re.compile(r"[\w\-.:=+]{1,128}", re.ASCII)
-_FOLDERS: Final = {"models": OwnerKind.MODEL, "traces": OwnerKind.TRACE}
+_FOLDERS: Final = {"models": OwnerKind.MODEL, "traces": OwnerKind.TRACE, "versions": OwnerKind.VERSION}
 _PYTHON: Final = "mlflow-python-client/"
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from noria.assets.errors import RunNotFound
 from noria.base.errors import Invalid
-from noria.base.ids import RunId
+from noria.base.ids import RunId, VersionId
 from noria.base.search import Clause, Grammar, Order, parse, parse_order
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import sources
@@ -19,7 +19,7 @@ from noria.registry.errors import ModelNotFound
 from noria.registry.grammar import MODELS, VERSIONS
 from noria.registry.records import ModelVersion, RegisteredModel, Stage
 from noria.tracking.errors import LoggedModelNotFound
-from noria.tracking.records import LoggedModel
+from noria.tracking.records import LoggedModel, Owner, OwnerKind
 
 _VERSIONS: Final = "mlflow.modelVersions"
 IS_PROMPT: Final = "mlflow.prompt.is_prompt"
@@ -60,7 +60,7 @@ def version_out(version: ModelVersion) -> wr.VersionOut:
 
 def _own_source(version: ModelVersion) -> str:
     """Where clients find the files of a version that noria itself trained."""
-    return "" if version.version_id is None else f"{d.ARTIFACTS}/versions/{version.version_id}"
+    return "" if version.version_id is None else f"{d.ARTIFACTS}/versions/{version.version_id}/artifacts"
 
 
 def model_out(model: RegisteredModel, latest: Sequence[ModelVersion]) -> wr.ModelOut:
@@ -200,7 +200,7 @@ class VersionCalls:
             self._project_id,
             name,
             actor=asked.actor,
-            version_id=None if origin.version is None else origin.version.version_id,
+            version_id=self._package(origin, known, asked),
             run_id=known,
             stray_run=origin.run if known is None else None,
             source=origin.source,
@@ -212,6 +212,26 @@ class VersionCalls:
         if origin.logged_model is not None:
             self._remember(origin.logged_model, made)
         return {"model_version": version_out(made)}
+
+    def _package(self, origin: _Origin, run: RunId | None, asked: Asked) -> VersionId | None:
+        """The version of the graph that holds the files of a new model version, where they lie here."""
+        tracking = self._door.ws.tracking
+        if origin.version is not None:
+            return origin.version.version_id
+        if origin.logged_model is not None:
+            return tracking.logged_of(self._project_id, origin.logged_model)
+        if run is None or origin.folder is None:
+            return None
+        made = tracking.package(
+            self._project_id,
+            Owner(OwnerKind.RUN, run),
+            origin.folder,
+            name=origin.folder or "model",
+            run=run,
+            facts={},
+            actor=asked.actor,
+        )
+        return None if made is None else made.id
 
     def _remember(self, logged_model: str, made: ModelVersion) -> None:
         """A logged model says in a tag of which versions it became."""
@@ -241,8 +261,13 @@ class VersionCalls:
         if found.kind == "proxied" and not self._owned(found.path, run, model):
             raise sources.wrong_owner(text, "model_id" if logged_model else "run_id")
         if model is not None:
-            run = run or model.source_run or None
-        return _Origin(text, run=run, logged_model=logged_model)
+            return _Origin(text, run=run or model.source_run or None, logged_model=logged_model)
+        folder = None
+        if found.kind == "run":
+            folder = found.path.strip("/")
+        elif found.kind == "proxied":
+            folder = found.path.partition(f"/{run}/artifacts")[2].strip("/")
+        return _Origin(text, run=run, folder=folder)
 
     def _logged(self, text: str, id: str) -> LoggedModel:
         try:
@@ -370,15 +395,23 @@ class VersionCalls:
 class _Origin:
     """Where a version comes from, after the checks."""
 
-    __slots__ = ("logged_model", "run", "source", "version")
+    __slots__ = ("folder", "logged_model", "run", "source", "version")
 
     def __init__(
-        self, source: str, *, run: str | None, logged_model: str | None = None, version: ModelVersion | None = None
+        self,
+        source: str,
+        *,
+        run: str | None,
+        logged_model: str | None = None,
+        version: ModelVersion | None = None,
+        folder: str | None = None,
     ) -> None:
         self.source = source
         self.run = run
         self.logged_model = logged_model
         self.version = version
+        self.folder = folder
+        """Of the run's files."""
 
 
 def number_of(value: str | None) -> int:

@@ -13,13 +13,14 @@ from noria.tracking.service.bringing import Bringing
 from noria.tracking.service.exporting import Exporting
 from noria.tracking.service.limiting import Limiting
 from noria.tracking.service.organizing import NOTE
+from noria.tracking.service.packages import Packages
 from noria.tracking.service.purging import Purging
 from noria.tracking.traces.service import Traces
 
 __all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "NOTE", "Receiving", "Tracking", "lock_of"]
 
 
-class Tracking(Purging, Exporting, Bringing, Limiting):
+class Tracking(Purging, Exporting, Bringing, Limiting, Packages):
     """One per workspace."""
 
     @cached_property

@@ -1,24 +1,28 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from noria.assets import Assets, Changes
 from noria.assets.errors import RunNotFound
 from noria.assets.sessions import StoreSessions
-from noria.base.ids import ProjectId, RunId
+from noria.base.ids import ProjectId, RunId, VersionId
 from noria.db import Database, Tx
 from noria.tracking import queries
 from noria.tracking import tables as t
 from noria.tracking.errors import KeyInvalid, RunDeleted
 from noria.tracking.keys import Keys, check_key
 from noria.tracking.quotas import Quotas
-from noria.tracking.records import Tracked
+from noria.tracking.records import Dataset, Tracked
 
 __all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "Base", "check_key", "check_param", "check_tag", "lock_of"]
 
 DEFAULT: Final = "Default"
 MOST_PARAM: Final = 6_000
 MOST_TAG: Final = 8_000
+
+Origin = Callable[[ProjectId, Dataset], VersionId | None]
+"""The version of the graph that a dataset of a client is, where it is one of ours."""
 
 
 class Base:
@@ -31,6 +35,12 @@ class Base:
         self._sessions = sessions
         self._keys = Keys()
         self._quotas = Quotas()
+        self.origins: list[Origin] = []
+        """Who recognises datasets of clients as ours; ``workspace`` adds them."""
+
+    def origin(self, project_id: ProjectId, dataset: Dataset) -> VersionId | None:
+        """The version of the graph that a client's dataset is, where it is one of ours."""
+        return next((found for of in self.origins if (found := of(project_id, dataset)) is not None), None)
 
     def ensure_default(self, tx: Tx, project_id: ProjectId) -> int:
         """The experiment that runs go to when nothing else is said."""

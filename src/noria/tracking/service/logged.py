@@ -174,15 +174,6 @@ class Logged(Base):
 
     # ---- changing
 
-    def finish_logged_model(self, project_id: ProjectId, id: str, state: LoggedState, *, actor: Actor) -> None:
-        """Says how far a model is."""
-        with self._changes.begin("tracking.finish_model", project_id, actor) as change:
-            tx = change.tx
-            found = self.logged_model(project_id, id, tx, full=False)
-            values = {"state": state.value, "updated_at": tx.now_ms}
-            tx.execute(update(t.logged_models).where(t.logged_models.c.no == found.no).values(values))
-            change.note(id, state=state.value)
-
     def log_model_params(self, project_id: ProjectId, id: str, params: Mapping[str, str]) -> None:
         """Adds parameters; one that is there may come again with the same value only.
 

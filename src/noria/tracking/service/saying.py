@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import update
 
-from noria.assets.records import Run, RunState
+from noria.assets.records import Direction, Run, RunState
 from noria.base.actor import Actor
 from noria.base.errors import NoriaError
 from noria.base.ids import ProjectId, RunId
@@ -296,11 +296,17 @@ class Saying(Experiments):
         project_id: ProjectId | None = None,
         tx: Tx | None = None,
     ) -> None:
-        """Says which datasets a run read; of the same one twice, the first and its tags stay."""
+        """Says which datasets a run read; of the same one twice, the first and its tags stay.
+
+        A dataset that is a commit of ours becomes an edge of the graph too.
+        """
         with self._db.write(tx) as open_tx:
             run = self._tracked(open_tx, run_id, project_id)
             for one in inputs:
                 self._add_input(open_tx, run.no, run.experiment_id, one)
+                version = self.origin(run.project_id, one.dataset)
+                if version is not None:
+                    self._assets.link(open_tx, run_id, version, Direction.IN, one.dataset.name[:100])
 
     @staticmethod
     def _add_input(tx: Tx, run_no: int, experiment_id: int, one: DatasetInput) -> bool:
