@@ -70,6 +70,8 @@ def _say(shell: Shell, done: Moved) -> None:
         shell.say("Nothing new.")
     for theirs, ours in list(done.renamed.items())[:20]:
         shell.warn(f"The run {theirs} is {ours} here: its id was taken, or is none.")
+    for what, count in done.others.items():
+        shell.warn(f"{count} {what} were left out: an import takes runs and models.")
     for place, count in done.places.most_common(20):
         shell.warn(f"Files of {count} runs or models were left at {place}.")
     for one in done.left[:20]:

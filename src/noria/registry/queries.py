@@ -78,6 +78,11 @@ def next_number(tx: Tx, model_id: int) -> int:
     return (tx.execute(found).scalar_one_or_none() or 0) + 1
 
 
+def numbers(conn: Connection, model_id: int) -> set[int]:
+    """Numbers that a model has used, those of deleted versions too."""
+    return set(conn.execute(select(_V.number).where(_V.model_id == model_id)).scalars())
+
+
 def version(conn: Connection, model_id: int, number: int) -> ModelVersion | None:
     found = VERSIONS.where(_V.model_id == model_id, _V.number == number, _V.deleted_at.is_(None))
     return next(iter(versions_of(conn, conn.execute(found).all())), None)
@@ -163,13 +168,14 @@ def versions_of(conn: Connection, rows: Sequence[Row[Any]]) -> list[ModelVersion
 
 
 def touch(tx: Tx, model_id: int, **values: Any) -> None:
-    """A registered model changed now."""
-    tx.execute(update(t.registered_models).where(_M.id == model_id).values(updated_at=tx.now_ms, **values))
+    """A registered model changed now, or when ``updated_at`` says."""
+    changed = {"updated_at": tx.now_ms, **values}
+    tx.execute(update(t.registered_models).where(_M.id == model_id).values(changed))
 
 
 def touch_version(tx: Tx, model_id: int, number: int, **values: Any) -> None:
     changed = update(t.model_versions).where(_V.model_id == model_id, _V.number == number)
-    tx.execute(changed.values(updated_at=tx.now_ms, **values))
+    tx.execute(changed.values({"updated_at": tx.now_ms, **values}))
 
 
 def touch_versions(tx: Tx, model_id: int) -> None:

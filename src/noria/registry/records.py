@@ -64,3 +64,53 @@ class ModelVersion:
     @property
     def name(self) -> str:
         return f"{self.model}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignVersion:
+    """A version as another server has it. Times are milliseconds.
+
+    Attributes:
+        source: where it says that the version comes from; never opened.
+        run, logged_model: ids, empty where it names none.
+    """
+
+    number: int
+    source: str
+    run: str
+    description: str
+    stage: Stage
+    link: str
+    created_at: int
+    updated_at: int
+    logged_model: str = ""
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignModel:
+    """A registered model as another server has it, with its versions, the oldest first."""
+
+    name: str
+    description: str
+    created_at: int
+    updated_at: int
+    tags: dict[str, str]
+    aliases: dict[str, int]
+    versions: list[ForeignVersion]
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelBrought:
+    """What became of a foreign model.
+
+    Attributes:
+        new: it is new here, and so are ``versions`` of its versions.
+        changed: how many parts (a description, a tag, a stage, an alias) are other than before.
+        left: what could not be taken, and why.
+    """
+
+    new: bool = False
+    versions: int = 0
+    changed: int = 0
+    left: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])

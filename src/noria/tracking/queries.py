@@ -195,6 +195,16 @@ def _sort(part: dict[str, Any]) -> None:
         part.update(ordered)
 
 
+def point_counts(conn: Connection, run_nos: Sequence[int]) -> dict[int, int]:
+    """Number of a run -> points of all its metrics, for those that have any."""
+    found: dict[int, int] = {}
+    for start in range(0, len(run_nos), _PART):
+        part = list(run_nos[start : start + _PART])
+        counts = select(_L.run_no, func.sum(_L.count)).where(_L.run_no.in_(part)).group_by(_L.run_no)
+        found.update((no, int(count)) for no, count in conn.execute(counts))
+    return found
+
+
 # ---- datasets and artifacts
 
 

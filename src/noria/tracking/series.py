@@ -75,8 +75,8 @@ def _stored_rows(conn: Connection, places: Iterable[Place]) -> dict[Place, Any]:
 _FEW: Final = 20
 
 
-def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> int:
-    """Adds points; one that is there already is left out (a retry after a lost answer). Returns how many were new.
+def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> None:
+    """Adds points; one that is there already is left out (a retry after a lost answer).
 
     Called under the locks of the runs.
     """
@@ -84,7 +84,6 @@ def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> int:
     latest: list[tuple[Any, ...]] = []
     tails: list[tuple[Any, ...]] = []
     blocks: list[tuple[Any, ...]] = []
-    added = 0
     for where, given in points.items():
         run_no, key_id = where
         row = have.get(where)
@@ -98,12 +97,10 @@ def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> int:
             if later and tail < FOLD and value == value:
                 tails.append((run_no, key_id, total, at, step, value, False))
                 latest.append((run_no, key_id, at, step, value, False, total + 1, tail + 1))
-                added += 1
                 continue
         fresh = _fresh(tx.conn, run_no, key_id, given, old)
         if not fresh:
             continue
-        added += len(fresh)
         newest = max(fresh, key=rank)
         if old is not None and rank(old) > rank(newest):
             newest = old
@@ -123,7 +120,6 @@ def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> int:
     tx.write_rows(t.latest, _LATEST, latest, key=("run_no", "key_id"))
     tx.write_rows(t.tail, _TAIL, tails)
     tx.write_rows(t.blocks, _BLOCK, blocks)
-    return added
 
 
 def _block_row(run_no: int, key_id: int, seq: int, points: list[Mark]) -> tuple[Any, ...]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from noria.registry.service.aliases import Aliases
-from noria.registry.service.models import Models
+from noria.registry.service.bringing import Bringing
 
 __all__ = ["Registry"]
 
 
-class Registry(Aliases, Models):
+class Registry(Bringing):
     """One per workspace."""

@@ -117,8 +117,10 @@ class Versions(Base):
     def _add(self, change: Change, model: RegisteredModel, tags: dict[str, str], **values: Any) -> ModelVersion:
         tx = change.tx
         number = queries.next_number(tx, model.id)
-        row = {"description": "", **values, "model_id": model.id, "number": number, "status": "ready"}
-        tx.insert(t.model_versions, {**row, "created_at": tx.now_ms, "updated_at": tx.now_ms})
+        times = {"created_at": tx.now_ms, "updated_at": tx.now_ms}
+        row = {"description": "", "number": number, **times, **values, "model_id": model.id, "status": "ready"}
+        number = row["number"]
+        tx.insert(t.model_versions, row)
         tx.insert_new_many(t.model_tags, tag_rows(model.id, number, tags))
         queries.touch(tx, model.id)
         run = values.get("run_id") or values.get("stray_run")

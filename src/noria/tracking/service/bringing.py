@@ -156,13 +156,15 @@ class Bringing(Saying, Artifacts):
 
     def bring_points(
         self, tx: Tx, given: Mapping[RunId, Mapping[str, list[Mark]]]
-    ) -> tuple[int, list[tuple[RunId, str, str]]]:
-        """Adds points of foreign runs. Returns how many are new, and which metrics could not be taken."""
+    ) -> tuple[dict[RunId, int], list[tuple[RunId, str, str]]]:
+        """Adds points of foreign runs. Returns how many are new by run, and which metrics could not be taken."""
+        numbers: dict[int, RunId] = {}
         left: list[tuple[RunId, str, str]] = []
         fit: dict[tuple[int, str], list[Mark]] = {}
         for run_id in sorted(given):
             tx.lock(lock_of(run_id))
             here = self._tracked(tx, run_id)
+            numbers[here.no] = run_id
             for key, found in given[run_id].items():
                 try:
                     self._check({}, {key: found}, {})
@@ -171,7 +173,11 @@ class Bringing(Saying, Artifacts):
                 else:
                     fit[here.no, key] = found
         ids = self._keys.ids(tx, {key for _, key in fit})
-        return series.add(tx, {(no, ids[key]): found for (no, key), found in fit.items()}), left
+        before = queries.point_counts(tx.conn, list(numbers))
+        series.add(tx, {(no, ids[key]): found for (no, key), found in fit.items()})
+        after = queries.point_counts(tx.conn, list(numbers))
+        added = {run_id: after.get(no, 0) - before.get(no, 0) for no, run_id in numbers.items()}
+        return {run_id: count for run_id, count in added.items() if count}, left
 
     # ---- files
 

@@ -78,6 +78,8 @@ class Logged(Base):
                 raise ExperimentNotFound(f"No Experiment with id={experiment_id} exists")
             if found[2]:
                 raise ExperimentDeleted(found[1], deleted=True)
+            if id is not None and logged.model(tx.conn, id, full=False) is not None:
+                raise LoggedModelInvalid(f"The id {id!r:.100} is another logged model's.", hint="Let one be made.")
             made = id or f"m-{uuid.uuid4().hex}"
             row = {
                 "id": made,

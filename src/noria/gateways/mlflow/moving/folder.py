@@ -24,13 +24,12 @@ from noria.gateways.mlflow.moving.records import (
     SourceExperiment,
     SourceFile,
     SourceLogged,
-    SourceModel,
     SourcePoint,
     SourceRun,
-    SourceVersion,
     Unreachable,
 )
 from noria.gateways.mlflow.moving.words import stage_of
+from noria.registry.records import ForeignModel, ForeignVersion
 from noria.tracking.blocks import Mark
 from noria.tracking.records import Dataset, DatasetInput, ForeignRun
 
@@ -195,6 +194,10 @@ class FolderSource:
             return iter(())
         return places.walk(folder)
 
+    def others(self) -> dict[str, int]:
+        count = sum(len(list((folder / "traces").glob("*/"))) for folder in self._folders())
+        return {"traces": count} if count else {}
+
     # ---- models
 
     def logged(self, experiment: SourceExperiment) -> Iterator[SourceLogged]:
@@ -228,7 +231,7 @@ class FolderSource:
                 found.append(SourcePoint(run=parts[3], key=key, mark=mark, dataset=data, digest=digest))
         return found
 
-    def models(self) -> Iterator[SourceModel]:
+    def models(self) -> Iterator[ForeignModel]:
         for meta, folder in self._with_folders(self._root / "models"):
             created = _number(meta.get("creation_timestamp")) or 0
             versions = [
@@ -237,7 +240,7 @@ class FolderSource:
                 if at.name.startswith("version-") and one.get("current_stage") != _GONE
             ]
             aliases = {key: int(text) for key, text in _texts(folder / "aliases").items() if text.strip().isdecimal()}
-            yield SourceModel(
+            yield ForeignModel(
                 name=str(meta.get("name") or folder.name),
                 description=_text(meta.get("description")),
                 created_at=created,
@@ -248,9 +251,9 @@ class FolderSource:
             )
 
     @staticmethod
-    def _version(meta: dict[str, Any], folder: Path) -> SourceVersion:
+    def _version(meta: dict[str, Any], folder: Path) -> ForeignVersion:
         created = _number(meta.get("creation_timestamp")) or 0
-        return SourceVersion(
+        return ForeignVersion(
             number=_number(meta.get("version")) or int(folder.name.removeprefix("version-")),
             source=_text(meta.get("source")),
             run=_text(meta.get("run_id")),
@@ -259,8 +262,7 @@ class FolderSource:
             link=_text(meta.get("run_link")),
             created_at=created,
             updated_at=_number(meta.get("last_updated_timestamp")) or created,
-            place=_text(meta.get("storage_location")),
-            logged=_text(meta.get("model_id")),
+            logged_model=_text(meta.get("model_id")),
             tags=_texts(folder / "tags"),
         )
 

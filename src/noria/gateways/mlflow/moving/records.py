@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
-from noria.registry.records import Stage
+from noria.registry.records import ForeignModel
 from noria.tracking.blocks import Mark
 from noria.tracking.records import ForeignRun
 
@@ -83,34 +83,6 @@ class SourceLogged:
     points: list[SourcePoint]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceVersion:
-    number: int
-    source: str
-    run: str
-    description: str
-    stage: Stage
-    link: str
-    created_at: int
-    updated_at: int
-    place: str = ""
-    logged: str = ""
-    tags: dict[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceModel:
-    """A registered model with its versions, the oldest first."""
-
-    name: str
-    description: str
-    created_at: int
-    updated_at: int
-    tags: dict[str, str]
-    aliases: dict[str, int]
-    versions: list[SourceVersion]
-
-
 class SourceFile(NamedTuple):
     """A file below a place.
 
@@ -156,9 +128,13 @@ class Source(Protocol):
         """
         ...
 
+    def others(self) -> dict[str, int]:
+        """How many there are of what is not taken, as far as that is known."""
+        ...
+
     def logged(self, experiment: SourceExperiment) -> Iterator[SourceLogged]: ...
 
-    def models(self) -> Iterator[SourceModel]: ...
+    def models(self) -> Iterator[ForeignModel]: ...
 
 
 class Unreachable(Exception):
@@ -180,6 +156,7 @@ class Moved:
     Attributes:
         experiments: their id, name, and id here.
         renamed: runs that could not keep their id: theirs and ours.
+        others: what there is besides, and is not taken; how many of each kind.
         places: places of artifacts that were left where they are, with the number of runs and models.
         reasons: why something was left out, with how often.
     """
@@ -201,6 +178,7 @@ class Moved:
     versions_new: int = 0
     models_changed: int = 0
     renamed: dict[str, str] = field(default_factory=dict[str, str])
+    others: dict[str, int] = field(default_factory=dict[str, int])
     places: Counter[str] = field(default_factory=Counter[str])
     left: list[Left] = field(default_factory=list[Left])
     reasons: Counter[str] = field(default_factory=Counter[str])

@@ -20,7 +20,9 @@ from noria.db import Tx
 from noria.gateways.mlflow.moving import places
 from noria.gateways.mlflow.moving.database import DatabaseSource
 from noria.gateways.mlflow.moving.errors import SourceInvalid
+from noria.gateways.mlflow.moving.files import files_to_take
 from noria.gateways.mlflow.moving.folder import FolderSource
+from noria.gateways.mlflow.moving.models import RUN, MoveModels
 from noria.gateways.mlflow.moving.records import (
     Moved,
     Source,
@@ -29,6 +31,7 @@ from noria.gateways.mlflow.moving.records import (
     SourceRun,
     Unreachable,
 )
+from noria.gateways.mlflow.moving.server import ServerSource
 from noria.tracking.blocks import Mark
 from noria.tracking.errors import ExperimentNotFound
 from noria.tracking.records import Experiment, Known, Owner, OwnerKind
@@ -37,7 +40,6 @@ from noria.workspace import Workspace
 _POINTS: Final = 20_000
 """Points that are written in one transaction."""
 _REMOTE: Final = ("s3", "gs", "abfs", "abfss", "wasb", "wasbs", "dbfs", "hdfs", "viewfs", "ftp", "sftp", "r2", "b2")
-RUN: Final = "run"
 
 
 @contextmanager
@@ -52,11 +54,12 @@ def open_source(ws: Workspace, text: str, report: Moved, *, artifacts: Path | No
         SourceMissing, SourceInvalid: there is none, or it is none.
     """
     scheme = places.scheme_of(text)
+    found: DatabaseSource | FolderSource | ServerSource
     if scheme in ("http", "https"):
-        raise SourceInvalid("Servers cannot be read yet.", hint="Name its database: sqlite:///path/to/mlflow.db")
-    if scheme == "sqlite":
+        found = ServerSource(text, ws.environment)
+    elif scheme == "sqlite":
         path = Path(unquote(text.partition("://")[2].removeprefix("/").partition("?")[0]))
-        found: DatabaseSource | FolderSource = DatabaseSource(path, artifacts)
+        found = DatabaseSource(path, artifacts)
     elif scheme not in ("", "file"):
         raise SourceInvalid(
             f"{places.named(text)} cannot be imported from.",
@@ -100,6 +103,7 @@ class MoveIn:
         self._advance = advance or _nothing
         self._tracking = ws.tracking
         self._project_id = ws.project.id
+        self._models = MoveModels(ws, source, report, actor, again=again)
 
     def run(self, *, dry_run: bool = False) -> Moved:
         """Does it; with ``dry_run`` it only counts.
@@ -109,6 +113,7 @@ class MoveIn:
         """
         report = self._report
         report.dry_run = dry_run
+        report.others = self._source.others()
         wanted = [one for one in self._source.experiments() if not self._only or one.name in self._only]
         missing = self._only - {one.name for one in wanted}
         if missing:
@@ -118,6 +123,9 @@ class MoveIn:
         for experiment in wanted:
             self._advance(0, text=f"{experiment.name:.40}")
             self._experiment(experiment, dry_run)
+        if not self._only:
+            self._advance(0, text="models")
+            self._models.registered(dry_run=dry_run)
         if report.changed and not dry_run:
             with self._ws.changes.begin("tracking.import", self._project_id, self._actor) as change:
                 change.note(
@@ -141,6 +149,7 @@ class MoveIn:
             self._report.experiments.append((theirs.id, theirs.name, "new" if ours is None else _id(ours)))
             for page in self._source.runs(theirs):
                 self._count(page)
+            self._models.logged(theirs, ours, dry_run=True)
             return
         if ours is None:
             ours = self._make(theirs)
@@ -152,6 +161,8 @@ class MoveIn:
                 self._in_the_bin(page)
             else:
                 self._runs(ours, page)
+        if not binned:
+            self._models.logged(theirs, ours, dry_run=False)
         if theirs.deleted and not binned:
             self._tracking.delete_experiment(self._project_id, ours.id, actor=self._actor)
 
@@ -301,6 +312,8 @@ class _Page:
                     if not run.deleted:
                         self._report.leave(f"run {id}", "it lies in the bin here")
                     continue
+                self._tracking.link_models(tx, done.run_id, [(model, None) for model in run.read], made=False)
+                self._tracking.link_models(tx, done.run_id, run.made, made=True)
                 if id not in self._known:
                     fresh[id] = done.run_id
                 self._report.runs_new += done.new
@@ -330,9 +343,8 @@ class _Page:
             return
         with self._ws.db.write() as tx:
             added, left = self._tracking.bring_points(tx, {self._ids[id]: marks for id, marks in waiting.items()})
-        if added:
-            self._report.points += added
-            self._changed |= waiting.keys()
+        self._report.points += sum(added.values())
+        self._changed |= {id for id in waiting if self._ids[id] in added}
         for id, what, why in left:
             self._report.leave(f"run {id}: {what}", why)
 
@@ -373,24 +385,6 @@ class _Page:
             if run.said.id not in self._binned:
                 self._tracking.delete_run(self._ids[run.said.id], actor=self._actor, tx=tx)
                 self._changed.add(run.said.id)
-
-
-def files_to_take(
-    tracking: Any, source: Source, report: Moved, owner: Owner, place: str
-) -> Iterator[tuple[Owner, str, Any]]:
-    """The files at a place that are not here yet, as far as size and time tell."""
-    try:
-        here: dict[str, tuple[int, int]] = {}
-        for n, one in enumerate(source.files(place)):
-            if n == 0:
-                here = tracking.sizes_of(owner)
-            size, at = here.get(one.path, (-1, 0))
-            if size == one.size and (one.changed_at is None or one.changed_at < at):
-                continue
-            yield owner, one.path, one.opens
-    except Unreachable as error:
-        report.places[places.named(place)] += 1
-        report.reasons[str(error)] += 1
 
 
 def _id(experiment: Experiment) -> str:
