@@ -145,7 +145,7 @@ BAD: list[tuple[str, str, dict[str, Any], bytes]] = [
     ("GET", "/v1/runs", {"limit": "9" * 40}, b""),
     ("GET", "/v1/runs", {"state": "doen"}, b""),
     ("GET", "/v1/runs", {"filter": "metrics.x <"}, b""),
-    ("GET", "/v1/runs", {"filter": 'state = "done"', "kind": "step"}, b""),
+    ("GET", "/v1/runs", {"columns": "metric."}, b""),
     ("GET", "/v1/runs", {"order": "rows"}, b""),
     ("GET", "/v1/runs", {"after": "x"}, b""),
     ("GET", "/v1/runs", {"kind": "a\0b"}, b""),
@@ -232,3 +232,32 @@ def test_every_route_is_in_the_openapi_document(shop: Workspace) -> None:
     assert not any(path.startswith(("/v1/plan", "/v1/sweep")) for path in made["paths"])
     assert set(made["components"]["schemas"]["ErrorBody"]["properties"]) == {"code", "message", "hint", "details"}
     json.dumps(made)
+
+
+def test_runs_come_with_chosen_columns_curves_and_folders(http: Client) -> None:
+    query = {"filter": 'params.factor = "3"', "columns": "params.factor,metrics.odd"}
+    (one,) = http.get("/v1/runs", urlencode(query)).json["items"]
+    assert (one["params"], one["metrics"], one["experiment"]) == ({"factor": "3"}, {"odd": "NaN"}, "total")
+    id = one["run"]["id"]
+    curve = http.get(f"/v1/runs/{id}/metrics/part/rows", "points=10").json
+    assert (curve["total"], [p["value"] for p in curve["items"]], curve["next"]) == (2, [2.0, 3.0], None)
+    curves = http.get("/v1/curves", urlencode({"runs": id, "key": "part/rows", "start": 2})).json["items"]
+    assert [(c["run"], c["total"], [p["step"] for p in c["points"]]) for c in curves] == [(id, 2, [2])]
+    assert http.get("/v1/curves", urlencode({"runs": id, "key": "part/rows", "points": 0})).status == 400
+    assert http.get("/v1/curves", urlencode({"runs": "0" * 32, "key": "k"})).status == 404
+    assert http.get(f"/v1/runs/{id}/artifacts").json == {"items": [], "next": None}
+    shown = http.get(f"/v1/runs/{id}").json
+    assert (shown["experiment"], shown["models_made"], shown["purged"]) == ("total", [], None)
+    assert http.get("/v1/runs", "state=nothing").status == 400
+    assert http.get("/v1/runs", "after=x&filter=kind%3D'step'").status == 400
+    names = [e["name"] for e in http.get("/v1/experiments", "order=name").json["items"]]
+    assert "total" in names
+    assert http.get("/v1/experiments", "under=nowhere").json["items"] == []
+
+
+def test_what_a_purge_would_delete_is_counted_over_http(http: Client) -> None:
+    assert http.send("POST", "/v1/runs/purge", {}).json["dry_run"] is True
+    assert http.send("POST", "/v1/runs/purge", {"now": True}).status == 400
+    assert http.send("POST", "/v1/runs/purge", {"runs": []}).json["runs"] == 0
+    assert http.send("POST", "/v1/runs/purge", {"experiment": "nothing"}).status == 404
+    assert http.send("POST", "/v1/runs/purge", {"older_than": "soon"}).status == 400

@@ -181,6 +181,8 @@ def show(shell: Shell, run: str, everything: bool) -> None:
              "data read", "for", "digest", "source")  # fmt: skip
         part([[e.direction, e.slot, e.asset, e.digest[7:19], e.rows] for e in detail.edges],
              "edge", "slot", "asset", "version", "rows", right=("rows",))  # fmt: skip
+        models = [["made", one] for one in detail.models_made] + [["read", one] for one in detail.models_read]
+        part(models, "model", "id")
         if detail.artifacts is not None:
             files = detail.artifacts
             part([[f.path, size(f.size)] for f in files.items], "file", "size", right=("size",))

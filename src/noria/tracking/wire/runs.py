@@ -163,6 +163,8 @@ class RunDetail(msgspec.Struct):
     artifacts: ArtifactPage | None = None
     deleted_at: str | None = None
     purged: PurgedRun | None = None
+    models_made: list[str] = []
+    models_read: list[str] = []
 
 
 class PointPage(msgspec.Struct):
@@ -292,7 +294,10 @@ def detail_out(assets: Assets, tracking: Tracking, run: Run) -> RunDetail:
     versions = assets.versions_by_ids({e.version_id for e in edges})
     names = tracking.experiment_names(run.project_id, [data.experiment_id] if data.experiment_id else [])
     stone = None if run.deleted_at is None else tracking.tombstone(run.id)
+    read, made = tracking.models_of([run.id])
     return RunDetail(
+        models_made=[id for id, _ in made.get(run.id, ())],
+        models_read=list(read.get(run.id, ())),
         run=run_out(run),
         params=data.params,
         metrics={key: point_out(point) for key, point in data.metrics.items()},
