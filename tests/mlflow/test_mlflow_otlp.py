@@ -7,16 +7,19 @@ import json
 import math
 import random
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mlflow_wire import Wire
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 if TYPE_CHECKING:
-    from mlflow_wire import Answer, Wire
+    from mlflow_wire import Answer
 
     from mlflow import MlflowClient
 
+DATABASES = ("sqlite", "postgres")
 AT = "/v1/traces"
 V3 = "/api/3.0/mlflow/traces"
 TRACE = "ab" * 16
@@ -250,3 +253,26 @@ def test_bytes_of_any_kind_are_never_a_fault_of_the_server(wire: Wire, experimen
         assert send(wire, experiment, bytes(broken)).status in (200, 400, 422)
     for _ in range(100):
         assert send(wire, experiment, chance.randbytes(chance.randint(0, 60))).status in (200, 400, 422)
+
+
+def test_many_senders_of_the_same_traces_lose_nothing(wire: Wire, server: str, experiment: str) -> None:
+    traces = [some_id() for _ in range(6)]
+
+    def sender(k: int) -> None:
+        own = Wire(server)
+        for n in range(12):
+            trace = traces[(k + n) % len(traces)]
+            body = request({"trace": trace, "id": f"{k * 100 + n + 1:016x}", "parent": "" if n + k == 0 else "ff" * 8})
+            assert send(own, experiment, body.SerializeToString()).status == 200
+            info = {
+                "trace_id": f"tr-{trace}", "state": "OK", "request_time": "2026-01-02T03:04:05Z", "tags": {f"k{k}": str(n)},
+                "trace_location": {"mlflow_experiment": {"experiment_id": experiment}},
+            }  # fmt: skip
+            own.post(V3, trace={"trace_info": info})
+        own.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(sender, range(8)))
+    found = [read(wire, trace) for trace in traces]
+    assert sum(len(one["spans"]) for one in found) == 8 * 12
+    assert all({f"k{k}" for k in range(8)} <= set(one["trace_info"]["tags"]) for one in found)

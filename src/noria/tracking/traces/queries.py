@@ -60,27 +60,38 @@ def traces(conn: Connection, numbers: Sequence[int]) -> list[Trace]:
     return [made[number] for number in numbers if number in made]
 
 
+def _of(table: Any, *columns: Any) -> Any:
+    """Rows of a table for some traces; made once, since making it costs more than asking it."""
+    return select(table.c.trace, *columns).where(table.c.trace.in_(bindparam("numbers", expanding=True)))
+
+
+_TAGS = _of(t.tags, tt.keys.c.name, t.tags.c.value).join(tt.keys, tt.keys.c.id == t.tags.c.key_id)
+_FACTS = _of(t.facts, tt.keys.c.name, t.facts.c.value).join(tt.keys, tt.keys.c.id == t.facts.c.key_id)
+_RUNS = _of(t.runs, t.runs.c.run_id).order_by(t.runs.c.own.desc(), t.runs.c.run_id)
+_PROMPTS = _of(t.prompts, t.prompts.c.prompt).order_by(t.prompts.c.prompt)
+_TRACES: Any = select(t.traces).where(_T.id.in_(bindparam("numbers", expanding=True)))
+
+
+def _rows(conn: Connection, statement: Any, numbers: list[int]) -> Sequence[Any]:
+    return conn.execute(statement, {"numbers": numbers}).all()
+
+
 def _some(conn: Connection, numbers: list[int]) -> dict[int, Trace]:
-    keyed: list[dict[int, dict[str, str]]] = []
-    for table in (t.tags, t.facts):
-        of: dict[int, dict[str, str]] = {number: {} for number in numbers}
-        join = select(table.c.trace, tt.keys.c.name, table.c.value).join(tt.keys, tt.keys.c.id == table.c.key_id)
-        for number, name, value in conn.execute(join.where(table.c.trace.in_(numbers))):
-            of[number][name] = value
-        keyed.append({number: dict(sorted(pairs.items())) for number, pairs in of.items()})
-    runs: dict[int, list[RunId]] = {number: [] for number in numbers}
-    c = t.runs.c
-    for number, run_id in conn.execute(
-        select(c.trace, c.run_id).where(c.trace.in_(numbers)).order_by(c.own.desc(), c.run_id)
-    ):
-        runs[number].append(RunId(run_id))
-    prompts: dict[int, list[str]] = {number: [] for number in numbers}
-    p = t.prompts.c
-    for number, prompt in conn.execute(select(p.trace, p.prompt).where(p.trace.in_(numbers)).order_by(p.prompt)):
-        prompts[number].append(prompt)
-    assessed: dict[int, list[Assessment]] = {number: [] for number in numbers}
+    tags: dict[int, dict[str, str]] = {number: {} for number in numbers}
+    for number, name, value in _rows(conn, _TAGS, numbers):
+        tags[number][name] = value
+    facts: dict[int, dict[str, str]] = {number: {} for number in numbers}
+    for number, name, value in _rows(conn, _FACTS, numbers):
+        facts[number][name] = value
+    runs: dict[int, list[RunId]] = {}
+    for number, run_id in _rows(conn, _RUNS, numbers):
+        runs.setdefault(number, []).append(RunId(run_id))
+    prompts: dict[int, list[str]] = {}
+    for number, prompt in _rows(conn, _PROMPTS, numbers):
+        prompts.setdefault(number, []).append(prompt)
+    assessed: dict[int, list[Assessment]] = {}
     for number, one in assessments(conn, numbers):
-        assessed[number].append(one)
+        assessed.setdefault(number, []).append(one)
     return {
         found.id: Trace(
             trace_id=found.trace_id,
@@ -94,13 +105,13 @@ def _some(conn: Connection, numbers: list[int]) -> dict[int, Trace]:
             request=found.request,
             response=found.response,
             spans=found.spans,
-            runs=runs[found.id],
-            prompts=prompts[found.id],
-            tags=keyed[0][found.id],
-            metadata=keyed[1][found.id],
-            assessments=assessed[found.id],
+            runs=runs.get(found.id, ()),
+            prompts=prompts.get(found.id, ()),
+            tags=tags[found.id],
+            metadata=facts[found.id],
+            assessments=assessed.get(found.id, ()),
         )
-        for found in conn.execute(select(t.traces).where(_T.id.in_(numbers)))
+        for found in _rows(conn, _TRACES, numbers)
     }
 
 
@@ -156,12 +167,18 @@ def delete_tag(tx: Tx, number: int, key_id: int) -> bool:
 _A = t.assessments.c
 
 
+_ASSESSMENTS: Any = (
+    select(t.assessments, _T.trace_id)
+    .join(t.traces, _T.id == _A.trace)
+    .where(_A.trace.in_(bindparam("numbers", expanding=True)))
+    .order_by(_A.created_at, _A.id)
+)
+
+
 def assessments(conn: Connection, numbers: Sequence[int], *, id: str | None = None) -> list[tuple[int, Assessment]]:
     """Number of the trace and assessment, in the order in which they were made."""
-    found = select(t.assessments, _T.trace_id).join(t.traces, _T.id == _A.trace).where(_A.trace.in_(list(numbers)))
-    if id is not None:
-        found = found.where(_A.id == id)
-    return [(one.trace, _assessment(one)) for one in conn.execute(found.order_by(_A.created_at, _A.id))]
+    found = _ASSESSMENTS if id is None else _ASSESSMENTS.where(_A.id == id)
+    return [(one.trace, _assessment(one)) for one in conn.execute(found, {"numbers": list(numbers)}).all()]
 
 
 def _assessment(one: Row[Any]) -> Assessment:

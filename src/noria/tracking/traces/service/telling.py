@@ -294,12 +294,6 @@ class Telling(Base):
                 break
         return deleted
 
-    def purge(self, tx: Tx, experiment_id: int, limit: int = _MOST_DELETED) -> int:
-        """Deletes at most ``limit`` traces of an experiment that is deleted for good; returns how many there were."""
-        found = queries.oldest(tx.conn, experiment_id, limit=limit)
-        self._delete(tx, found)
-        return len(found)
-
     def _delete(self, tx: Tx, found: Mapping[int, str]) -> None:
         self._delete_files(tx, list(found.values()))
         queries.delete_traces(tx, list(found))
