@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from noria.store.incoming import Incoming
+from noria.store.incoming import Incoming, join
 from noria.store.objects import ObjectStore, Writer
 from noria.store.records import Entry, EntryKind, FileContent, Kind, PackInfo
 
-__all__ = ["Entry", "EntryKind", "FileContent", "Incoming", "Kind", "ObjectStore", "PackInfo", "Writer"]
+__all__ = ["Entry", "EntryKind", "FileContent", "Incoming", "Kind", "ObjectStore", "PackInfo", "Writer", "join"]

@@ -29,6 +29,7 @@ from noria.store.records import FileContent, Kind
 SMALL: Final = 64 << 10
 MIN, AVERAGE, MAX = 16 << 10, 64 << 10, 256 << 10
 WINDOW: Final = 4 << 20
+_LET_GO: Final = 32 << 20
 _MAGIC: Final = b"NRCP\x01"
 _MAGIC_2: Final = b"NRCP\x02"
 _PART: Final = struct.Struct("<32sI")
@@ -167,6 +168,13 @@ def _leaves(parts: list[Part]) -> Iterator[list[Part]]:
         yield parts[start:]
 
 
+def parts_of(store: ObjectStore, content: FileContent) -> list[Part]:
+    """The chunks of a file of any size, in order."""
+    if content.kind == Kind.CHUNK:
+        return [(content.id.raw, content.size)]
+    return [(oid.raw, length) for oid, length in recipe_parts(store, content.id)]
+
+
 def recipe_parts(store: ObjectStore, oid: Digest) -> list[tuple[Digest, int]]:
     """The chunks of a big file, in order: (id, length)."""
     return [(Digest(found), length) for kind, found, length in recipe_objects(store, oid) if kind == Kind.CHUNK]
@@ -247,6 +255,7 @@ class _StoredFile(io.RawIOBase):
         self._store = store
         self._size = content.size
         self._position = 0
+        self._read = 0
         if content.kind == Kind.CHUNK:
             self._parts = [(content.id, content.size)]
         else:
@@ -280,4 +289,8 @@ class _StoredFile(io.RawIOBase):
         piece = chunk[start : start + len(buffer)]
         buffer[: len(piece)] = piece
         self._position += len(piece)
+        self._read += len(piece)
+        if self._read >= _LET_GO:
+            self._read = 0
+            self._store.let_go()
         return len(piece)

@@ -194,6 +194,17 @@ class ObjectStore:
                 self._maps.pop(next(iter(self._maps)))  # unmapped when the last view of it is gone
             return mapped
 
+    def let_go(self) -> None:
+        """Takes what was read of mapped packs out of this process' memory; views of them stay valid.
+
+        For whoever reads much: pages of a file count as memory of a process as long as it has them mapped.
+        """
+        advice = getattr(mmap, "MADV_DONTNEED", None)
+        if advice is not None:
+            with self._lock:
+                for mapped in self._maps.values():
+                    mapped.madvise(advice)
+
     # ---- packs
 
     def refresh(self) -> bool:

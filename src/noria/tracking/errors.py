@@ -165,3 +165,18 @@ class ArtifactsFixed(Conflict):
 
     def __init__(self, id: str) -> None:
         super().__init__(f"The files of version {id:.60} never change.", hint="Log a new model.")
+
+
+class UploadNotFound(NotFound):
+    """There is no such open upload."""
+
+    code = "upload_not_found"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"There is no open upload {id!r:.80}.", hint="Begin it anew; an upload is kept for a day.")
+
+
+class UploadIncomplete(Invalid):
+    """A part of an upload is missing, or is another one than the request names."""
+
+    code = "upload_incomplete"

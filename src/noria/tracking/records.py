@@ -70,7 +70,8 @@ class Artifact:
     Attributes:
         path: with ``/`` between its parts.
         size: bytes.
-        content_kind: the kind of the object that ``content`` names; 0: ``content`` is the bytes, in hexadecimal.
+        content_kind: the kind of the object that ``content`` names; 0: ``data`` is the bytes, and the object is what
+            they will be once they lie in a pack.
         at: milliseconds, when it was written.
     """
 
@@ -79,6 +80,7 @@ class Artifact:
     content_kind: int
     content: str
     at: int = 0
+    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,17 +7,20 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, or_, select, tuple_, update
 
 from noria.db import Tx
+from noria.store import Kind
 from noria.tracking import tables as t
 from noria.tracking.errors import ArtifactInTheWay, ArtifactPathInvalid
-from noria.tracking.records import Artifact, ArtifactEntry, Owner
+from noria.tracking.records import Artifact, ArtifactEntry, Owner, OwnerKind
 
 _A = t.artifacts.c
 _MOST_BYTES: Final = 1_024
 _FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 _AGAIN: Final = 8
+INLINE: Final = 64
+"""Files of at most so many bytes stay in their row; those above go into a pack (see the index of the table)."""
 
 
 def check_artifact_path(path: str) -> str:
@@ -122,11 +125,12 @@ def put(tx: Tx, owner: Owner, found: Artifact) -> None:
     folder, _, name = found.path.rpartition("/")
     row = {"owner_kind": owner.kind.value, "owner": owner.id, "at": tx.now_ms}
     file = {"size": found.size, "content_kind": found.content_kind, "content": found.content}
+    file["data"] = found.data if found.content_kind == 0 else None
     tx.upsert(
         t.artifacts, {**row, "folder": folder, "name": name, **file}, key=["owner_kind", "owner", "folder", "name"]
     )
     if before is None and folder:
-        _put_folders(tx, owner, folder, {**row, "size": 0, "content_kind": None, "content": None})
+        _put_folders(tx, owner, folder, {**row, "size": 0, "content_kind": None, "content": None, "data": None})
 
 
 def _put_folders(tx: Tx, owner: Owner, folder: str, row: dict[str, object]) -> None:
@@ -166,10 +170,31 @@ def remove(tx: Tx, owner: Owner, path: str) -> list[tuple[int, str]]:
     return named
 
 
+def waiting(conn: Connection, limit: int) -> list[tuple[Owner, Artifact]]:
+    """Files whose bytes are still to be packed."""
+    found = select(t.artifacts).where(_A.content_kind == 0, _A.size > INLINE)
+    found = found.order_by(_A.owner_kind, _A.owner).limit(limit)
+    return [(Owner(OwnerKind(row.owner_kind), row.owner), _artifact(row)) for row in conn.execute(found)]
+
+
+def packed(tx: Tx, rows: Iterable[tuple[Owner, Artifact]]) -> None:
+    """Says that the bytes of these files lie in a pack; a file that is another one by now is left alone."""
+    key = (_A.owner_kind == bindparam("k"), _A.owner == bindparam("o"), _A.folder == bindparam("f"))
+    same = (_A.name == bindparam("n"), _A.content_kind == 0, _A.content == bindparam("c"))
+    given: list[dict[str, str]] = []
+    for owner, one in rows:
+        folder, _, name = one.path.rpartition("/")
+        given.append({"k": owner.kind.value, "o": owner.id, "f": folder, "n": name, "c": one.content})
+    if given:
+        tx.execute(update(t.artifacts).where(*key, *same).values(content_kind=int(Kind.CHUNK), data=None), given)
+
+
 def _named(rows: Iterable[Row]) -> list[tuple[int, str]]:
     return [(row.content_kind, row.content) for row in rows if row.content_kind]
 
 
 def _artifact(row: Row) -> Artifact:
     path = f"{row.folder}/{row.name}" if row.folder else row.name
-    return Artifact(path=path, size=row.size, content_kind=row.content_kind, content=row.content, at=row.at)
+    return Artifact(
+        path=path, size=row.size, content_kind=row.content_kind, content=row.content, at=row.at, data=row.data or b""
+    )

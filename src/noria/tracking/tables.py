@@ -10,6 +10,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from noria.db.metadata import metadata
@@ -161,6 +162,8 @@ inputs = Table(
     Index(None, "dataset_id"),
 )
 
+_WAITING = text("content_kind = 0 AND size > 64")
+
 artifacts = Table(
     "artifacts",
     metadata,
@@ -171,10 +174,13 @@ artifacts = Table(
     Column("folder", Str, primary_key=True),
     Column("name", Str, primary_key=True),
     Column("size", Ms, nullable=False),
-    # 0: the bytes themselves, in hexadecimal.
+    # The object; where the kind is 0, the bytes lie in ``data`` and the object is what they will be.
     Column("content_kind", Integer),
     Column("content", Str),
+    Column("data", LargeBinary),
     Column("at", Ms, nullable=False),
+    # Those that wait for a pack.
+    Index("ix_artifacts_waiting", "owner_kind", "owner", sqlite_where=_WAITING, postgresql_where=_WAITING),
     sqlite_with_rowid=False,
 )
 """Files by owner and path; ``folder`` is empty at the top, and has no slash at its end."""
@@ -283,4 +289,30 @@ quotas = Table(
     Column("project_id", BigId, ForeignKey("projects.id"), primary_key=True),
     Column("what", Str, primary_key=True),
     Column("most", Ms, nullable=False),
+)
+
+uploads = Table(
+    "artifact_uploads",
+    metadata,
+    Column("id", Str, primary_key=True),
+    Column("project_id", BigId, ForeignKey("projects.id"), nullable=False),
+    Column("owner_kind", Str, nullable=False),
+    Column("owner", Str, nullable=False),
+    Column("path", Str, nullable=False),
+    # It was joined; the row stays for a while, so that the same request again is answered alike.
+    Column("done", Boolean, nullable=False),
+    Column("expires_at", Ms, nullable=False),
+    Index(None, "expires_at"),
+)
+"""Files that are uploaded in parts."""
+
+upload_parts = Table(
+    "artifact_parts",
+    metadata,
+    Column("upload_id", Str, ForeignKey("artifact_uploads.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("size", Ms, nullable=False),
+    Column("content_kind", Integer, nullable=False),
+    Column("content", Str, nullable=False),
+    sqlite_with_rowid=False,
 )

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from noria.base.errors import Invalid, NotFound
+from noria.base.errors import Invalid
 from noria.base.ids import RunId
 from noria.gateways.mlflow import door as d
+from noria.gateways.mlflow import multipart
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.bodies import Body
 from noria.gateways.mlflow.errors import NotImplementedHere, Required
-from noria.gateways.mlflow.places import PlaceNotFound, by_python, owners, path_of
+from noria.gateways.mlflow.places import by_python, path_of, shown_to_python
+from noria.gateways.mlflow.proxy import Proxy
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.http.content import Content, respond
 from noria.tracking.records import Artifact, ArtifactEntry, Owner, OwnerKind
+from noria.tracking.service import Receiving
 
-T = TypeVar("T")
-_PIECE: Final = 1 << 20
-_WINDOW: Final = 4 << 20
-_AT_ONCE: Final = 32
-"""Uploads of more than a piece that are received at once; others wait."""
-_THREADS: Final = 8
 _LISTED: Final = 10_000
+_PAGE: Final = 1_000
 _UPLOADED: Final = 10 << 20
 
 
@@ -59,101 +54,31 @@ class PresignUpload(w.In):
 class ArtifactCalls:
     """Handlers; each is one call."""
 
-    def __init__(self, door: d.Door) -> None:
+    def __init__(self, door: d.Door, proxy: Proxy | None = None) -> None:
         self._door = door
+        self._proxy = proxy or Proxy(door)
         self._tracking = door.ws.tracking
         self._project_id = door.project_id
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mlflow-artifacts")
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-
-    async def run(self, work: Callable[..., T], *given: Any) -> T:
-        """Runs it in a thread of its own kind: uploads never keep other calls waiting."""
-
-        def limited() -> T:
-            with self._door.ws.db.limited():
-                return work(*given)
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, limited)
-
-    # ---- who and what
-
-    def place(self, path: str) -> tuple[Owner, str]:
-        """Whose files a path below the root is about, and which.
-
-        Raises:
-            NotFound: nothing of this project.
-        """
-        missing: NotFound | None = None
-        for owner, below in owners(path):
-            try:
-                self._door.check_owner(owner)
-            except NotFound as error:
-                missing = missing or error
-                continue
-            return owner, below
-        if missing is not None:
-            raise missing
-        raise PlaceNotFound(
-            f"{path!r:.200} names no artifacts.", hint="A path is <experiment>/<run>/artifacts/<path> here."
-        )
-
-    def _file(self, asked: Asked) -> tuple[Owner, str]:
-        owner, path = self.place(path_of(asked))
-        if not path:
-            raise Invalid("The path names no file.", hint="A path is <experiment>/<run>/artifacts/<path> here.")
-        return owner, path
 
     # ---- the proxy
 
     async def put(self, asked: Asked) -> None:
         body = Body(asked)
-        try:
-            owner, path = await self.run(self._file, asked)
-        except Exception:
-            await body.drain()
-            raise
-        await self.receive(body, owner, path)
+        owner, path = await self._proxy.before(body, self._proxy.file, asked)
+        await self._proxy.receive(body, lambda file: self._keep(file, owner, path))
 
-    async def receive(self, body: Body, owner: Owner, path: str) -> Artifact:
-        """Stores a body as a file; a body that breaks off leaves nothing."""
-        first = await body.read(_PIECE)
-        if body.ended:
-            return await self.run(
-                partial(
-                    self._tracking.put_artifact,
-                    owner,
-                    path,
-                    first,
-                    project_id=self._project_id,
-                    commit=self._door.commit,
-                )
-            )
-        async with self._slots:
-            return await self._receive_long(body, first, owner, path)
-
-    async def _receive_long(self, body: Body, data: bytes, owner: Owner, path: str) -> Artifact:
-        opened = ExitStack()
-        file = await self.run(lambda: opened.enter_context(self._tracking.receive()))
-        try:
-            while data:
-                adding = asyncio.ensure_future(self.run(file.add, data))
-                try:
-                    data = await body.read(_WINDOW)
-                finally:
-                    await adding  # nobody else touches the file before
-            return await self.run(file.keep, owner, path, self._project_id, self._door.commit)
-        finally:
-            await asyncio.shield(self.run(opened.close))
+    def _keep(self, file: Receiving, owner: Owner, path: str) -> Artifact:
+        return file.keep(owner, path, self._project_id, self._door.commit)
 
     def get(self, asked: Asked) -> Response:
-        owner, path = self._file(asked)
-        return self.sent(asked, owner, path)
+        owner, path = self._proxy.file(asked)
+        return self.sent(asked, owner, self._proxy.meant(asked, owner, path))
 
     def sent(self, asked: Asked, owner: Owner, path: str) -> Response:
         """A file as an attachment, whole or the range that was asked for."""
         found = self._tracking.artifact(owner, path)
         name = path.rpartition("/")[2]
-        content = Content(size=found.size, etag=_etag(found), open=partial(self._tracking.open_artifact, found))
+        content = Content(size=found.size, etag=found.content, open=partial(self._tracking.open_artifact, found))
         headers = {"x-content-type-options": "nosniff", "cache-control": "no-cache"}
         answer = respond(content, Request(asked.scope, asked.receive), headers)
         if answer.status_code in (200, 206):
@@ -162,17 +87,21 @@ class ArtifactCalls:
         return answer
 
     def delete(self, asked: Asked) -> None:
-        owner, path = self.place(path_of(asked))
+        owner, path = self._proxy.place(path_of(asked))
+        path = self._proxy.meant(asked, owner, path)
         self._tracking.delete_artifacts(owner, path, project_id=self._project_id, actor=asked.actor)
 
     def list(self, asked: Asked) -> Any:
         """All of one folder: this call of MLflow's has no pages, so they are made while they are sent."""
-        owner, folder = self.place(asked.query.get("path", [""])[-1])
-        hidden = by_python(asked)
+        owner, folder = self._proxy.place(asked.query.get("path", [""])[-1])
+        to_python = by_python(asked)
+        folder = self._proxy.meant(asked, owner, folder)
 
         def shown(found: list[ArtifactEntry]) -> list[FileInfo]:
-            # MLflow's Python client refuses a whole folder for the sake of one name with # in it.
-            return [_info(one, one.path.rpartition("/")[2]) for one in found if not (hidden and "#" in one.path)]
+            names = [one.path.rpartition("/")[2] for one in found]
+            if to_python:
+                names = [shown_to_python(name) for name in names]
+            return [_info(one, name) for one, name in zip(found, names, strict=True)]
 
         page = self._tracking.list_artifacts(owner, folder)
         if page.next is None:
@@ -194,7 +123,7 @@ class ArtifactCalls:
         return StreamingResponse(pages(), media_type="application/json")
 
     def presigned(self, asked: Asked) -> None:
-        self._file(asked)
+        self._proxy.file(asked)
         raise NotImplementedHere(
             "Multipart download is not supported for the current artifact repository.", hint="Download it as it is."
         )
@@ -209,7 +138,7 @@ class ArtifactCalls:
         found: list[ArtifactEntry] = []
         following = message.page_token or None
         while len(found) < _LISTED:
-            page = self._tracking.list_artifacts(owner, folder, after=following)
+            page = self._tracking.list_artifacts(owner, folder, limit=_PAGE, after=following)
             found += page.items
             following = page.next
             if following is None:
@@ -240,22 +169,19 @@ class ArtifactCalls:
     async def upload(self, asked: Asked) -> None:
         """A small file from the page of a run."""
         body = Body(asked)
-        try:
-            owner, path = await self.run(self._of_run, asked)
-        except Exception:
-            await body.drain()
-            raise
+        owner, path = await self._proxy.before(body, self._of_run, asked)
         data = await body.read(_UPLOADED + 1)
         if len(data) > _UPLOADED:
             await body.drain()
             raise Invalid("Artifact size is too large. Max size is 10MB.", hint="Use the client for larger files.")
         if not data:
             raise Required("data")
-        await self.run(
-            partial(
-                self._tracking.put_artifact, owner, path, data, project_id=self._project_id, commit=self._door.commit
-            )
-        )
+
+        def put(file: Receiving) -> Artifact:
+            file.add(data)
+            return self._keep(file, owner, path)
+
+        await self._proxy.stored(put)
 
     def presign_upload(self, asked: Asked) -> None:
         message: PresignUpload = asked.message
@@ -284,17 +210,14 @@ def _info(entry: ArtifactEntry, path: str) -> FileInfo:
     return FileInfo(path, entry.is_folder, entry.size or None)
 
 
-def _etag(found: Artifact) -> str:
-    return f"{found.content_kind}{found.content}" if found.content else "empty"
-
-
 def _type_of(name: str) -> str:
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return "text/plain; charset=utf-8" if kind.startswith("text/") else kind
 
 
 def routes(door: d.Door) -> list[Route]:
-    c = ArtifactCalls(door)
+    shared = Proxy(door)
+    c = ArtifactCalls(door, shared)
     proxy, of = "2.0/mlflow-artifacts/", "2.0/mlflow/artifacts/"
     return [
         Route(method="GET", path=proxy + "artifacts", handler=c.list),
@@ -307,4 +230,5 @@ def routes(door: d.Door) -> list[Route]:
         Route(method="POST", path=of + "presigned-download-url", handler=c.presign_download, message=PresignUpload),
         Route(method="GET", path="/get-artifact", handler=c.get_of_run),
         Route(method="POST", path="2.0/mlflow/upload-artifact", handler=c.upload, raw=True),
+        *multipart.routes(door, shared),
     ]

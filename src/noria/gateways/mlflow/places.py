@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from noria.base.errors import NotFound
 from noria.gateways.mlflow.routes import Asked
@@ -20,6 +20,8 @@ from noria.tracking.shelves import check_artifact_path
 _ID: Final = re.compile(r"[\w\-]{1,64}", re.ASCII)
 _TRACE: Final = re.compile(r"[\w\-.:=+]{1,128}", re.ASCII)
 _FOLDERS: Final = {"models": OwnerKind.MODEL, "traces": OwnerKind.TRACE, "versions": OwnerKind.VERSION}
+_DECODED: Final = 10
+WIDE: Final = "\uff03"
 _PYTHON: Final = "mlflow-python-client/"
 
 
@@ -32,6 +34,21 @@ class PlaceNotFound(NotFound):
 def by_python(asked: Asked) -> bool:
     """Whether MLflow's own Python client asks: it puts names into URLs and lists by ways of its own."""
     return asked.headers.get("user-agent", "").startswith(_PYTHON)
+
+
+def shown_to_python(name: str) -> str:
+    """A name as MLflow's Python client will have it after it has read a list.
+
+    It decodes what it is told until nothing changes any more, and refuses a whole folder for the sake of one # in it,
+    which is shown in its wide form therefore.
+    """
+    seen = name
+    for _ in range(_DECODED):
+        following = urlunsplit(urlsplit(unquote(seen.replace("#", WIDE))))
+        if following == seen:
+            break
+        seen = following
+    return seen.replace("#", WIDE)
 
 
 def path_of(asked: Asked) -> str:

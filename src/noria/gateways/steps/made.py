@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from noria.assets.errors import RunNotFound
 from noria.base.ids import RunId
-from noria.gateways.mlflow.artifacts import ArtifactCalls
 from noria.gateways.mlflow.door import Door, run_id_of
 from noria.gateways.mlflow.places import path_of
+from noria.gateways.mlflow.proxy import Proxy
 from noria.gateways.mlflow.routes import Asked
 from noria.gateways.steps.admitted import Admitted
 from noria.gateways.steps.bounds import Bounds, Heard, NotOfStep, Rule
@@ -26,7 +26,7 @@ class MadeRules:
     def __init__(self, door: Door, bounds: Bounds) -> None:
         self._door = door
         self._bounds = bounds
-        self._files = ArtifactCalls(door)
+        self._files = Proxy(door)
 
     def rules(self) -> dict[tuple[str, str], Rule]:
         return {**self._of_files(), **self._of_models(), **self._of_registry(), **self._of_traces()}
@@ -37,6 +37,7 @@ class MadeRules:
         many = {("POST", f"{_FILES}mpu/{verb}/{{path:path}}"): self._put for verb in ("create", "complete", "abort")}
         return {
             **many,
+            ("PUT", _FILES + "mpu/parts/{upload}/{number}"): anybody,  # who knows its id was given it for own files
             ("PUT", _FILES + "artifacts/{path:path}"): self._put,
             ("GET", _FILES + "artifacts/{path:path}"): self._read_file,
             ("GET", _FILES + "presigned/{path:path}"): self._read_file,

@@ -15,12 +15,13 @@ from noria.tracking.service.limiting import Limiting
 from noria.tracking.service.organizing import NOTE
 from noria.tracking.service.packages import Packages
 from noria.tracking.service.purging import Purging
+from noria.tracking.service.uploads import MOST_PARTS, Uploads
 from noria.tracking.traces.service import Traces
 
-__all__ = ["DEFAULT", "MOST_PARAM", "MOST_TAG", "NOTE", "Receiving", "Tracking", "lock_of"]
+__all__ = ["DEFAULT", "MOST_PARAM", "MOST_PARTS", "MOST_TAG", "NOTE", "Receiving", "Tracking", "lock_of"]
 
 
-class Tracking(Purging, Exporting, Bringing, Limiting, Packages):
+class Tracking(Purging, Exporting, Bringing, Limiting, Packages, Uploads):
     """One per workspace."""
 
     @cached_property

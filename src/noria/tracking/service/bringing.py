@@ -19,7 +19,7 @@ from noria.tracking import tables as t
 from noria.tracking.blocks import Mark
 from noria.tracking.errors import ArtifactInTheWay, ArtifactPathInvalid, KeyInvalid
 from noria.tracking.records import Artifact, ArtifactEntry, Brought, FilesBrought, ForeignRun, Known, Owner
-from noria.tracking.service.artifacts import INLINE, Artifacts, lock_of_files
+from noria.tracking.service.artifacts import Artifacts, in_row, lock_of_files
 from noria.tracking.service.base import MOST_PARAM, MOST_TAG, check_key, lock_of
 from noria.tracking.service.saying import Saying
 
@@ -222,7 +222,7 @@ class Bringing(Saying, Artifacts):
                 try:
                     before = shelves.find(tx.conn, owner, made.path)
                     if isinstance(before, Artifact):
-                        if (before.content_kind, before.content) == (made.content_kind, made.content):
+                        if before.content == made.content:
                             done.same += 1
                             continue
                     elif isinstance(before, ArtifactEntry):
@@ -249,8 +249,8 @@ class Bringing(Saying, Artifacts):
 
 def _stored(writer: Writer, path: str, file: BinaryIO) -> Artifact:
     head = file.read(files.SMALL)
-    if len(head) <= INLINE:
-        return Artifact(path=path, size=len(head), content_kind=0, content=head.hex())
+    if len(head) <= shelves.INLINE:
+        return in_row(path, head)
     whole = len(head) < files.SMALL
     stored = files.put_bytes(writer, head) if whole else files.put_rest(writer, head, file)
     return Artifact(path=path, size=stored.size, content_kind=int(stored.kind), content=stored.id.hex)

@@ -20,14 +20,14 @@ from noria.base.ids import ProjectId, RunId, VersionId
 from noria.base.names import check_path
 from noria.base.pages import Page, check_limit, position, token
 from noria.db import Tx
-from noria.store import Entry, EntryKind, FileContent, Kind, tree
+from noria.store import Entry, EntryKind, FileContent, Kind, Writer, tree
 from noria.store.listing import Listing as TreeListing
 from noria.tracking import queries, shelves
 from noria.tracking import tables as t
 from noria.tracking.errors import ArtifactIsFolder, ArtifactNotFound, ArtifactsFixed, LoggedModelNotFound
 from noria.tracking.mlmodel import DESCRIPTION, facts_of
 from noria.tracking.records import Artifact, ArtifactEntry, LoggedState, Owner, OwnerKind
-from noria.tracking.service.artifacts import Artifacts
+from noria.tracking.service.artifacts import Artifacts, in_row
 
 _NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _MOST_FILES: Final = 100_000
@@ -85,7 +85,7 @@ class Packages(Artifacts):
             facts: kept with the version.
         """
         with self._sessions.writer() as writer:  # before anything is looked at: what it names stays
-            entries = self._entries(owner, folder)
+            entries = self._entries(writer, owner, folder)
             description = next((entry for entry in entries if entry.path == DESCRIPTION), None)
             if description is None:
                 return None
@@ -119,7 +119,7 @@ class Packages(Artifacts):
         except RunNotFound:
             return False
 
-    def _entries(self, owner: Owner, folder: str) -> list[Entry]:
+    def _entries(self, writer: Writer, owner: Owner, folder: str) -> list[Entry]:
         with self._db.read() as conn:
             found = shelves.below(conn, owner, folder, _MOST_FILES)
         cut = len(folder) + 1 if folder else 0
@@ -130,12 +130,14 @@ class Packages(Artifacts):
                 check_path(path)
             except Invalid:  # files are kept for clients, but no folder can be made of such a name
                 return []
-            raw = bytes.fromhex(one.content)
-            if one.content_kind:
-                content = FileContent(kind=Kind(one.content_kind), id=Digest(raw), size=one.size)
-                made.append(Entry(path=path, size=one.size, content=content))
-            else:
-                made.append(Entry(path=path, size=one.size, inline=raw))
+            if one.size <= shelves.INLINE and not one.content_kind:
+                made.append(Entry(path=path, size=one.size, inline=one.data))
+                continue
+            if not one.content_kind:  # it still waits in its row
+                writer.put(Kind.CHUNK, one.data)
+            kind = Kind(one.content_kind or Kind.CHUNK)
+            content = FileContent(kind=kind, id=Digest(bytes.fromhex(one.content)), size=one.size)
+            made.append(Entry(path=path, size=one.size, content=content))
         return sorted(made, key=lambda entry: tree.key_of(entry.path))
 
     def _said(self, description: Entry) -> dict[str, Any]:
@@ -226,7 +228,7 @@ class Packages(Artifacts):
 
 def _artifact(entry: Entry) -> Artifact:
     if entry.content is None:
-        return Artifact(path=entry.path, size=entry.size, content_kind=0, content=(entry.inline or b"").hex())
+        return in_row(entry.path, entry.inline or b"")
     content = entry.content
     return Artifact(path=entry.path, size=entry.size, content_kind=int(content.kind), content=content.id.hex)
 

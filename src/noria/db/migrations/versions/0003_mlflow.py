@@ -283,22 +283,57 @@ def _artifacts() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("content_kind", sa.Integer(), nullable=True),
         sa.Column("content", sa.Text(), nullable=True),
+        sa.Column("data", sa.LargeBinary(), nullable=True),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("owner_kind", "owner", "folder", "name", name=op.f("pk_artifacts")),
         sqlite_with_rowid=False,
     )
+    waiting = sa.text("content_kind = 0 AND size > 64")
+    op.create_index(
+        "ix_artifacts_waiting",
+        "artifacts",
+        ["owner_kind", "owner"],
+        unique=False,
+        sqlite_where=waiting,
+        postgresql_where=waiting,
+    )
+    op.create_table(
+        "artifact_uploads",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("project_id", BigId, nullable=False),
+        sa.Column("owner_kind", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("done", sa.Boolean(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_artifact_uploads_project_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_artifact_uploads")),
+    )
+    op.create_index(op.f("ix_artifact_uploads_expires_at"), "artifact_uploads", ["expires_at"], unique=False)
+    op.create_table(
+        "artifact_parts",
+        sa.Column("upload_id", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("content_kind", sa.Integer(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["upload_id"], ["artifact_uploads.id"], name=op.f("fk_artifact_parts_upload_id")),
+        sa.PrimaryKeyConstraint("upload_id", "number", name=op.f("pk_artifact_parts")),
+        sqlite_with_rowid=False,
+    )
     conn = op.get_bind()
     insert = sa.text(
-        "INSERT INTO artifacts (owner_kind, owner, folder, name, size, content_kind, content, at)"
-        " VALUES ('run', :owner, :folder, :name, :size, :content_kind, :content, :at) ON CONFLICT DO NOTHING"
+        "INSERT INTO artifacts (owner_kind, owner, folder, name, size, content_kind, content, data, at)"
+        " VALUES ('run', :owner, :folder, :name, :size, :content_kind, :content, :data, :at) ON CONFLICT DO NOTHING"
     )
     found = conn.execute(sa.text("SELECT run_id, path, size, content_kind, content, at FROM old_artifacts")).all()
     for owner, path, size, content_kind, content, at in found:
         row = {"owner": owner, "size": size, "content_kind": content_kind, "content": content, "at": at}
+        row["data"] = bytes.fromhex(content) if content_kind == 0 else None
         while path:
             folder, _, name = path.rpartition("/")
             conn.execute(insert, {**row, "folder": folder, "name": name})
-            path, row = folder, {**row, "size": 0, "content_kind": None, "content": None}
+            path, row = folder, {**row, "size": 0, "content_kind": None, "content": None, "data": None}
     op.drop_table("old_artifacts")
 
 
