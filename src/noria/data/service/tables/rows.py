@@ -123,6 +123,8 @@ class RowVerbs(Incoming):
         evolve: bool = False,
     ) -> dict[str, Commit]:
         """Commits rows to several repositories in one transaction: all of them or none."""
+        if not batches:
+            raise Invalid("No repository is named.", hint="Name at least one, with its rows.")
         batches = {name: (self._fresh(repository), rows) for name, (repository, rows) in batches.items()}
         check_mode(mode)
         work = _Work(
