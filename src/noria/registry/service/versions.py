@@ -8,6 +8,7 @@ from typing import Any, Final
 from noria.assets import Change
 from noria.base.actor import Actor
 from noria.base.ids import ProjectId, RunId, VersionId
+from noria.base.names import nearest
 from noria.base.pages import Page
 from noria.base.search import Clause, Order
 from noria.db import Tx
@@ -179,7 +180,7 @@ class Versions(Base):
             if alias not in found.aliases:
                 raise ModelNotFound(
                     f"{name!r} has no alias {alias!r:.300}.",
-                    hint=f"Aliases: {', '.join(sorted(found.aliases)) or 'none'}.",
+                    hint=nearest(alias, found.aliases) or f"Aliases: {', '.join(sorted(found.aliases)) or 'none'}.",
                 )
             return self.version(project_id, name, found.aliases[alias])
         return self.newest(project_id, text)
