@@ -188,7 +188,7 @@ class Saying(Experiments):
         """
         by_key: dict[str, list[Mark]] = dict(marks or {})
         for point in points:
-            by_key.setdefault(point.key, []).append((point.at, point.step, point.value))
+            by_key.setdefault(point.key, []).append((point.at, point.step, float(point.value)))
         self._check(params or {}, by_key, tags or {})
         with self._db.write(tx) as open_tx:
             if not locked:
