@@ -62,6 +62,28 @@ def test_sklearn_by_every_address(fluent: Any, client: MlflowClient, fitted: Log
     assert (version.source, version.run_id) == (f"models:/{made.model_id}", run.info.run_id)
 
 
+def test_the_page_of_a_version_reads_its_files(fluent: Any, wire: Wire, fitted: LogisticRegression) -> None:
+    name = fresh("m")
+    with fluent.start_run() as run:
+        fluent.sklearn.log_model(fitted, name="model", registered_model_name=name, **PLAIN)
+        fluent.log_text("x", "folder/note.txt")
+    made = wire.post(
+        "model-versions/create", name=name, source=f"runs:/{run.info.run_id}/folder", run_id=run.info.run_id
+    )
+    wire.post("model-versions/create", name=name, source="s3://elsewhere/model")
+    assert made["model_version"]["version"] == "2"
+    for version, path, status, content in (
+        ("1", "MLmodel", 200, b"flavors:"),
+        ("2", "note.txt", 200, b"x"),
+        ("2", "nothing.txt", 404, b"RESOURCE_DOES_NOT_EXIST"),
+        ("2", "../note.txt", 400, b"INVALID_PARAMETER_VALUE"),
+        ("3", "MLmodel", 404, b"do not lie here"),
+    ):
+        found = wire.call("GET", f"/model-versions/get-artifact?name={name}&version={version}&path={path}")
+        assert found.status == status, found.body
+        assert content in found.body
+
+
 def test_lightgbm(fluent: Any) -> None:
     booster = lightgbm.train(
         {"objective": "binary", "verbose": -1, "min_data_in_leaf": 2}, lightgbm.Dataset(X, Y), num_boost_round=5

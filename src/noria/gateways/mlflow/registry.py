@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from noria.assets.errors import RunNotFound
 from noria.base.errors import Invalid
@@ -14,12 +14,18 @@ from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import sources
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow import wire_registry as wr
+from noria.gateways.mlflow.artifacts import ArtifactCalls
+from noria.gateways.mlflow.places import PlaceNotFound
+from noria.gateways.mlflow.proxy import Proxy
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.registry.errors import ModelNotFound
 from noria.registry.grammar import MODELS, VERSIONS
 from noria.registry.records import ModelVersion, RegisteredModel, Stage
 from noria.tracking.errors import LoggedModelNotFound
 from noria.tracking.records import LoggedModel, Owner, OwnerKind
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 _VERSIONS: Final = "mlflow.modelVersions"
 IS_PROMPT: Final = "mlflow.prompt.is_prompt"
@@ -368,6 +374,27 @@ class VersionCalls:
     def download_uri(self, asked: Asked) -> w.Json:
         return {"artifact_uri": self._place(self._found(asked.message))}
 
+    def get_artifact(self, asked: Asked) -> Response:
+        """A file of a version, as the page of a model asks for it.
+
+        Raises:
+            PlaceNotFound: its files lie where only clients can read them.
+        """
+        message: wr.VersionFile = asked.message
+        path = d.need(message.path, "path")
+        version = self._found(message)
+        source = sources.parse(self._place(version))
+        if source.kind == "run":
+            owner, below = Owner(OwnerKind.RUN, source.name), source.path
+        elif source.kind == "logged":
+            owner, below = Owner(OwnerKind.MODEL, source.name), ""
+        elif source.kind == "proxied":
+            owner, below = Proxy(self._door).place(source.path)
+        else:
+            raise PlaceNotFound(f"The files of {version.name!r:.200} do not lie here.", hint="Read them with a client.")
+        self._door.check_owner(owner)
+        return ArtifactCalls(self._door).sent(asked, owner, f"{below}/{path}".strip("/"))
+
     def _place(self, version: ModelVersion) -> str:
         """Where a client finds the files of a version."""
         for _ in range(100):  # a version may be a copy of a copy
@@ -475,6 +502,7 @@ def routes(door: d.Door) -> list[Route]:
         Route(method="GET", path=versions + "search", handler=v.search, message=wr.SearchRegistry),
         Route(method="POST", path=versions + "transition-stage", handler=v.move_stage, message=wr.MoveStage),
         Route(method="GET", path=versions + "get-download-uri", handler=v.download_uri, message=wr.NamedVersion),
+        Route(method="GET", path="/model-versions/get-artifact", handler=v.get_artifact, message=wr.VersionFile),
         Route(method="POST", path=versions + "set-tag", handler=v.set_tag, message=wr.VersionTag),
         Route(method="DELETE", path=versions + "delete-tag", handler=v.delete_tag, message=wr.VersionTag),
     ]

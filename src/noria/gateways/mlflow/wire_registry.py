@@ -103,6 +103,10 @@ class NamedVersion(In):
     version: str | None = None
 
 
+class VersionFile(NamedVersion):
+    path: str | None = None
+
+
 class UpdateVersion(NamedVersion):
     description: str | None = None
 
