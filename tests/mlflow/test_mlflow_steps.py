@@ -228,19 +228,19 @@ json.dump({}, open(sys.argv[2], "w"))
 """
 
 
+CHOSEN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
+"""What a client writes into the environment of its process, where other files have chosen a server."""
+
+
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No server is chosen in this process; other files choose one."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+    for name in CHOSEN:
         monkeypatch.delenv(name, raising=False)
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(None)
     yield
     mlflow.set_tracking_uri(before)
-
-
-def threads() -> set[str]:
-    return {thread.name for thread in threading.enumerate()}
 
 
 class Ran:
@@ -254,13 +254,16 @@ class Ran:
         workers = ProcessExecutor(workers=1, environment=dict(os.environ))
         run = self.ws.pipelines.run
         try:
+            before = threading.enumerate()
             first = run(["plain"], actor=ME, executor=workers)
-            self.threads = threads()
+            self.threads = {thread.name for thread in threading.enumerate() if thread not in before}
             self.listening = self.ws.step_door.listener() is not None
             done = run(["broken", "outer"], actor=ME, executor=workers, check=False)
         finally:
             workers.close()
         self.steps = {**done.steps, "plain": first.steps["plain"]}
+        failed = [step for name, step in done.steps.items() if step.action == "failed" and name != "broken"]
+        assert failed == [], failed
 
     def value(self, name: str) -> Any:
         return self.ws.pipelines.value(name)
@@ -280,7 +283,7 @@ class Ran:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     before = list(sys.path), set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+        for name in CHOSEN:
             patch.delenv(name, raising=False)
         made = Ran(tmp_path_factory.mktemp("steps"))
     yield made

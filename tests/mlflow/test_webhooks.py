@@ -603,7 +603,8 @@ def test_the_client_and_a_server_with_an_allowed_host(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real client against a real server: registered, changed in a request, sent by the threads of the server."""
-    from conftest import serve
+    from mlflow_server import serve
+
     from noria import workspace as ws
     from noria.server.control import Server, Settings
     from noria.server.loop import Loop

@@ -31,6 +31,9 @@ FORMAT: Final = 1
 _EXAMPLE: Final = 5
 """Rows of the input example."""
 
+_LOADER: Final = "noria.training.mlflow_loader"
+"""What MLflow loads our packages by; it also tells ours from those of others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
@@ -105,6 +108,10 @@ def read(folder: Path) -> Package:
         PackageForeign: it was not trained by noria.
     """
     if (folder / "MLmodel").is_file() and not (folder / "noria.json").exists():
+        if _LOADER.encode() in (folder / "MLmodel").read_bytes():
+            raise PackageDamaged(
+                f"{folder.name}: the file noria.json is missing.", hint="Train or pull the model again."
+            )
         raise PackageForeign(
             "The model was logged through MLflow; noria serves only what it trained itself.",
             hint="Load it with mlflow.pyfunc.load_model, or train it in a pipeline: @nr.model",
@@ -219,7 +226,7 @@ def _mlmodel(package: Package, folder: Path) -> dict[str, Any]:
         "flavors": {
             **own,
             "python_function": {
-                "loader_module": "noria.training.mlflow_loader",
+                "loader_module": _LOADER,
                 "python_version": platform.python_version(),
                 "env": {"virtualenv": "python_env.yaml"},
             },
