@@ -27,6 +27,8 @@ FOLD: Final = 512
 DIRECT: Final = 64
 """So many points of one metric in one batch become a block at once."""
 LARGEST: Final = 4_096
+PART: Final = 8
+"""Points of a metric whose rows lie together in the tail of a run, see ``tables.tail``."""
 _HEADER: Final = struct.Struct("<4sBI")
 _MAGIC: Final = b"NRMB"
 

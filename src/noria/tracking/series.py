@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Integer, bindparam, delete, select, tuple_, t
 
 from noria.db import Tx
 from noria.tracking import tables as t
-from noria.tracking.blocks import DIRECT, FOLD, LARGEST, Mark, decode, encode, marks
+from noria.tracking.blocks import DIRECT, FOLD, LARGEST, PART, Mark, decode, encode, marks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 16
 """Blocks that are read together."""
 _LATEST: Final = ("run_no", "key_id", "at", "step", "value", "is_nan", "count", "tail")
-_TAIL: Final = ("run_no", "key_id", "seq", "at", "step", "value", "is_nan")
+_TAIL: Final = ("run_no", "part", "key_id", "seq", "at", "step", "value", "is_nan")
 _BLOCK: Final = ("run_no", "key_id", "seq", "count", "min_at", "max_at", "min_step", "max_step", "data")
 
 
@@ -95,7 +95,7 @@ def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> None:
             at, step, value = given[0]
             later = old is None or step > old[1] or (step == old[1] and at > old[0])
             if later and tail < FOLD and value == value:
-                tails.append((run_no, key_id, total, at, step, value, False))
+                tails.append((run_no, total // PART, key_id, total, at, step, value, False))
                 latest.append((run_no, key_id, at, step, value, False, total + 1, tail + 1))
                 continue
         fresh = _fresh(tx.conn, run_no, key_id, given, old)
@@ -104,17 +104,15 @@ def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> None:
         newest = max(fresh, key=rank)
         if old is not None and rank(old) > rank(newest):
             newest = old
-        if len(fresh) >= DIRECT:
-            parts = ((n, fresh[n : n + LARGEST]) for n in range(0, len(fresh), LARGEST))
-            blocks += [_block_row(run_no, key_id, total + n, part) for n, part in parts]
-        elif tail + len(fresh) > FOLD:
-            taken = _take_tail(tx, run_no, key_id)
-            first = taken[0][0] if taken else total
-            blocks.append(_block_row(run_no, key_id, first, [mark for _, mark in taken] + fresh))
+        if len(fresh) >= DIRECT or tail + len(fresh) > FOLD:  # the tail goes first: it stays what came last
+            whole = [*_take_tail(tx, run_no, key_id, total, tail), *fresh]
+            first = total - tail
+            pieces = ((first + n, whole[n : n + LARGEST]) for n in range(0, len(whole), LARGEST))
+            blocks += [_block_row(run_no, key_id, seq, piece) for seq, piece in pieces]
             tail = 0
         else:
             for n, (at, step, value) in enumerate(fresh, total):
-                tails.append((run_no, key_id, n, at, step, *stored(value)))
+                tails.append((run_no, n // PART, key_id, n, at, step, *stored(value)))
             tail += len(fresh)
         latest.append((run_no, key_id, newest[0], newest[1], *stored(newest[2]), total + len(fresh), tail))
     tx.write_rows(t.latest, _LATEST, latest, key=("run_no", "key_id"))
@@ -127,12 +125,42 @@ def _block_row(run_no: int, key_id: int, seq: int, points: list[Mark]) -> tuple[
     return run_no, key_id, seq, len(points), min(times), max(times), min(steps), max(steps), encode(points)
 
 
-def _take_tail(tx: Tx, run_no: int, key_id: int) -> list[tuple[int, Mark]]:
-    where = (t.tail.c.run_no == run_no, t.tail.c.key_id == key_id)
-    rows = tx.execute(select(t.tail).where(*where).order_by(t.tail.c.seq))
-    found = [(row.seq, (row.at, row.step, math.nan if row.is_nan else row.value)) for row in rows]
-    tx.execute(delete(t.tail).where(*where))
+def _take_tail(tx: Tx, run_no: int, key_id: int, total: int, tail: int) -> list[Mark]:
+    found = _tail_rows(tx.conn, run_no, key_id, total, tail)
+    for parts in _tail_parts(total, tail):
+        c = t.tail.c
+        tx.execute(delete(t.tail).where(c.run_no == run_no, c.part.in_(parts), c.key_id == key_id))
     return found
+
+
+_C = t.tail.c
+_TAIL_ROWS = select(_C.at, _C.step, _C.value, type_coerce(_C.is_nan, Integer)).where(
+    _C.run_no == bindparam("run_no"), _C.part.in_(bindparam("parts", expanding=True)), _C.key_id == bindparam("key_id")
+)
+
+
+def _tail_parts(total: int, tail: int) -> Iterator[list[int]]:
+    """The parts of the table that hold the last ``tail`` of ``total`` points, some hundred at once."""
+    parts = range((total - tail) // PART, (total - 1) // PART + 1) if tail else range(0)
+    for start in range(0, len(parts), _PARTS):
+        yield list(parts[start : start + _PARTS])
+
+
+def _tail_rows(conn: Connection, run_no: int, key_id: int, total: int, tail: int) -> list[Mark]:
+    """The points of a tail, in the order in which they were logged."""
+    found: list[Mark] = []
+    for parts in _tail_parts(total, tail):
+        rows = conn.execute(_TAIL_ROWS.order_by(_C.seq), {"run_no": run_no, "parts": parts, "key_id": key_id}).all()
+        found += [(at, step, math.nan if is_nan else value) for at, step, value, is_nan in rows]
+    return found
+
+
+def _tail(conn: Connection, run_no: int, key_id: int) -> list[Mark]:
+    row = conn.execute(_ONE, {"run_no": run_no, "key_id": key_id}).one_or_none()
+    return [] if row is None else _tail_rows(conn, run_no, key_id, row[6], row[7])
+
+
+_PARTS: Final = 500
 
 
 def _fresh(conn: Connection, run_no: int, key_id: int, given: list[Mark], old: Mark | None) -> list[Mark]:
@@ -166,10 +194,7 @@ def _fresh(conn: Connection, run_no: int, key_id: int, given: list[Mark], old: M
 def _there(conn: Connection, run_no: int, key_id: int, asked: list[Mark]) -> set[tuple[int, int, float, bool]]:
     """The points that are stored, of those that may be equal to one asked for."""
     times, steps = [m[0] for m in asked], [m[1] for m in asked]
-    c = t.tail.c
-    where = (c.run_no == run_no, c.key_id == key_id, c.at.between(min(times), max(times)))
-    rows = conn.execute(select(c.at, c.step, c.value, c.is_nan).where(*where))
-    found = {(at, step, value, bool(is_nan)) for at, step, value, is_nan in rows}
+    found = {place(mark) for mark in _tail(conn, run_no, key_id)}
     b = t.blocks.c
     overlapping = select(b.data).where(
         b.run_no == run_no,
@@ -196,11 +221,7 @@ def size(conn: Connection, run_no: int, key_id: int) -> int:
 def history(conn: Connection, run_no: int, key_id: int, after: Mark | None, limit: int) -> list[Mark]:
     """The points behind ``after``, in the order of time, step and value; at most ``limit``."""
     mark = None if after is None else place(after)
-    c = t.tail.c
-    rows = select(c.at, c.step, c.value, c.is_nan).where(c.run_no == run_no, c.key_id == key_id)
-    if after is not None:
-        rows = rows.where(c.at >= after[0])
-    pool = [(at, step, math.nan if is_nan else value) for at, step, value, is_nan in conn.execute(rows)]
+    pool = [one for one in _tail(conn, run_no, key_id) if after is None or one[0] >= after[0]]
     parts = _parts(conn, run_no, key_id, None if after is None else after[0])
     found: list[Mark] = []
     while len(found) < limit:
@@ -241,22 +262,19 @@ def columns(
     """Times, steps and values of all points whose step lies between ``start`` and ``end`` (both included)."""
     import numpy as np
 
-    c, b = t.tail.c, t.blocks.c
+    b = t.blocks.c
     where = [b.run_no == run_no, b.key_id == key_id]
-    rows = [c.run_no == run_no, c.key_id == key_id]
     if start is not None:
         where.append(b.max_step >= start)
-        rows.append(c.step >= start)
     if end is not None:
         where.append(b.min_step <= end)
-        rows.append(c.step <= end)
     parts = [decode(data) for (data,) in conn.execute(select(b.data).where(*where))]
-    last = conn.execute(select(c.at, c.step, c.value, c.is_nan).where(*rows)).all()
+    last = _tail(conn, run_no, key_id)
     parts.append(
         (
-            np.array([r.at for r in last], np.int64),
-            np.array([r.step for r in last], np.int64),
-            np.array([math.nan if r.is_nan else r.value for r in last], np.float64),
+            np.array([mark[0] for mark in last], np.int64),
+            np.array([mark[1] for mark in last], np.int64),
+            np.array([mark[2] for mark in last], np.float64),
         )
     )
     at, step = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])

@@ -107,6 +107,7 @@ tail = Table(
     "metric_tail",
     metadata,
     Column("run_no", BigId, primary_key=True),
+    Column("part", BigId, primary_key=True),
     Column("key_id", BigId, primary_key=True),
     Column("seq", Ms, primary_key=True),
     Column("at", Ms, nullable=False),
@@ -116,6 +117,9 @@ tail = Table(
     sqlite_with_rowid=False,
 )
 """The points that were logged last, one row each; folded into a block when they are many.
+
+``part`` is ``seq // 8``: a batch of many metrics falls into one part of the run, and changes the pages of the last few
+batches instead of a page for each metric. The tail of a metric is its last points without a gap: its parts are known.
 
 Without a foreign key: PostgreSQL asks for each row by itself, which costs as much as the rows. They are written with
 their row of ``latest_metrics``, and go with it."""

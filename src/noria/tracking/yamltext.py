@@ -16,7 +16,7 @@ _CLOSED: Final = {
     '"': re.compile(r'"((?:[^"\\]|\\.)*+)"[ \t]*', re.DOTALL),
 }
 _INT: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
-_FLOAT: Final = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
+_FLOAT: Final = re.compile(r"(?:[-+]?[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
 _WORDS: Final = {"null": None, "~": None, "": None, "true": True, "false": False}
 _ESCAPES: Final = {
     "0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b", " ": " ",

@@ -95,13 +95,14 @@ def _tracking() -> None:
     op.create_table(
         "metric_tail",
         sa.Column("run_no", BigId, nullable=False),
+        sa.Column("part", BigId, nullable=False),
         sa.Column("key_id", BigId, nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("value", sa.Float(53), nullable=False),
         sa.Column("is_nan", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("run_no", "key_id", "seq", name=op.f("pk_metric_tail")),
+        sa.PrimaryKeyConstraint("run_no", "part", "key_id", "seq", name=op.f("pk_metric_tail")),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -264,9 +265,10 @@ def _move() -> None:
         f" SELECT r.no, k.id, o.at, o.step, o.value, o.is_nan, {count}, {count} FROM old_latest_metrics o {join}"
     )
     op.execute(
-        "INSERT INTO metric_tail (run_no, key_id, seq, at, step, value, is_nan)"
-        " SELECT r.no, k.id, row_number() OVER (PARTITION BY r.no, k.id ORDER BY o.id) - 1,"
-        f" o.at, o.step, o.value, o.is_nan FROM old_metric_points o {join}"
+        "INSERT INTO metric_tail (run_no, part, key_id, seq, at, step, value, is_nan)"
+        " SELECT no, seq / 8, id, seq, at, step, value, is_nan FROM (SELECT r.no, k.id,"
+        " row_number() OVER (PARTITION BY r.no, k.id ORDER BY o.id) - 1 AS seq, o.at, o.step, o.value, o.is_nan"
+        f" FROM old_metric_points o {join}) AS numbered"
     )
 
 
