@@ -77,7 +77,7 @@ def _endpoint(route: Route, access: Access) -> Any:
 async def _call(route: Route, request: Request, access: Access) -> Call:
     actor = access.caller(dict(request.headers), request.scope)
     query = None
-    _refuse_nul([request.path_params, dict(request.query_params)])
+    refuse_nul([request.path_params, dict(request.query_params)])
     if route.query is not None:
         query = msgspec.convert(dict(request.query_params), route.query, strict=False)
     body = None
@@ -92,25 +92,25 @@ async def _call(route: Route, request: Request, access: Access) -> Call:
             raw = raw or b"{}"
             body = msgspec.json.decode(raw, type=route.body)
         if b"\\u0000" in raw:  # the only way to write NUL in JSON; the text may also be an escaped backslash
-            _refuse_nul(_decode_lines(raw) if lines else msgspec.json.decode(raw))
+            refuse_nul(_decode_lines(raw) if lines else msgspec.json.decode(raw))
     key = request.headers.get("idempotency-key")
     if key is not None and (not 0 < len(key) <= 200 or "\0" in key):
         raise Invalid("An Idempotency-Key has 1 to 200 characters, and NUL is none of them.")
     return Call(actor=actor, path=dict(request.path_params), query=query, body=body, key=key)
 
 
-def _refuse_nul(value: Any) -> None:
+def refuse_nul(value: Any) -> None:
     """No text may hold NUL: PostgreSQL cannot store it, and a name with it is a mistake or an attack."""
     if isinstance(value, str):
         if "\0" in value:
             raise Invalid(f"The text {value!r:.60} holds a NUL character.", hint="Send the text without it.")
     elif isinstance(value, list):
         for item in cast("list[Any]", value):
-            _refuse_nul(item)
+            refuse_nul(item)
     elif isinstance(value, dict):
         for name, item in cast("dict[str, Any]", value).items():
-            _refuse_nul(name)
-            _refuse_nul(item)
+            refuse_nul(name)
+            refuse_nul(item)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _AT_ONCE: Final = 16
 """Blocks that are read together."""
+_FEW: Final = 20
+"""Metrics of one run that are looked for one by one; more are a range."""
+_PARTS: Final = 500
+"""Parts of a tail that one statement asks for."""
 _LATEST: Final = ("run_no", "key_id", "at", "step", "value", "is_nan", "count", "tail")
 _TAIL: Final = ("run_no", "part", "key_id", "seq", "at", "step", "value", "is_nan")
 _BLOCK: Final = ("run_no", "key_id", "seq", "count", "min_at", "max_at", "min_step", "max_step", "data")
@@ -70,9 +74,6 @@ def _stored_rows(conn: Connection, places: Iterable[Place]) -> dict[Place, Any]:
     for start in range(0, len(pairs), _FEW * _FEW):
         rows += conn.execute(_PAIRS, {"pairs": pairs[start : start + _FEW * _FEW]}).all()
     return {(row[0], row[1]): row for row in rows}
-
-
-_FEW: Final = 20
 
 
 def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> None:
@@ -158,9 +159,6 @@ def _tail_rows(conn: Connection, run_no: int, key_id: int, total: int, tail: int
 def _tail(conn: Connection, run_no: int, key_id: int) -> list[Mark]:
     row = conn.execute(_ONE, {"run_no": run_no, "key_id": key_id}).one_or_none()
     return [] if row is None else _tail_rows(conn, run_no, key_id, row[6], row[7])
-
-
-_PARTS: Final = 500
 
 
 def _fresh(conn: Connection, run_no: int, key_id: int, given: list[Mark], old: Mark | None) -> list[Mark]:

@@ -21,6 +21,7 @@ from noria.base.errors import Invalid
 from noria.gateways.mlflow.errors import MethodWrong, NoEndpoint, fault_of
 from noria.gateways.mlflow.routes import Asked, Route, Table
 from noria.http.access import CHALLENGE, Access
+from noria.http.app import refuse_nul
 from noria.http.errors import RequestTooLarge
 
 if TYPE_CHECKING:
@@ -175,10 +176,10 @@ class Gateway:
                 raise Invalid("A compressed request body is not taken.", hint="Send the JSON as it is.")
             message = route.decode(body)
             if b"\\u0000" in body:  # the only way to write NUL in JSON; the text may also be an escaped backslash
-                _refuse_nul(msgspec.json.decode(body))
+                refuse_nul(msgspec.json.decode(body))
             return message
         for values in query.values():
-            _refuse_nul(values)
+            refuse_nul(values)
         return route.from_query(query)
 
 
@@ -220,7 +221,7 @@ def _decoded(value: str) -> str:
             text = unquote(value, errors="strict")
         except UnicodeDecodeError:
             raise Invalid(f"{value!r:.100} is not text in UTF-8.") from None
-    _refuse_nul(text)
+    refuse_nul(text)
     return text
 
 
@@ -231,20 +232,6 @@ def _query(text: bytes) -> dict[str, list[str]]:
     for key, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
         made.setdefault(key, []).append(value)
     return made
-
-
-def _refuse_nul(value: Any) -> None:
-    """No text may hold NUL: PostgreSQL cannot store it, and a name with it is a mistake or an attack."""
-    if isinstance(value, str):
-        if "\0" in value:
-            raise Invalid(f"The text {value!r:.60} holds a NUL character.", hint="Send the text without it.")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_nul(key)
-            _refuse_nul(item)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_nul(item)
 
 
 async def read(receive: Receive, most: int) -> bytes:

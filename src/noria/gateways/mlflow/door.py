@@ -23,14 +23,8 @@ from noria.workspace import Workspace
 T = TypeVar("T")
 ARTIFACTS: Final = "mlflow-artifacts:"
 _RUN: Final = re.compile(r"[0-9a-fA-F]{32}|[\w\-]{1,64}")
-STATES: Final = {
-    "SCHEDULED": RunState.QUEUED,
-    "RUNNING": RunState.RUNNING,
-    "FINISHED": RunState.DONE,
-    "FAILED": RunState.FAILED,
-    "KILLED": RunState.CANCELLED,
-}
-_NUMBERED: Final = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+STATES: Final = {name: state for state, name in STATUS.items() if state is not RunState.LOST}
+NUMBERED: Final = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 _VIEWS: Final[dict[str, bool | None]] = {
     "ACTIVE_ONLY": False,
     "DELETED_ONLY": True,
@@ -183,17 +177,12 @@ def status_of(state: RunState) -> str:
 
 
 def state_of(status: str | int) -> RunState:
-    name = _NUMBERED.get(status, "") if isinstance(status, int) else status
+    name = NUMBERED.get(status, "") if isinstance(status, int) else status
     if name.isdecimal():
-        name = _NUMBERED.get(int(name[:9]), "")
+        name = NUMBERED.get(int(name[:9]), "")
     if name not in STATES:
         raise Invalid(f"Invalid value {status!r:.60} for parameter 'status'.", hint=f"One of {', '.join(STATES)}.")
     return STATES[name]
-
-
-def states_like(matches: list[str]) -> tuple[str, ...]:
-    """Our states whose names in MLflow are among ``matches``."""
-    return tuple(state.value for state, name in STATUS.items() if name in matches)
 
 
 def experiment_id_out(experiment: Experiment) -> str:

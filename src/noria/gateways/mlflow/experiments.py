@@ -102,8 +102,7 @@ class ExperimentCalls:
             limit=d.page_size(message.max_results, 1_000, 50_000),
             after=message.page_token or None,
         )
-        made: w.Json = {"experiments": [experiment_out(e) for e in page.items]} if page.items else {}
-        return {**made, "next_page_token": page.next} if page.next else made
+        return w.page("experiments", [experiment_out(e) for e in page.items], page.next)
 
     def search_datasets(self, asked: Asked) -> w.Json:
         message: w.SearchDatasets = asked.message

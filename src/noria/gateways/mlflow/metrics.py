@@ -92,8 +92,7 @@ class MetricCalls:
             points += [w.MetricOut(key, w.number_out(value), at, step) for at, step, value in marks]
             if message.max_results is not None or after is None:
                 break
-        made: w.Json = {"metrics": points} if points else {}
-        return {**made, "next_page_token": after} if after else made
+        return w.page("metrics", points, after)
 
     def bulk(self, asked: Asked) -> w.Json:
         message: w.GetBulk = asked.message

@@ -141,8 +141,7 @@ class LoggedCalls:
             limit=d.page_size(message.max_results or None, 100, 1_000),
             after=message.page_token or None,
         )
-        made: w.Json = {"models": [model_out(model, self._door) for model in page.items]} if page.items else {}
-        return {**made, "next_page_token": page.next} if page.next else made
+        return w.page("models", [model_out(model, self._door) for model in page.items], page.next)
 
     @staticmethod
     def _in_our_words(clause: Clause) -> Clause | None:

@@ -120,8 +120,7 @@ class ModelCalls:
         )
         latest = self._registry.newest_by_stage(page.items)
         found = [model_out(model, latest[model.id]) for model in page.items]
-        made: w.Json = {"registered_models": found} if found else {}
-        return {**made, "next_page_token": page.next} if page.next else made
+        return w.page("registered_models", found, page.next)
 
     def rename(self, asked: Asked) -> w.Json:
         message: wr.RenameModel = asked.message
@@ -353,8 +352,7 @@ class VersionCalls:
             limit=d.page_size(message.max_results, 10_000, 200_000),
             after=message.page_token or None,
         )
-        made: w.Json = {"model_versions": [version_out(v) for v in page.items]} if page.items else {}
-        return {**made, "next_page_token": page.next} if page.next else made
+        return w.page("model_versions", [version_out(v) for v in page.items], page.next)
 
     def move_stage(self, asked: Asked) -> w.Json:
         message: wr.MoveStage = asked.message

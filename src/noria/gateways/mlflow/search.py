@@ -16,7 +16,6 @@ from noria.tracking.grammar import RUNS
 
 _MOST: Final = 50_000
 _MOST_EXPERIMENTS: Final = 10_000
-_STATUSES: Final = ("SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED")
 
 
 class SearchCalls:
@@ -37,40 +36,25 @@ class SearchCalls:
         page = self._tracking.find(
             self._door.project_id,
             experiments=self._door.known_experiments([d.experiment_id_in(id) for id in ids]),
-            clauses=[in_our_words(clause) for clause in parse(message.filter, RUNS)],
+            clauses=[about_runs(clause) for clause in parse(message.filter, RUNS)],
             order=order,
             deleted=d.view(message.run_view_type),
             limit=d.page_size(message.max_results, 1_000, _MOST),
             after=message.page_token or None,
         )
-        made: w.Json = {"runs": self._runs.shown(page.items)} if page.items else {}
-        return {**made, "next_page_token": page.next} if page.next else made
+        return w.page("runs", self._runs.shown(page.items), page.next)
 
 
-def in_our_words(clause: Clause) -> Clause:
-    """A clause about what MLflow names otherwise: statuses, and the place of artifacts, which follows from the run."""
+def about_runs(clause: Clause) -> Clause:
+    """A clause about the place of artifacts, which follows from the run; others as they are."""
     if clause.kind != "attribute":
         return clause
-    if clause.key == "status":
-        return Clause(kind="attribute", key="state", op="in", value=d.states_like(_fitting(clause, _STATUSES)))
     if clause.key == "artifact_uri" and clause.op in ("=", "!="):
         found = re.search(r"/([0-9a-f]{32})/artifacts$", str(clause.value))
         return Clause(kind="attribute", key="run_id", op=clause.op, value=found.group(1) if found else "")
     if clause.key == "artifact_uri":
         raise Invalid(f"artifact_uri is not searched by {clause.op.upper()} here.", hint="Use = with the whole URI.")
     return clause
-
-
-def _fitting(clause: Clause, names: Sequence[str]) -> list[str]:
-    value = str(clause.value)
-    if clause.op == "=":
-        return [name for name in names if name == value]
-    if clause.op == "!=":
-        return [name for name in names if name != value]
-    value = re.sub("%+", "%", value)  # each would be tried at each place
-    pattern = "".join(".*" if char == "%" else "." if char == "_" else re.escape(char) for char in value)
-    flags = re.DOTALL | (re.IGNORECASE if clause.op == "ilike" else re.NOFLAG)
-    return [name for name in names if re.fullmatch(pattern, name, flags)]
 
 
 def _check_order(order: Sequence[Order]) -> None:

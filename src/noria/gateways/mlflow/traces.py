@@ -154,8 +154,7 @@ class TraceCalls:
             limit=d.page_size(message.max_results, 100, _MOST),
             after=message.page_token or None,
         )
-        made: w.Json = {"traces": [shown(trace) for trace in page.items]} if page.items else {}
-        return {**made, "next_page_token": page.next} if page.next else made
+        return w.page("traces", [shown(trace) for trace in page.items], page.next)
 
     def correlation(self, asked: Asked) -> w.Json:
         """How much more often two filters fit the same traces than chance would have it."""

@@ -18,7 +18,7 @@ from noria.base.errors import Invalid, NotFound
 from noria.base.times import to_datetime
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow.routes import Asked, Route
-from noria.gateways.mlflow.wire import In, Json
+from noria.gateways.mlflow.wire import In, Json, page
 from noria.registry.records import ModelVersion
 from noria.webhooks import Message, Webhook
 from noria.workspace import Workspace
@@ -184,9 +184,8 @@ class WebhookCalls:
     def list(self, asked: Asked) -> Json:
         message: ListWebhooks = asked.message
         limit = d.page_size(message.max_results or None, 100, _MOST)
-        page = self._webhooks.list(self._project_id, limit=limit, after=message.page_token or None)
-        made: Json = {"webhooks": [shown(one) for one in page.items]} if page.items else {}
-        return {**made, "next_page_token": page.next} if page.next else made
+        found = self._webhooks.list(self._project_id, limit=limit, after=message.page_token or None)
+        return page("webhooks", [shown(one) for one in found.items], found.next)
 
     def get(self, asked: Asked) -> Json:
         return {"webhook": shown(self._webhooks.get(self._project_id, asked.path["webhook_id"]))}

@@ -117,6 +117,12 @@ def number_out(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
+def page(name: str, items: list[Any], following: str | None) -> Json:
+    """A page of a list; what is empty is left out."""
+    made: Json = {name: items} if items else {}
+    return {**made, "next_page_token": following} if following else made
+
+
 def tags_out(found: dict[str, str]) -> list[Tag]:
     return [Tag(key, value) for key, value in found.items()]
 

@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from noria.gateways.mlflow.moving.records import SourceExperiment, SourceLogged, SourcePoint
+from noria.gateways.mlflow.moving.records import MODEL_STATES, SourceExperiment, SourceLogged, SourcePoint
 from noria.gateways.mlflow.moving.sheets import PAGE, Sheets, mark_of
 from noria.gateways.mlflow.moving.words import stage_of
 from noria.registry.records import ForeignModel, ForeignVersion
 
-_MODEL_STATES: Final = {1: "PENDING", 2: "READY", 3: "FAILED"}
 _GONE: Final = "Deleted_Internal"
 
 
@@ -68,7 +67,7 @@ class ModelSheets(Sheets):
             id=id,
             name=name,
             kind=kind or "",
-            status=_MODEL_STATES.get(status, "UNSPECIFIED"),
+            status=MODEL_STATES.get(status, "UNSPECIFIED"),
             run=run or "",
             place=place or "",
             created_at=created,

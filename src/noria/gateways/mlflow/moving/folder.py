@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from noria.base.errors import MissingExtra
-from noria.gateways.mlflow.door import STATES
+from noria.gateways.mlflow.door import NUMBERED, STATES
 from noria.gateways.mlflow.moving import places
 from noria.gateways.mlflow.moving.errors import SourceInvalid, SourceMissing
 from noria.gateways.mlflow.moving.records import (
+    MODEL_STATES,
     Moved,
     SourceExperiment,
     SourceFile,
@@ -39,8 +40,6 @@ _META: Final = "meta.yaml"
 _TRASH: Final = ".trash"
 _BESIDE: Final = ("tags", "datasets", "traces", "models")
 """Folders of an experiment that are no runs."""
-_STATES: Final = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
-_MODEL_STATES: Final = {1: "PENDING", 2: "READY", 3: "FAILED"}
 _GONE: Final = "Deleted_Internal"
 
 
@@ -116,7 +115,7 @@ class FolderSource:
     def _run(self, folder: Path, meta: dict[str, Any]) -> SourceRun:
         tags = _texts(folder / "tags")
         status = meta.get("status")
-        name = _STATES.get(status, "FAILED") if isinstance(status, int) else str(status)
+        name = NUMBERED.get(status, "FAILED") if isinstance(status, int) else str(status)
         sizes = [(key, path.stat().st_size) for key, path in _keyed(folder / "metrics")]
         id = str(meta.get("run_id") or meta.get("run_uuid") or folder.name)
         return SourceRun(
@@ -207,7 +206,7 @@ class FolderSource:
                 id=str(meta.get("model_id") or folder.name),
                 name=_text(meta.get("name")),
                 kind=_text(meta.get("model_type")),
-                status=_MODEL_STATES.get(status, "UNSPECIFIED") if isinstance(status, int) else _text(status),
+                status=MODEL_STATES.get(status, "UNSPECIFIED") if isinstance(status, int) else _text(status),
                 run=_text(meta.get("source_run_id")),
                 place=_place(_text(meta.get("artifact_location")), folder),
                 created_at=_number(meta.get("creation_timestamp")) or 0,

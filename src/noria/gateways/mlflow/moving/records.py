@@ -12,6 +12,8 @@ from noria.registry.records import ForeignModel
 from noria.tracking.blocks import Mark
 from noria.tracking.records import ForeignRun
 
+MODEL_STATES: Final = {1: "PENDING", 2: "READY", 3: "FAILED"}
+"""How files and databases write the state of a logged model."""
 MOST_LEFT: Final = 1_000
 """Things left out that a report names one by one; all are counted."""
 
