@@ -23,6 +23,7 @@ from noria.http.access import Access
 from noria.http.app import build
 from noria.scorecard import Scorecard
 from noria.serving.contract import Contract
+from noria.serving.errors import EndpointNotFound
 from noria.terminal import Shell
 from noria.trace import Trace
 from noria.trace.cli import trace as command
@@ -47,6 +48,18 @@ def test_a_hundred_random_predictions_are_computed_again_and_equal(served) -> No
     assert (evidence.passed, evidence.automatic, evidence.subject) == (True, True, "delay/1")
     assert evidence.version_id == served.deployment.version_id
     assert (evidence.details["rows"], evidence.details["equal"], evidence.details["random"]) == (100, 100, True)
+
+
+def test_answers_of_the_version_that_serves_are_drawn_where_there_are_any(served) -> None:
+    ws, predictions = served.ws, served.trace.predictions
+    rows = ws.data.read(ws.data.get(ws.project.id, "delays.predictions"), hidden=False).head(10)
+    twice = pl.concat([rows, rows.with_columns(id=pl.col("id") + "x", deployment=pl.lit(77, pl.Int64))])
+    table = ws.data.ensure(ws.project.id, "two.predictions", RepositoryKind.TABLE, actor=ME)
+    ws.data.append(table, twice, actor=ME)
+    chance = random.Random(3)
+    assert {p.deployment for p in predictions.draw("two", 10, chance, of={77})} == {77}
+    assert len({p.deployment for p in predictions.draw("two", 20, chance)}) == 2
+    assert len(predictions.draw("two", 20, chance, of={78})) == 20  # it gave none: from all
 
 
 def test_the_rows_found_for_a_hundred_random_predictions_give_exactly_the_captured_features(served) -> None:
@@ -333,6 +346,8 @@ def test_error_records_have_nothing_to_compute(served) -> None:
     with pytest.raises(ReplayFailed, match="is an error"):
         served.trace._replayer.replay([replace(found, error="model_failed")])
     with pytest.raises(NoPredictions):
+        served.trace.predictions.draw("other", 1, random.Random(1))
+    with pytest.raises(EndpointNotFound):
         served.trace.prove("other", actor=ME)
     with pytest.raises(ThingNotFound):
         served.trace.recompute("delays", "nothing", actor=ME)

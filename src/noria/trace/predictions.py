@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +60,14 @@ class Predictions:
         found.sort(key=lambda row: (order[row["id"]], not row["answered"], row["deployment"]))
         return [_captured(endpoint, row) for row in found]
 
-    def draw(self, endpoint: str, count: int, chance: random.Random) -> list[Captured]:
+    def draw(
+        self, endpoint: str, count: int, chance: random.Random, *, of: Collection[int] = frozenset()
+    ) -> list[Captured]:
         """Answered predictions, drawn at random.
+
+        Args:
+            of: deployments whose answers are drawn from, where they gave any; of no deployment, or where these gave
+                none, all answers are drawn from.
 
         Raises:
             NoPredictions: there is none.
@@ -70,8 +76,10 @@ class Predictions:
         head = None if repository is None else self._data.head(repository)
         if repository is None or head is None:
             raise _none(endpoint)
-        frame = self._data.read(repository, head.id, columns=["id", "answered", "error"])
-        ids = frame.filter(pl.col("answered") & (pl.col("error") == ""))["id"]
+        frame = self._data.read(repository, head.id, columns=["id", "answered", "error", "deployment"])
+        answers = frame.filter(pl.col("answered") & (pl.col("error") == ""))
+        theirs = answers.filter(pl.col("deployment").is_in(list(of)))
+        ids = (theirs if len(theirs) else answers)["id"]
         if not len(ids):
             raise _none(endpoint)
         chosen = [ids[n] for n in chance.sample(range(len(ids)), min(count, len(ids)))]

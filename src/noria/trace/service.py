@@ -262,16 +262,32 @@ class Trace:
     ) -> list[Replay]:
         """Draws answered predictions at random, computes them again, and records the outcome as evidence ``trace``.
 
+        The answers of the version that serves are drawn from; those of the others only where it has given none yet.
         Each time a fault is planted into every feature of one of them, and it is recorded whether it was found.
 
         Raises:
+            EndpointNotFound: there is no such endpoint.
             NoPredictions: the endpoint has none.
         """
-        drawn = self.predictions.draw(endpoint, count, chance or random.Random(secrets.randbits(64)))  # noqa: S311
+        drawn = self.predictions.draw(
+            endpoint,
+            count,
+            chance or random.Random(secrets.randbits(64)),  # noqa: S311
+            of=self._serving_now(endpoint),
+        )
         replays = self._replayer.replay(drawn)
         self._record(replays, actor, drawn=True)
         self._plant(replays[0], actor)
         return replays
+
+    def _serving_now(self, endpoint: str) -> frozenset[int]:
+        """The deployments of the version that the routing in force calls champion."""
+        status = self._serving.status(endpoint)
+        champion = status.routing.champion
+        if champion is None:
+            return frozenset()
+        model = self._serving.deployment(champion).model
+        return frozenset(d.id for d in status.deployments if d.model == model)
 
     def _record(self, replays: list[Replay], actor: Actor, *, drawn: bool) -> None:
         """One record for each deployment."""
