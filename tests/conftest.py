@@ -42,7 +42,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 MEMORY = Path("/dev/shm")
 ROOM = 6 << 30
 """Bytes; several times what a whole run leaves in temporary folders."""
-FIRST = "tests/demo/test_demo.py"
 
 
 def pytest_configure() -> None:
@@ -59,9 +58,10 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files are handed out whole: begun first, the longest does not end last; short ones at the end fill up."""
-    counts = Counter(item.location[0] for item in items)
-    items.sort(key=lambda item: (item.location[0] != FIRST, -counts[item.location[0]]))
+    """Files are handed out whole: begun first, the longest do not end last; short ones at the end fill up."""
+    counts, slow = Counter(item.location[0] for item in items), Counter[str]()
+    slow.update(item.location[0] for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[item.location[0]], -counts[item.location[0]]))
 
 
 @pytest.fixture
