@@ -25,10 +25,12 @@ from looped_shop import (
     serve,
     world,
 )
+from sqlalchemy import select
 
 import noria as nr
 from noria import workspace as workspaces
 from noria.assets.errors import ClockBackwards
+from noria.assets.records import RunState
 from noria.assets.retention import DEFAULTS, PRUNE
 from noria.assets.service import RUN_LEASE
 from noria.base.clock import SystemClock
@@ -39,6 +41,7 @@ from noria.delivery.service.base import JOB
 from noria.server.loop import COLLECT, GC, LEASE, Loop, NoScheduler
 from noria.serving.records import DeploymentState
 from noria.testing import ManualClock
+from noria.tracking.tables import bundles
 from noria.workspace import Workspace
 
 WAIT = 60
@@ -226,6 +229,19 @@ def test_once_a_month_an_answer_is_traced_and_a_failure_of_that_stops_nothing(
 
 
 # ---- once a day of wall time
+
+
+def test_points_of_runs_that_ended_are_folded_by_a_turn(shop: Workspace, loop: LoadingLoop) -> None:
+    with shop.db.write() as tx:
+        run = shop.tracking.create_run(tx, shop.project.id, 0, name="r", actor=ME).id
+    shop.tracking.log(run, marks={"m": [(1, 1, 0.5), (2, 2, 0.25)]})
+    shop.tracking.update_run(run, state=RunState.FAILED, ended_at=3)
+    loop._turn()
+    at = shop.tracking.tracked(run)
+    assert at is not None
+    with shop.db.read() as conn:
+        assert conn.execute(select(bundles.c.count).where(bundles.c.run_no == at.no)).scalars().all() == [2]
+    assert [p.value for p in shop.tracking.history(run, "m").items] == [0.5, 0.25]
 
 
 def test_what_is_older_than_its_retention_is_pruned_once_a_day_by_a_job(template: Path, tmp_path: Path) -> None:

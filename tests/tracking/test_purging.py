@@ -29,7 +29,7 @@ from noria.tracking.records import Dataset, DatasetInput, Owner, OwnerKind, Poin
 from noria.tracking.service import purging
 from noria.workspace import Workspace, connect, init
 
-TABLES = (t.params, t.tags, t.latest, t.tail, t.blocks, t.inputs, t.artifacts, t.tracked_runs, t.purged_runs)
+TABLES = (t.params, t.tags, t.latest, t.tail, t.bundles, t.blocks, t.inputs, t.artifacts, t.tracked_runs, t.purged_runs)
 
 
 def said(ws: Workspace, actor: Actor, experiment: str = "e", points: int = 700, file: bytes = b"x" * 9_000) -> RunId:

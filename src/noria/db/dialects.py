@@ -41,8 +41,12 @@ class Dialect(Protocol):
         """Prepares connections for reads that are cut off after ``seconds``."""
         ...
 
-    def begin_read(self, conn: Connection, seconds: float | None = None) -> None:
-        """Opens a consistent view; with ``seconds``, those of ``limit_reads``, for no longer than that."""
+    def begin_read(self, conn: Connection, seconds: float | None = None, still: bool = False) -> None:
+        """Begins to read; with ``seconds``, those of ``limit_reads``, for no longer than that.
+
+        Args:
+            still: all statements see the same moment.
+        """
         ...
 
     def begin_write(self, conn: Connection, *, durable: bool) -> None: ...
@@ -115,7 +119,7 @@ class SqliteDialect:
     def limit_reads(self, engine: Engine, seconds: float) -> None:
         return  # every connection looks at the clock, see _prepare_sqlite
 
-    def begin_read(self, conn: Connection, seconds: float | None = None) -> None:
+    def begin_read(self, conn: Connection, seconds: float | None = None, still: bool = False) -> None:
         conn.info[_UNTIL][0] = math.inf if seconds is None else time.monotonic() + seconds
         _send_sqlite(conn, "BEGIN")
 
@@ -284,10 +288,13 @@ class PostgresDialect:
         self._limited = True
         engine.dispose()
 
-    def begin_read(self, conn: Connection, seconds: float | None = None) -> None:
+    def begin_read(self, conn: Connection, seconds: float | None = None, still: bool = False) -> None:
         # The driver begins a transaction by itself.
+        said = ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"] if still else []
         if self._limited and seconds is None:
-            conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            said.append("SET LOCAL statement_timeout = 0")
+        if said:
+            conn.exec_driver_sql("; ".join(said))
 
     def begin_write(self, conn: Connection, *, durable: bool) -> None:
         more = "" if durable else "; SET LOCAL synchronous_commit = off"

@@ -58,8 +58,12 @@ class Database:
             self._thread.limited = before
 
     @contextmanager
-    def read(self, tx: Tx | None = None) -> Generator[Connection]:
-        """A connection with a consistent view; inside an open transaction, the transaction's own.
+    def read(self, tx: Tx | None = None, *, still: bool = False) -> Generator[Connection]:
+        """A connection for reading; inside an open transaction, the transaction's own.
+
+        Args:
+            still: all statements see the same moment. SQLite does so anyway; PostgreSQL has to be told, and without it
+                each statement sees what was committed when it began.
 
         Raises:
             ReadTooLong: inside ``limited()``, it took too long.
@@ -69,7 +73,7 @@ class Database:
             return
         try:
             with self.engine.connect() as conn:
-                self.dialect.begin_read(conn, self._seconds if getattr(self._thread, "limited", False) else None)
+                self.dialect.begin_read(conn, self._seconds if getattr(self._thread, "limited", False) else None, still)
                 yield conn
         except DBAPIError as error:
             self._raise(error)

@@ -34,6 +34,8 @@ LEASE_MS: Final = 15 * SECOND
 _TURN: Final = 1.0
 _PAUSE: Final = 0.2
 _MINUTE_TURNS: Final = 60
+_FOLDING: Final = 0.2
+"""Seconds of a turn in which the points of runs that ended are folded."""
 
 
 class NoScheduler(Conflict):
@@ -146,6 +148,7 @@ class Loop:
         for kind in (PRUNE, GC):
             self._safely(lambda kind=kind: self._queue_daily(kind))
         self._safely(self._queue_sources)
+        self._safely(lambda: self._ws.tracking.fold_ended(_FOLDING))
         self.settle()
         ws = self._ws
         if ws.event_clock.mode(ws.project.id) == "wall" and self.state["turns"] % _MINUTE_TURNS == 1:

@@ -184,6 +184,7 @@ def _delete_models(tx: Tx, runs: Doomed, limit: int) -> int:
 
 OWN: Final[list[Belonging]] = [
     rows_of("points", t.blocks, by="no", column="run_no", each=t.blocks.c.count, size=func.length(t.blocks.c.data)),
+    rows_of("points", t.bundles, by="no", column="run_no", each=t.bundles.c.count, size=func.length(t.bundles.c.data)),
     rows_of("points", t.tail, by="no", column="run_no"),
     rows_of("metrics", t.latest, by="no", column="run_no"),
     rows_of("parameters", t.params, by="no", column="run_no"),

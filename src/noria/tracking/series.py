@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Integer, bindparam, delete, select, tuple_, t
 
 from noria.db import Tx
 from noria.tracking import tables as t
-from noria.tracking.blocks import DIRECT, FOLD, LARGEST, PART, Mark, decode, encode, marks
+from noria.tracking.blocks import DIRECT, FOLD, LARGEST, PART, Mark, bundled_marks, decode, encode, marks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ _PARTS: Final = 500
 """Parts of a tail that one statement asks for."""
 _LATEST: Final = ("run_no", "key_id", "at", "step", "value", "is_nan", "count", "tail")
 _TAIL: Final = ("run_no", "part", "key_id", "seq", "at", "step", "value", "is_nan")
-_BLOCK: Final = ("run_no", "key_id", "seq", "count", "min_at", "max_at", "min_step", "max_step", "data")
+BLOCK: Final = ("run_no", "key_id", "seq", "count", "min_at", "max_at", "min_step", "max_step", "low", "high", "data")
 
 
 def rank(mark: Mark) -> tuple[int, int, float]:
@@ -109,7 +109,7 @@ def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> None:
             whole = [*_take_tail(tx, run_no, key_id, total, tail), *fresh]
             first = total - tail
             pieces = ((first + n, whole[n : n + LARGEST]) for n in range(0, len(whole), LARGEST))
-            blocks += [_block_row(run_no, key_id, seq, piece) for seq, piece in pieces]
+            blocks += [block_row(run_no, key_id, seq, piece) for seq, piece in pieces]
             tail = 0
         else:
             for n, (at, step, value) in enumerate(fresh, total):
@@ -118,12 +118,14 @@ def add(tx: Tx, points: Mapping[Place, list[Mark]]) -> None:
         latest.append((run_no, key_id, newest[0], newest[1], *stored(newest[2]), total + len(fresh), tail))
     tx.write_rows(t.latest, _LATEST, latest, key=("run_no", "key_id"))
     tx.write_rows(t.tail, _TAIL, tails)
-    tx.write_rows(t.blocks, _BLOCK, blocks)
+    tx.write_rows(t.blocks, BLOCK, blocks)
 
 
-def _block_row(run_no: int, key_id: int, seq: int, points: list[Mark]) -> tuple[Any, ...]:
+def block_row(run_no: int, key_id: int, seq: int, points: list[Mark]) -> tuple[Any, ...]:
     times, steps = [p[0] for p in points], [p[1] for p in points]
-    return run_no, key_id, seq, len(points), min(times), max(times), min(steps), max(steps), encode(points)
+    values = [p[2] for p in points if p[2] == p[2]]
+    low, high = (min(values), max(values)) if values else (None, None)
+    return run_no, key_id, seq, len(points), min(times), max(times), min(steps), max(steps), low, high, encode(points)
 
 
 def _take_tail(tx: Tx, run_no: int, key_id: int, total: int, tail: int) -> list[Mark]:
@@ -140,9 +142,14 @@ _TAIL_ROWS = select(_C.at, _C.step, _C.value, type_coerce(_C.is_nan, Integer)).w
 )
 
 
+def tail_parts(total: int, tail: int) -> range:
+    """The parts of the table that hold the last ``tail`` of ``total`` points."""
+    return range((total - tail) // PART, (total - 1) // PART + 1) if tail else range(0)
+
+
 def _tail_parts(total: int, tail: int) -> Iterator[list[int]]:
-    """The parts of the table that hold the last ``tail`` of ``total`` points, some hundred at once."""
-    parts = range((total - tail) // PART, (total - 1) // PART + 1) if tail else range(0)
+    """The same, some hundred at once."""
+    parts = tail_parts(total, tail)
     for start in range(0, len(parts), _PARTS):
         yield list(parts[start : start + _PARTS])
 
@@ -156,9 +163,28 @@ def _tail_rows(conn: Connection, run_no: int, key_id: int, total: int, tail: int
     return found
 
 
-def _tail(conn: Connection, run_no: int, key_id: int) -> list[Mark]:
+def _loose(conn: Connection, run_no: int, key_id: int) -> list[Mark]:
+    """The points that are in no block of their own: those of the tail, and those that share a bundle with others."""
     row = conn.execute(_ONE, {"run_no": run_no, "key_id": key_id}).one_or_none()
-    return [] if row is None else _tail_rows(conn, run_no, key_id, row[6], row[7])
+    if row is None:
+        return []
+    total, tail = row[6], row[7]
+    found = _tail_rows(conn, run_no, key_id, total, tail)
+    return found if tail == total else _bundled(conn, run_no, key_id) + found
+
+
+_B = t.bundles.c
+_BUNDLE = (
+    select(_B.first_key, _B.data)
+    .where(_B.run_no == bindparam("run_no"), _B.last_key >= bindparam("key_id"))
+    .order_by(_B.last_key)
+    .limit(1)
+)
+
+
+def _bundled(conn: Connection, run_no: int, key_id: int) -> list[Mark]:
+    row = conn.execute(_BUNDLE, {"run_no": run_no, "key_id": key_id}).one_or_none()
+    return [] if row is None or row[0] > key_id else bundled_marks(row[1], key_id)
 
 
 def _fresh(conn: Connection, run_no: int, key_id: int, given: list[Mark], old: Mark | None) -> list[Mark]:
@@ -192,7 +218,7 @@ def _fresh(conn: Connection, run_no: int, key_id: int, given: list[Mark], old: M
 def _there(conn: Connection, run_no: int, key_id: int, asked: list[Mark]) -> set[tuple[int, int, float, bool]]:
     """The points that are stored, of those that may be equal to one asked for."""
     times, steps = [m[0] for m in asked], [m[1] for m in asked]
-    found = {place(mark) for mark in _tail(conn, run_no, key_id)}
+    found = {place(mark) for mark in _loose(conn, run_no, key_id)}
     b = t.blocks.c
     overlapping = select(b.data).where(
         b.run_no == run_no,
@@ -219,7 +245,7 @@ def size(conn: Connection, run_no: int, key_id: int) -> int:
 def history(conn: Connection, run_no: int, key_id: int, after: Mark | None, limit: int) -> list[Mark]:
     """The points behind ``after``, in the order of time, step and value; at most ``limit``."""
     mark = None if after is None else place(after)
-    pool = [one for one in _tail(conn, run_no, key_id) if after is None or one[0] >= after[0]]
+    pool = [one for one in _loose(conn, run_no, key_id) if after is None or one[0] >= after[0]]
     parts = _parts(conn, run_no, key_id, None if after is None else after[0])
     found: list[Mark] = []
     while len(found) < limit:
@@ -267,7 +293,7 @@ def columns(
     if end is not None:
         where.append(b.min_step <= end)
     parts = [decode(data) for (data,) in conn.execute(select(b.data).where(*where))]
-    last = _tail(conn, run_no, key_id)
+    last = _loose(conn, run_no, key_id)
     parts.append(
         (
             np.array([mark[0] for mark in last], np.int64),

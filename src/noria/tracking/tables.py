@@ -135,10 +135,26 @@ blocks = Table(
     Column("max_at", Ms, nullable=False),
     Column("min_step", Ms, nullable=False),
     Column("max_step", Ms, nullable=False),
+    # Least and greatest value, NaN left out; NULL where there is nothing else.
+    Column("low", Real),
+    Column("high", Real),
     Column("data", LargeBinary, nullable=False),
     ForeignKeyConstraint(["run_no", "key_id"], ["latest_metrics.run_no", "latest_metrics.key_id"]),
 )
 """Many points of one metric as one value; the form is in ``blocks.py``."""
+
+bundles = Table(
+    "metric_bundles",
+    metadata,
+    Column("run_no", BigId, ForeignKey("tracked_runs.no"), primary_key=True),
+    Column("last_key", BigId, primary_key=True),
+    Column("first_key", BigId, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+"""The few points of each of many metrics as one value: what was the tails of a run that ended (``folding.py``).
+
+The bundles of a run do not overlap: a metric can only be in the first whose ``last_key`` is not below its own."""
 
 datasets = Table(
     "run_datasets",

@@ -11,6 +11,7 @@ from noria.tracking.service.artifacts import Receiving
 from noria.tracking.service.base import DEFAULT, MOST_PARAM, MOST_TAG, lock_of
 from noria.tracking.service.bringing import Bringing
 from noria.tracking.service.exporting import Exporting
+from noria.tracking.service.folding import Folding
 from noria.tracking.service.limiting import Limiting
 from noria.tracking.service.organizing import NOTE
 from noria.tracking.service.packages import Packages
@@ -21,7 +22,7 @@ from noria.tracking.traces.service import Traces
 __all__ = ["DEFAULT", "MOST_PARAM", "MOST_PARTS", "MOST_TAG", "NOTE", "Receiving", "Tracking", "lock_of"]
 
 
-class Tracking(Purging, Exporting, Bringing, Limiting, Packages, Uploads):
+class Tracking(Purging, Exporting, Bringing, Folding, Limiting, Packages, Uploads):
     """One per workspace."""
 
     @cached_property

@@ -96,7 +96,7 @@ class Comparing(Base):
             if step is not None and not -(1 << 63) <= step < 1 << 63:
                 raise Invalid(f"The step {step} does not fit into 64 bits.")
         made: list[Curve] = []
-        with self._db.read() as conn:
+        with self._db.read(still=True) as conn:
             numbers = compared.numbers(conn, ids)
             key_id = self._keys.find(conn, [key]).get(key)
             for id in ids:

@@ -54,7 +54,7 @@ class Reading(Base):
         if not 1 <= limit <= 25_000:
             raise KeyInvalid(f"A page of {limit} points is refused.", hint="Ask for 1 to 25000 points.")
         before = _mark(after)
-        with self._db.read() as conn:
+        with self._db.read(still=True) as conn:
             at = self._place(conn, run_id, key)
             found = [] if at is None else series.history(conn, *at, before, limit + 1)
         more = len(found) > limit
@@ -69,7 +69,7 @@ class Reading(Base):
         Args:
             start, end: only points whose steps lie between them, both included.
         """
-        with self._db.read() as conn:
+        with self._db.read(still=True) as conn:
             at = self._place(conn, run_id, key)
             found = [] if at is None else series.sample(conn, *at, limit, start, end)
         return [Point(key=key, at=when, step=step, value=value) for when, step, value in found]

@@ -115,6 +115,8 @@ def _tracking() -> None:
         sa.Column("max_at", sa.BigInteger(), nullable=False),
         sa.Column("min_step", sa.BigInteger(), nullable=False),
         sa.Column("max_step", sa.BigInteger(), nullable=False),
+        sa.Column("low", sa.Float(53), nullable=True),
+        sa.Column("high", sa.Float(53), nullable=True),
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_no", "key_id"],
@@ -122,6 +124,16 @@ def _tracking() -> None:
             name=op.f("fk_metric_blocks_run_no_key_id"),
         ),
         sa.PrimaryKeyConstraint("run_no", "key_id", "seq", name=op.f("pk_metric_blocks")),
+    )
+    op.create_table(
+        "metric_bundles",
+        sa.Column("run_no", BigId, nullable=False),
+        sa.Column("last_key", BigId, nullable=False),
+        sa.Column("first_key", BigId, nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["run_no"], ["tracked_runs.no"], name=op.f("fk_metric_bundles_run_no")),
+        sa.PrimaryKeyConstraint("run_no", "last_key", name=op.f("pk_metric_bundles")),
     )
     op.create_table(
         "run_datasets",
