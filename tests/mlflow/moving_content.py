@@ -65,7 +65,10 @@ def fill(uri: str, root: str | None = None) -> dict[str, Any]:
     ids["flights"], ids["binned"] = flights, binned
 
     one = client.create_run(
-        flights, start_time=1_700_000_000_000, tags={"mlflow.user": "ada", "a/b": "c"}, run_name="one"
+        flights,
+        start_time=1_700_000_000_000,
+        tags={"mlflow.user": "ada", "a/b": "c", "mlflow.source.git.commit": "c0ffee"},
+        run_name="one",
     )
     id = ids["one"] = one.info.run_id
     client.log_batch(

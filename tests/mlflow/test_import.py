@@ -177,6 +177,8 @@ def test_a_folder_comes_over_as_it_is(
         assert [(m.model_id, m.step) for m in found.outputs.model_outputs] == [(ids["model"], 2)]
         assert client.get_model_version_by_alias("eta", "champion").version == "3"
     assert (done["logged_new"], done["models_new"], done["versions_new"]) == (1, 2, 2)
+    code = [e.version_id for e in opened.assets.edges(RunId(ids["one"])) if e.slot == "git"]
+    assert [opened.assets.version(one).meta["git"]["commit"] for one in code] == ["c0ffee"]
     stage, _, tags, runs = here["flights"]
     assert stage == "active"
     assert tags == {"team": "ops", "mlflow.note.content": "About\nflights"}

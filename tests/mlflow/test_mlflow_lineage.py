@@ -17,12 +17,17 @@ from mlflow_wire import Wire, fresh
 from sklearn.linear_model import LogisticRegression
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
+import git
+from mlflow.entities import RunTag
+from mlflow.tracking.context.git_context import GitRunContext
+from mlflow.tracking.context.registry import _run_context_provider_registry as context_providers
 from trained_shop import trained
 
 from mlflow import MlflowClient
 from noria.assets.records import AssetKind, Content, Direction
 from noria.base.errors import NoriaError
 from noria.base.ids import RunId
+from noria.cli.main import run as noria
 from noria.workspace import Workspace
 
 X = pd.DataFrame({"a": np.arange(20.0), "b": np.arange(20.0)[::-1] % 7})
@@ -160,6 +165,71 @@ def test_lineage_leads_from_a_commit_to_the_registered_model(
     trail = json.dumps(wire.get("/v1/trace", thing=f"{name}/1"))
     assert run.info.run_id in trail
     assert "orders" in trail
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The client's script lies in a git repository; its commit."""
+    made = git.Repo.init(tmp_path / "flights", initial_branch="trunk")
+    (tmp_path / "flights" / "train.py").write_text("pass\n")
+    made.index.add(["train.py"])
+    who = git.Actor("A", "a@example.com")
+    commit = made.index.commit("first", author=who, committer=who)
+    made.create_remote("origin", "https://bot:secret-token@git.example.com/acme/flights.git")
+    context = next(one for one in context_providers if isinstance(one, GitRunContext))
+    monkeypatch.setattr(context, "_cache", {})  # it remembers where the process was started
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "flights" / "train.py")])
+    return commit.hexsha
+
+
+def test_the_commit_of_a_clients_script_is_the_code_of_its_run(
+    shop: Workspace, fluent: Any, wire: Wire, repository: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = fresh("fly")
+    runs: list[str] = []
+    for _ in range(2):
+        with fluent.start_run() as run:
+            runs.append(run.info.run_id)
+            fluent.sklearn.log_model(MODEL, name="m", registered_model_name=name, **PLAIN)
+    (edge,), (other,) = ([e for e in shop.assets.edges(RunId(r)) if e.direction is Direction.CODE] for r in runs)
+    assert edge.version_id == other.version_id
+    code = shop.assets.version(edge.version_id)
+    address = "https://git.example.com/acme/flights.git"
+    assert (code.asset, code.meta["git"]) == ("git.flights", {"commit": repository, "repository": address})
+    assert shop.assets.asset(shop.project.id, code.asset).kind is AssetKind.CODE
+    assert code.id in shop.lineage.upstream([shop.registry.version(shop.project.id, name, 1).version_id]).versions
+    trail = wire.get("/v1/trace", thing=f"models:/{name}/1")["backward"]
+    (found,) = [child for child in trail["children"][0]["children"] if child["kind"] == "code"]
+    assert trail["children"][0]["id"] == runs[0]
+    assert found["facts"] == {
+        "commit": repository,
+        "repository": address,
+        "branch": "trunk",
+        "source": sys.argv[0],
+        "files": "not here",
+    }
+    capsys.readouterr()
+    assert noria(["trace", f"models:/{name}/1", "--workspace", str(shop.home)]) == 0
+    shown = capsys.readouterr().out
+    assert repository in shown
+    assert "secret-token" not in json.dumps(trail) + shown
+
+
+def test_code_that_is_said_later_or_otherwise(shop: Workspace, client: MlflowClient, wire: Wire) -> None:
+    def code(run: str) -> list[dict[str, str]]:
+        edges = [e for e in shop.assets.edges(RunId(run)) if e.direction is Direction.CODE]
+        return [shop.assets.version(e.version_id).meta["git"] for e in edges]
+
+    run = client.create_run(wire.experiment()).info.run_id
+    assert code(run) == []
+    client.set_tag(run, "mlflow.source.git.repoURL", "git@example.com:acme/tools")
+    assert code(run) == []
+    client.set_tag(run, "mlflow.source.git.commit", "aaaa1111")
+    assert code(run) == [{"commit": "aaaa1111", "repository": "git@example.com:acme/tools"}]
+    client.log_batch(run, tags=[RunTag("mlflow.source.git.commit", "bbbb2222")])
+    assert [one["commit"] for one in code(run)] == ["bbbb2222"]
+    client.delete_tag(run, "mlflow.source.git.commit")
+    assert code(run) == []
 
 
 def test_the_same_package_again_is_the_same_version(shop: Workspace, client: MlflowClient, logged: Any) -> None:

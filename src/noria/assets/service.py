@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from noria.assets import queries, versions
 from noria.assets import tables as t
@@ -495,6 +495,14 @@ class Assets:
         """Several edges of one run at once."""
         rows = [{"run_id": run_id, "version_id": v, "direction": d.value, "slot": slot} for v, d, slot in links]
         tx.insert_new_many(t.edges, rows)
+
+    def unlink(
+        self, tx: Tx, run_id: RunId, direction: Direction, slot: str, *, besides: VersionId | None = None
+    ) -> None:
+        """Takes the edges of a slot away, where a client says that they are not so."""
+        c = t.edges.c
+        where = [c.run_id == run_id, c.direction == direction.value, c.slot == slot]
+        tx.execute(delete(t.edges).where(*where, *(() if besides is None else (c.version_id != besides,))))
 
     def edges(self, run_id: RunId, tx: Tx | None = None) -> list[Edge]:
         with self._db.read(tx) as conn:

@@ -19,6 +19,7 @@ from noria.serving.records import Deployment
 from noria.trace import queries
 from noria.trace.records import Captured, Node, Replay, UsedRows
 from noria.tracking import Tracking
+from noria.tracking.codes import Code, code_of
 
 SHORT = 12
 
@@ -140,26 +141,30 @@ class Backward:
             facts["took"] = duration_text(found.ended_at - found.started_at)
         children: list[Node] = []
         if self._first("run", found.id):
-            params = self._tracking.data(found.id).params
-            if params:
-                children.append(Node(kind="params", facts=dict(params)))
-            children += self._inputs(found.id)
+            said = self._tracking.data(found.id)
+            if said.params:
+                children.append(Node(kind="params", facts=dict(said.params)))
+            children += self._inputs(found.id, code_of(said.tags))
         plain = {k: v for k, v in facts.items() if v is not None}
         return Node(kind="run", name=found.name, id=found.id, facts=plain, children=tuple(children))
 
-    def _inputs(self, run_id: RunId) -> list[Node]:
+    def _inputs(self, run_id: RunId, said: Code | None) -> list[Node]:
         edges = self._assets.edges(run_id)
         versions = self._assets.versions_by_ids([e.version_id for e in edges])
         read = [e for e in edges if e.direction in (Direction.IN, Direction.ABOUT)]
         code = [e for e in edges if e.direction == Direction.CODE]
         return [
-            *(self._code(e.slot, versions[e.version_id]) for e in code),
+            *(self._code(e.slot, versions[e.version_id], said) for e in code),
             *(self.version(versions[e.version_id]) for e in read),
         ]
 
     @staticmethod
-    def _code(slot: str, version: Version) -> Node:
+    def _code(slot: str, version: Version, said: Code | None) -> Node:
+        """Code, an environment, or a commit that a client named; ``said``: how its run used that."""
         git = version.meta.get("git") or {}
+        if version.meta.get("named"):
+            facts = {**{k: v for k, v in git.items() if v}, **({} if said is None else said.use()), "files": "not here"}
+            return Node(kind="code", name=version.asset, id=version.digest.short, facts=facts)
         facts: dict[str, Any] = {"bytes": version.size}
         if "files" in version.meta:
             facts["files"] = version.meta["files"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from noria.assets.errors import RunNotFound
 from noria.assets.records import Run, RunState
 from noria.base.errors import Invalid
-from noria.base.ids import ProjectId, RunId
+from noria.base.ids import ProjectId, RunId, VersionId
 from noria.db import Tx
 from noria.db.group import GroupWriter, Together
 from noria.gateways.mlflow import wire as w
@@ -62,6 +62,18 @@ class Door:
                 return work(*given)
 
         return await asyncio.get_running_loop().run_in_executor(None, run)
+
+    async def code_of(self, tags: Mapping[str, str], run_id: RunId | None = None) -> VersionId | None:
+        """The version of the code that tags of a run name; made if it is new, before what links it is written.
+
+        Args:
+            run_id: the run that they are added to; None where these are all.
+        """
+        tracking = self.ws.tracking
+        if not tracking.names_code(tags):
+            return None
+        known = tracking.known_code(self.project_id, tags) if run_id is None else None
+        return known or await self.in_thread(lambda: tracking.code_version(self.project_id, tags, run_id=run_id))
 
     def experiment(self, id: int) -> Experiment:
         """An experiment for what never changes of it: number, place, whether it is the default one."""

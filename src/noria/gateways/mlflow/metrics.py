@@ -68,9 +68,11 @@ class MetricCalls:
             await self._door.write_item(self._tracking.log_together, item, lock=lock_of(id))
             return
 
+        code = await self._door.code_of(tags or {}, id)
+
         def write(tx: Tx) -> None:
             run = self._tracking.log(
-                id, marks=marks, params=params, tags=tags, project_id=self._project_id, tx=tx, locked=True
+                id, marks=marks, params=params, tags=tags, project_id=self._project_id, tx=tx, locked=True, code=code
             )
             if name is not None:
                 self._assets.amend_run(tx, id, name=name)

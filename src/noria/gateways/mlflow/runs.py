@@ -83,6 +83,8 @@ class RunCalls:
         if start is not None and not 0 <= start < 1 << 62:
             raise Invalid(f"Invalid value {start} for parameter 'start_time'.", hint="Milliseconds since 1970.")
 
+        code = await self._door.code_of(tags)
+
         def write(tx: Tx) -> Run:
             return self._tracking.create_run(
                 tx,
@@ -93,6 +95,7 @@ class RunCalls:
                 user=message.user_id or "",
                 started_at=start or None,
                 tags=tags,
+                code=code,
             )
 
         run = await self._door.write(write)
@@ -190,9 +193,10 @@ class RunCalls:
         self, id: RunId, *, tags: dict[str, str] | None = None, params: dict[str, str] | None = None
     ) -> None:
         name = None if tags is None else tags.get(NAME_TAG) or None
+        code = await self._door.code_of(tags or {}, id)
 
         def write(tx: Tx) -> None:
-            self._tracking.log(id, params=params, tags=tags, project_id=self._project_id, tx=tx, locked=True)
+            self._tracking.log(id, params=params, tags=tags, project_id=self._project_id, tx=tx, locked=True, code=code)
             if name is not None:
                 self._assets.amend_run(tx, id, name=name)
 

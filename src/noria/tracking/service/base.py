@@ -6,6 +6,7 @@ from typing import Final
 from noria.assets import Assets, Changes
 from noria.assets.errors import RunNotFound
 from noria.assets.sessions import StoreSessions
+from noria.base.digest import Digest
 from noria.base.ids import ProjectId, RunId, VersionId
 from noria.db import Database, Tx
 from noria.tracking import queries
@@ -35,6 +36,7 @@ class Base:
         self._sessions = sessions
         self._keys = Keys()
         self._quotas = Quotas()
+        self._codes: dict[tuple[ProjectId, Digest], VersionId] = {}
         self.origins: list[Origin] = []
         """Who recognises datasets of clients as ours; ``workspace`` adds them."""
 

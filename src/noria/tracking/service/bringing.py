@@ -11,7 +11,7 @@ from sqlalchemy import select
 from noria.assets.errors import RunNotFound
 from noria.assets.records import Run
 from noria.base.actor import Actor
-from noria.base.ids import ProjectId, RunId
+from noria.base.ids import ProjectId, RunId, VersionId
 from noria.db import Tx
 from noria.store import Writer, files
 from noria.tracking import queries, series, shelves
@@ -62,7 +62,15 @@ class Bringing(Saying, Artifacts):
     # ---- runs
 
     def bring_run(
-        self, tx: Tx, project_id: ProjectId, experiment_id: int, run: ForeignRun, *, actor: Actor, id: str | None = None
+        self,
+        tx: Tx,
+        project_id: ProjectId,
+        experiment_id: int,
+        run: ForeignRun,
+        *,
+        actor: Actor,
+        id: str | None = None,
+        code: VersionId | None = None,
     ) -> Brought:
         """Makes a run of another server, or brings it up to date. It keeps its id where that is free.
 
@@ -71,6 +79,7 @@ class Bringing(Saying, Artifacts):
         Args:
             experiment_id: of this project; a run that is here already stays in the experiment where it is.
             id: the id that it got here, where it is known.
+            code: what ``code_version`` gave for its tags.
         """
         tx.lock(lock_of(RunId(run.id)))
         wanted = RunId(id or run.id)
@@ -82,11 +91,15 @@ class Bringing(Saying, Artifacts):
         left: list[tuple[str, str]] = []
         params = _kept(run.params, MOST_PARAM, "parameter", left)
         tags = _kept(run.tags, MOST_TAG, "tag", left)
-        if found is None:
-            return self._bring_new(tx, project_id, experiment_id, run, wanted, params, tags, left, actor)
-        if found.deleted_at is not None:
+        if found is not None and found.deleted_at is not None:
             return Brought(run_id=found.id, binned=True)
-        return self._bring_more(tx, found, run, params, tags, left)
+        if found is None:
+            done = self._bring_new(tx, project_id, experiment_id, run, wanted, params, tags, left, actor)
+        else:
+            done = self._bring_more(tx, found, run, params, tags, left)
+        if code is not None:
+            self._link_code(tx, done.run_id, code)
+        return done
 
     def _run_here(self, tx: Tx, id: RunId) -> Run | None:
         try:

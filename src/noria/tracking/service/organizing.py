@@ -115,12 +115,15 @@ class Organizing(Saying):
         for key, value in tags.items():
             check_key(key, "a tag")
             check_tag(key, value)
+        code = self.code_version(project_id, tags, run_id=run_id) if self.names_code(tags) else None
         with self._changes.begin("tracking.tag", project_id, actor, once=once) as change:
             if change.earlier is not None:
                 return
             change.tx.lock(lock_of(run_id))
             run = self._tracked(change.tx, run_id, project_id)
             self._set_tags(change.tx, run.no, tags)
+            if code is not None:
+                self._link_code(change.tx, run_id, code)
             for key in remove:
                 self.delete_tag(run_id, key, project_id=project_id, tx=change.tx)
             change.note(run_id, set=sorted(tags), removed=sorted(remove))

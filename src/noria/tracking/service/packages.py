@@ -24,6 +24,7 @@ from noria.store import Entry, EntryKind, FileContent, Kind, Writer, tree
 from noria.store.listing import Listing as TreeListing
 from noria.tracking import queries, shelves
 from noria.tracking import tables as t
+from noria.tracking.codes import COMMIT
 from noria.tracking.errors import ArtifactIsFolder, ArtifactNotFound, ArtifactsFixed, LoggedModelNotFound
 from noria.tracking.mlmodel import DESCRIPTION, facts_of
 from noria.tracking.records import Artifact, ArtifactEntry, LoggedState, Owner, OwnerKind
@@ -32,7 +33,6 @@ from noria.tracking.service.artifacts import Artifacts, in_row
 _NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _MOST_FILES: Final = 100_000
 _MOST_DESCRIPTION: Final = 4 << 20
-_GIT: Final = "mlflow.source.git.commit"
 
 
 class Packages(Artifacts):
@@ -158,7 +158,7 @@ class Packages(Artifacts):
             for one in inputs
             if self.origin(self._assets.run(run).project_id, one.dataset) is None
         ]
-        git = said.tags.get(_GIT)
+        git = said.tags.get(COMMIT)
         return {**({"datasets": foreign} if foreign else {}), **({"git": git} if git else {})}
 
     # ---- the files of a version

@@ -10,21 +10,23 @@ from sqlalchemy import update
 from noria.assets.records import Direction, Run, RunState
 from noria.base.actor import Actor
 from noria.base.errors import NoriaError
-from noria.base.ids import ProjectId, RunId
+from noria.base.ids import ProjectId, RunId, VersionId
 from noria.db import Tx
 from noria.tracking import queries, series
 from noria.tracking import tables as t
 from noria.tracking.blocks import Mark
+from noria.tracking.codes import SLOT
 from noria.tracking.errors import ExperimentDeleted, ExperimentNotFound, KeyInvalid, ParamChanged, TagNotFound
 from noria.tracking.records import DatasetInput, Point, Said, Tracked
 from noria.tracking.service.base import DEFAULT, check_key, check_param, check_tag, lock_of
+from noria.tracking.service.coding import Coding
 from noria.tracking.service.experiments import Experiments
 
 _INT64: Final = 1 << 63
 _CONTEXT: Final = "mlflow.data.context"
 
 
-class Saying(Experiments):
+class Saying(Experiments, Coding):
     # ---- runs of clients
 
     def create_run(
@@ -38,10 +40,12 @@ class Saying(Experiments):
         user: str = "",
         started_at: int | None = None,
         tags: Mapping[str, str] | None = None,
+        code: VersionId | None = None,
     ) -> Run:
         """A run that a client executes: it has no lease, and ends when the client says so.
 
         Args:
+            code: what ``code_version`` gave for its tags.
             experiment_id: of this project.
             started_at: milliseconds, by the client's clock; default now.
 
@@ -64,6 +68,8 @@ class Saying(Experiments):
         )
         no = self._number(tx, run.id, found[0], user, run.started_at)
         self._set_tags(tx, no, tags or {})
+        if code is not None:
+            self._assets.link(tx, run.id, code, Direction.CODE, SLOT)
         return run
 
     def update_run(
@@ -168,6 +174,7 @@ class Saying(Experiments):
         tx: Tx | None = None,
         locked: bool = False,
         counted: bool = True,
+        code: VersionId | None = None,
     ) -> Tracked:
         """Adds parameters, metric points and tags: all of them or none (promise 2).
 
@@ -179,6 +186,7 @@ class Saying(Experiments):
             project_id: the project that the run has to be of, where a stranger names it.
             counted: whether the project's quotas bound it; they do not bind noria's own steps.
             locked: the transaction holds the run's lock (``lock_of``) already.
+            code: what ``code_version`` gave for the tags of this run.
 
         Raises:
             ParamChanged: a parameter is there with another value.
@@ -203,6 +211,8 @@ class Saying(Experiments):
                 series.add(open_tx, {(run.no, ids[key]): marks for key, marks in by_key.items()})
             if tags:
                 self._set_tags(open_tx, run.no, tags)
+            if code is not None:
+                self._link_code(open_tx, run_id, code)
             return run
 
     def log_together(self, tx: Tx, said: Sequence[Said]) -> list[Exception | None]:
@@ -287,6 +297,7 @@ class Saying(Experiments):
             key_id = self._keys.find(open_tx.conn, [key]).get(key)
             if key_id is None or not queries.delete_tag(open_tx, run.no, key_id):
                 raise TagNotFound(f"The run {run_id} has no tag {key!r:.300}.")
+            self._tag_gone(open_tx, run_id, key)
 
     def log_inputs(
         self,

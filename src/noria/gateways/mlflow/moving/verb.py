@@ -293,6 +293,7 @@ class _Page:
 
     def _say(self, runs: Sequence[SourceRun]) -> None:
         fresh: dict[str, str] = {}
+        codes = {run.said.id: self._tracking.code_version(self._project_id, run.said.tags) for run in runs}
         with self._ws.db.write() as tx:
             for run in runs:
                 id = run.said.id
@@ -303,6 +304,7 @@ class _Page:
                     run.said,
                     actor=self._actor,
                     id=self._known.get(id, _UNKNOWN).ours or None,
+                    code=codes[id],
                 )
                 self._ids[id] = done.run_id
                 if done.run_id != id:
