@@ -26,8 +26,10 @@ from noria.db.engine import HEAD_REVISION
 from noria.testing import ManualClock
 from noria.workspace import Workspace
 
+TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
+"""How many times as many random examples: one for each change, more where there is a night for it."""
 settings.register_profile(
-    "noria", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "noria", deadline=None, max_examples=30 * TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("noria")
 
@@ -184,8 +186,10 @@ def quick_init() -> Iterator[None]:
                 if sqlite and not tables:
                     statements.extend(sql for (sql,) in conn.exec_driver_sql(kept))
                 return result
+            raw = conn.connection.driver_connection
+            assert raw is not None
             for statement in statements if sqlite else ():
-                conn.exec_driver_sql(statement)
+                raw.execute(statement)
             conn.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{head}')")
             db.dialect.set_revision(conn, HEAD_REVISION)
         return 0, HEAD_REVISION

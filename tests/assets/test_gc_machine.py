@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import tempfile
@@ -24,6 +25,8 @@ from noria.store import ObjectStore, tree
 from noria.store.local import LocalBytes
 from noria.testing import ManualClock
 from noria.workspace import connect
+
+TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
 
 PROCESSES = 2
 CONTENTS = [random.Random(n).randbytes(400 + 900 * (n % 4)) for n in range(8)]
@@ -186,7 +189,7 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 TestStore = Store.TestCase
 TestStore.settings = settings(
-    max_examples=20,
+    max_examples=10 * TIMES,
     stateful_step_count=30,
     deadline=None,
     phases=[Phase.generate],

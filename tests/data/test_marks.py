@@ -33,6 +33,8 @@ from noria.data.service.tables.produce import SequenceWrong
 from noria.testing import ManualClock
 from noria.workspace import Workspace
 
+TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
+
 SPEC = SourceSpec(files="in/*.csv")
 NUMBERS = itertools.count()
 
@@ -453,7 +455,7 @@ OPS = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ops=OPS)
 def test_however_branches_moved_a_collection_leaves_each_line_once(
     workspace: Workspace, actor: Actor, clock: ManualClock, ops: list[tuple[str, str, int]]

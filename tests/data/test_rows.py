@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,8 @@ from noria.data.rows.schema import KNOWN, SEQ, infer, polars_type, type_name
 from noria.data.rows.write import KeyMissing, KeyRepeated
 from noria.store import Kind, ObjectStore
 from noria.testing import MemoryBytes
+
+TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
 
 
 @pytest.fixture
@@ -287,7 +290,7 @@ class TableMachine(RuleBasedStateMachine):
 
 
 TestTables = TableMachine.TestCase
-TestTables.settings = settings(max_examples=20, stateful_step_count=12, deadline=None)
+TestTables.settings = settings(max_examples=10 * TIMES, stateful_step_count=12, deadline=None)
 
 
 def test_without_a_key_order_is_content(store: ObjectStore, writer: TableWriter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from tablebench import BAG, Bench, Rows, rows_of  # pyright: ignore[reportMissin
 from noria.base.digest import Digest
 from noria.data.rows import Layout, TableReader, change_between, diff_layouts
 from noria.data.rows.schema import SEQ, infer
+
+TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ keyed = st.dictionaries(st.integers(0, 9), st.none() | st.sampled_from("abc"), m
 
 
 @given(before=keyed, after=keyed)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30 * TIMES, deadline=None)
 def test_a_diff_applied_to_before_is_after(shared: Bench, before: Rows, after: Rows) -> None:
     old = shared.fresh(rows_of(before))
     new = shared.to(old, after)
@@ -115,7 +118,7 @@ def wanted(base: Rows, ours: Rows, theirs: Rows) -> tuple[Rows, set[int]]:
 
 
 @given(base=keyed, ours=keyed, theirs=keyed)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40 * TIMES, deadline=None)
 def test_a_merge_of_tables_is_a_merge_of_dictionaries(shared: Bench, base: Rows, ours: Rows, theirs: Rows) -> None:
     start = shared.fresh(rows_of(base))
     left, right = shared.to(start, ours), shared.to(start, theirs)
@@ -160,7 +163,7 @@ bag = st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab")), max_size=6)
 
 
 @given(base=bag, ours=bag, theirs=bag)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20 * TIMES, deadline=None)
 def test_without_a_key_both_sides_count(shared: Bench, base: list[Any], ours: list[Any], theirs: list[Any]) -> None:
     def made(values: list[Any]) -> Layout:
         return shared.fresh(pl.DataFrame(values, schema={"k": pl.Int64, "v": pl.String}, orient="row"), BAG)

@@ -78,7 +78,7 @@ def test_five_kills_change_nothing(undisturbed: dict[str, Any], places: Path) ->
             start_new_session=True,
         )
         try:
-            process.communicate(timeout=chance.uniform(8, 30))
+            process.communicate(timeout=chance.uniform(5, 15))
             break  # it was faster than the killer
         except subprocess.TimeoutExpired:
             if number % 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,8 @@ import noria as nr
 from noria.features import api
 from noria.features.errors import FeatureInvalid
 from noria.features.tables_seen import WholeTable
+
+TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
 
 T0 = datetime(2013, 1, 1, tzinfo=UTC)
 
@@ -69,7 +72,7 @@ def visible(rows: list[dict[str, Any]], k: str | None, at: datetime | None) -> l
     return sorted(found, key=lambda r: (r["time"], r["known"], r["n"]))
 
 
-@settings(max_examples=300)
+@settings(max_examples=120 * TIMES)
 @given(tables, spines, st.none() | st.integers(1, 6))
 def test_asof_is_the_newest_row_that_was_known(rows, left, tolerance) -> None:
     found = api.asof(
@@ -85,7 +88,7 @@ def test_asof_is_the_newest_row_that_was_known(rows, left, tolerance) -> None:
     assert found["k"].to_list() == [k for k, _ in left]
 
 
-@settings(max_examples=300)
+@settings(max_examples=120 * TIMES)
 @given(tables, spines, st.integers(1, 10))
 def test_history_is_what_a_loop_over_the_rows_gives(rows, left, window) -> None:
     found = api.history(
@@ -110,7 +113,7 @@ def test_history_is_what_a_loop_over_the_rows_gives(rows, left, window) -> None:
         assert got["first_time"] == (min(r["time"] for r in part) if part else None)
 
 
-@settings(max_examples=100)
+@settings(max_examples=40 * TIMES)
 @given(tables, spines)
 def test_one_row_at_a_time_is_the_same_to_the_last_bit(rows, left) -> None:
     def run(part):

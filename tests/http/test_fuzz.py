@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from rooms_client import Client, all_routes, client
 
 from noria.http import Route
 from noria.workspace import Workspace
+
+TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
 
 NAMES = ["orders", "total", "chance", "returns", "champion", "clean", "main", "part/rows", "1", "2", "code"]
 ODD = [
@@ -98,14 +101,14 @@ def body(data: st.DataObject, route: Route) -> bytes:
     return data.draw(as_json | st.binary(max_size=40), label="body")
 
 
-@settings(max_examples=600)
+@settings(max_examples=240 * TIMES)
 @given(data=st.data())
 def test_no_request_makes_the_server_fail(http: Client, shop: Workspace, data: st.DataObject) -> None:
     ask(http, shop, data)
 
 
 @pytest.mark.postgres
-@settings(max_examples=150)
+@settings(max_examples=60 * TIMES)
 @given(data=st.data())
 def test_no_request_makes_the_server_fail_on_postgresql(postgres_shop: Workspace, data: st.DataObject) -> None:
     ask(client(all_routes(postgres_shop)), postgres_shop, data)
@@ -126,7 +129,7 @@ def ask(http: Client, shop: Workspace, data: st.DataObject) -> None:
         json.loads(found.body)
 
 
-@settings(max_examples=100)
+@settings(max_examples=40 * TIMES)
 @given(
     path=st.text(max_size=60).map(lambda text: "/" + text),
     method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH"]),

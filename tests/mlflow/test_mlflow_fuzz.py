@@ -120,7 +120,7 @@ def well(found: Answer) -> None:
             assert "psycopg" not in value["message"].lower()
 
 
-@settings(max_examples=250 * TIMES)
+@settings(max_examples=100 * TIMES)
 @given(path=st.sampled_from(POSTS), prefix=st.sampled_from([API, AJAX]), body=bodies(), given_ids=st.booleans())
 def test_wild_values_in_the_right_fields(place: Any, path: str, prefix: str, body: dict, given_ids: bool) -> None:
     wire, made = place
@@ -129,7 +129,7 @@ def test_wild_values_in_the_right_fields(place: Any, path: str, prefix: str, bod
     well(wire.call("POST", prefix + path, filled(body, made)))
 
 
-@settings(max_examples=150 * TIMES)
+@settings(max_examples=60 * TIMES)
 @given(path=st.sampled_from(GETS), prefix=st.sampled_from([API, AJAX]), data=st.data())
 def test_wild_values_in_a_query(place: Any, path: str, prefix: str, data: st.DataObject) -> None:
     wire, made = place
@@ -141,7 +141,7 @@ def test_wild_values_in_a_query(place: Any, path: str, prefix: str, data: st.Dat
     well(wire.call("GET", prefix + path + "?" + urlencode(query, doseq=True)))
 
 
-@settings(max_examples=100 * TIMES)
+@settings(max_examples=40 * TIMES)
 @given(
     path=st.sampled_from(V3_POSTS), body=bodies(), prefix=st.sampled_from(["/api/3.0/mlflow/", "/ajax-api/3.0/mlflow/"])
 )
@@ -150,7 +150,7 @@ def test_wild_values_in_the_third_version(place: Any, path: str, body: dict, pre
     well(wire.call("POST", prefix + path, filled(body, made)))
 
 
-@settings(max_examples=150 * TIMES)
+@settings(max_examples=60 * TIMES)
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]),
     path=st.one_of(
@@ -300,7 +300,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return [one for key, held in inside for one in ((value, key), *places(held))]
 
 
-@settings(max_examples=300 * TIMES)
+@settings(max_examples=120 * TIMES)
 @given(right=st.sampled_from(RIGHT), ajax=st.booleans(), data=st.data())
 def test_a_right_request_with_something_wild_in_it(
     place: Any, right: tuple[str, str, dict[str, Any]], ajax: bool, data: st.DataObject
@@ -352,7 +352,7 @@ TOKENS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=250 * TIMES)
+@settings(max_examples=100 * TIMES)
 @given(
     parts=st.lists(st.sampled_from(TOKENS) | st.text(max_size=4), max_size=12),
     glue=st.sampled_from([" ", "", "  "]),

@@ -64,7 +64,7 @@ def batches(draw: st.DrawFn) -> list[list[Point]]:
     return made
 
 
-@settings(max_examples=25 * TIMES)
+@settings(max_examples=15 * TIMES)
 @given(given_=batches(), size=st.sampled_from([1000, 333, 97, 2500]))
 def test_a_history_is_the_set_of_its_points(place: tuple[Wire, str], given_: list[list[Point]], size: int) -> None:
     wire, experiment = place

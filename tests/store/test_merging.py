@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from noria.base.digest import Digest
 from noria.store import Entry, ObjectStore, tree
 from noria.store.local import LocalBytes
 from noria.store.merging import Sides, TreeMerge, merge
+
+TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
 
 Content = dict[str, bytes]
 
@@ -60,7 +63,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
 
 
 three = {"base": contents, "ours": contents, "theirs": contents}
-quick = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @given(**three, strategy=st.sampled_from(("conflict", "ours", "theirs")), resolve=patterns)

@@ -30,6 +30,8 @@ from noria.store.objects import pack_name
 from noria.store.packs import INDEX
 from noria.testing import ByteStoreContract, MemoryBytes
 
+TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
@@ -636,7 +638,7 @@ class TreeMachine(RuleBasedStateMachine):
 
 
 TestTrees = TreeMachine.TestCase
-TestTrees.settings = settings(max_examples=15, stateful_step_count=8, deadline=None)
+TestTrees.settings = settings(max_examples=8 * TIMES, stateful_step_count=8, deadline=None)
 
 
 class DeepTreeMachine(TreeMachine):
@@ -665,7 +667,7 @@ class DeepTreeMachine(TreeMachine):
 
 
 TestDeepTrees = DeepTreeMachine.TestCase
-TestDeepTrees.settings = settings(max_examples=6, stateful_step_count=6, deadline=None)
+TestDeepTrees.settings = settings(max_examples=4 * TIMES, stateful_step_count=6, deadline=None)
 
 
 def test_ten_changes_among_many_read_and_write_little(store: ObjectStore) -> None:
