@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, Row, and_, bindparam, delete, func, select, type_coerce
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select
 
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
 from noria.tracking import tables as t
-from noria.tracking.records import Dataset, DatasetInput, Experiment, Point, RunData, Tracked
+from noria.tracking.records import Dataset, DatasetInput, Experiment, Tracked
 
 _PART: Final = 400
 """Runs that one statement asks for."""
@@ -129,70 +128,6 @@ def stored_params(conn: Connection, run_no: int, key_ids: Sequence[int]) -> dict
 
 
 _L = t.latest.c
-_NAME = t.keys.c.name
-_RUNS_OF = select(t.tracked_runs.c.no, t.tracked_runs.c.run_id, t.tracked_runs.c.experiment_id, t.tracked_runs.c.user)
-_PARAMS_OF = select(_P.run_no, _NAME, _P.value).join(t.keys, t.keys.c.id == _P.key_id)
-_TAGS_OF = select(_G.run_no, _NAME, _G.value).join(t.keys, t.keys.c.id == _G.key_id)
-_LATEST_OF = select(_L.run_no, _NAME, _L.value, _L.at, _L.step, type_coerce(_L.is_nan, Integer)).join(
-    t.keys, t.keys.c.id == _L.key_id
-)
-
-
-class _Few:
-    """The four statements, for runs in a list."""
-
-    runs = _RUNS_OF.where(t.tracked_runs.c.run_id.in_(bindparam("runs", expanding=True)))
-    params = _PARAMS_OF.where(_P.run_no.in_(bindparam("numbers", expanding=True)))
-    tags = _TAGS_OF.where(_G.run_no.in_(bindparam("numbers", expanding=True)))
-    latest = _LATEST_OF.where(_L.run_no.in_(bindparam("numbers", expanding=True)))
-
-
-class _One:
-    """The same for one run: a list, even of one, is written out anew at each execution."""
-
-    runs = _RUNS_OF.where(t.tracked_runs.c.run_id == bindparam("runs"))
-    params = _PARAMS_OF.where(_P.run_no == bindparam("numbers"))
-    tags = _TAGS_OF.where(_G.run_no == bindparam("numbers"))
-    latest = _LATEST_OF.where(_L.run_no == bindparam("numbers"))
-
-
-def run_data(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, RunData]:
-    """What several runs said, in four queries for each few hundred of them."""
-    made: dict[RunId, RunData] = {}
-    for start in range(0, len(ids), _PART):
-        _fill(conn, list(ids[start : start + _PART]), made)
-    return made
-
-
-def _fill(conn: Connection, ids: list[RunId], made: dict[RunId, RunData]) -> None:
-    how = _One if len(ids) == 1 else _Few
-    numbers: dict[int, RunData] = {}
-    for no, run_id, experiment_id, user in conn.execute(how.runs, {"runs": ids[0] if how is _One else ids}).all():
-        made[run_id] = numbers[no] = RunData(
-            run_id=run_id, experiment_id=experiment_id, user=user, params={}, metrics={}, tags={}
-        )
-    for run_id in ids:
-        if run_id not in made:
-            made[run_id] = RunData(run_id=run_id, experiment_id=None, user="", params={}, metrics={}, tags={})
-    if not numbers:
-        return
-    given = {"numbers": next(iter(numbers)) if how is _One else list(numbers)}
-    for no, name, value in conn.execute(how.params, given).all():
-        numbers[no].params[name] = value
-    for no, name, value in conn.execute(how.tags, given).all():
-        numbers[no].tags[name] = value
-    for no, name, value, when, step, is_nan in conn.execute(how.latest, given).all():
-        numbers[no].metrics[name] = Point(key=name, value=math.nan if is_nan else value, at=when, step=step)
-    for data in numbers.values():  # sorted here: the databases would sort many runs at once
-        for part in (data.params, data.tags, data.metrics):
-            _sort(part)
-
-
-def _sort(part: dict[str, Any]) -> None:
-    if len(part) > 1:
-        ordered = sorted(part.items())
-        part.clear()
-        part.update(ordered)
 
 
 def point_counts(conn: Connection, run_nos: Sequence[int]) -> dict[int, int]:

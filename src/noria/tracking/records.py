@@ -4,6 +4,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from noria.assets.records import Run, RunState
 from noria.base.ids import ProjectId, RunId, VersionId
 
@@ -29,8 +31,7 @@ class Experiment:
     tags: dict[str, str] = field(default_factory=dict[str, str])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(msgspec.Struct, frozen=True, kw_only=True):
     """One point of a metric's history.
 
     Attributes:
@@ -131,6 +132,27 @@ class RunData:
     params: dict[str, str]
     metrics: dict[str, Point]
     tags: dict[str, str]
+
+
+class Told(NamedTuple):
+    """A run with everything that it said, read and made.
+
+    Attributes:
+        started_at, ended_at, deleted_at: milliseconds since 1970 UTC.
+        read, made: ids of logged models; of those that it made, with the step.
+    """
+
+    id: RunId
+    project_id: ProjectId
+    name: str
+    state: RunState
+    started_at: int
+    ended_at: int | None
+    deleted_at: int | None
+    data: RunData
+    inputs: list[DatasetInput]
+    read: list[str]
+    made: list[tuple[str, int | None]]
 
 
 class Tracked(NamedTuple):

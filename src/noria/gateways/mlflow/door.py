@@ -130,12 +130,6 @@ class Door:
 
     # ---- models that runs read and made
 
-    def models_of(
-        self, ids: Sequence[RunId]
-    ) -> tuple[dict[RunId, list[str]], dict[RunId, list[tuple[str, int | None]]]]:
-        """Run -> models that it read, and run -> models that it made with the step."""
-        return self.ws.tracking.models_of(ids)
-
     def link_models(self, tx: Tx, id: RunId, *, read: Sequence[str]) -> None:
         """Says which logged models a run read."""
         self.ws.tracking.link_models(tx, id, [(model, None) for model in read], made=False, project_id=self.project_id)

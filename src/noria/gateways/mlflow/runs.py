@@ -12,13 +12,13 @@ from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.names import run_name
 from noria.gateways.mlflow.routes import Asked, Route
-from noria.tracking.records import DatasetInput, Experiment, RunData
+from noria.tracking.records import DatasetInput, Experiment, RunData, Told
 from noria.tracking.service import MOST_PARAM, MOST_TAG, lock_of
 
 NAME_TAG = "mlflow.runName"
 
 
-def info_out(run: Run, data: RunData, experiment: Experiment) -> w.RunInfo:
+def info_out(run: Run | Told, data: RunData, experiment: Experiment) -> w.RunInfo:
     return w.RunInfo(
         run_uuid=run.id,
         run_id=run.id,
@@ -120,22 +120,19 @@ class RunCalls:
         Raises:
             RunNotFound: one of them is not there, or of another project.
         """
-        runs = self._assets.runs_by_ids(ids)
-        data = self._tracking.data_of(ids)
-        inputs = self._tracking.inputs_of(ids)
-        read, made = self._door.models_of(ids)
+        runs = self._tracking.whole(ids)
         shown: list[w.RunOut] = []
         for id in ids:
             run = runs.get(id)
             if run is None or run.project_id != self._project_id:
                 raise d.RunNotFound(f"Run with id={id} not found.", hint="noria runs list")
-            experiment = self._door.experiment(data[id].experiment_id or 0)
+            experiment = self._door.experiment(run.data.experiment_id or 0)
             shown.append(
                 w.RunOut(
-                    info_out(run, data[id], experiment),
-                    data_out(data[id]),
-                    inputs_out(inputs.get(id, ()), read.get(id, ())),
-                    w.RunOutputsOut([w.ModelOutput(model, step) for model, step in made.get(id, ())]),
+                    info_out(run, run.data, experiment),
+                    data_out(run.data),
+                    inputs_out(run.inputs, run.read),
+                    w.RunOutputsOut([w.ModelOutput(model, step) for model, step in run.made]),
                 )
             )
         return shown

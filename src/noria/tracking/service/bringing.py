@@ -14,7 +14,7 @@ from noria.base.actor import Actor
 from noria.base.ids import ProjectId, RunId, VersionId
 from noria.db import Tx
 from noria.store import Writer, files
-from noria.tracking import queries, series, shelves
+from noria.tracking import queries, series, shelves, told
 from noria.tracking import tables as t
 from noria.tracking.blocks import Mark
 from noria.tracking.errors import ArtifactInTheWay, ArtifactPathInvalid, KeyInvalid
@@ -151,7 +151,7 @@ class Bringing(Saying, Artifacts):
         if (found.state, found.ended_at, found.name) != (run.state, run.ended_at, run.name):
             self._assets.amend_run(tx, found.id, state=run.state, ended_at=run.ended_at, name=run.name)
             changed += 1
-        stored = queries.run_data(tx.conn, [found.id])[found.id]
+        stored = told.run_data(tx.conn, [found.id])[found.id]
         fresh = {key: value for key, value in params.items() if key not in stored.params}
         for key, value in params.items():
             if stored.params.get(key, value) != value:

@@ -12,7 +12,7 @@ from noria.base.digest import Digest
 from noria.base.ids import ProjectId, RunId, VersionId
 from noria.db import Tx
 from noria.store import Kind
-from noria.tracking import queries
+from noria.tracking import queries, told
 from noria.tracking.codes import CODE_TAGS, COMMIT, SLOT, Code, code_of
 from noria.tracking.service.base import Base
 
@@ -45,7 +45,7 @@ class Coding(Base):
                 found = queries.tracked(conn, run_id)
                 if found is None or found.project_id != project_id:
                     return None  # who writes the tags will say so
-                tags = {**queries.run_data(conn, [run_id])[run_id].tags, **tags}
+                tags = {**told.run_data(conn, [run_id])[run_id].tags, **tags}
         code = code_of(tags)
         if code is None:
             return None

@@ -22,7 +22,7 @@ from noria.base.pages import Page, check_limit, position, token
 from noria.db import Tx
 from noria.store import Entry, EntryKind, FileContent, Kind, Writer, tree
 from noria.store.listing import Listing as TreeListing
-from noria.tracking import queries, shelves
+from noria.tracking import queries, shelves, told
 from noria.tracking import tables as t
 from noria.tracking.codes import COMMIT
 from noria.tracking.errors import ArtifactIsFolder, ArtifactNotFound, ArtifactsFixed, LoggedModelNotFound
@@ -152,7 +152,7 @@ class Packages(Artifacts):
         if run is None:
             return {}
         with self._db.read() as conn:
-            inputs, said = queries.inputs(conn, [run]).get(run, []), queries.run_data(conn, [run])[run]
+            inputs, said = queries.inputs(conn, [run]).get(run, []), told.run_data(conn, [run])[run]
         foreign = [
             {"name": one.dataset.name, "digest": one.dataset.digest, "source": one.dataset.source[:1_000]}
             for one in inputs

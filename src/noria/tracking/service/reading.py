@@ -10,11 +10,11 @@ from noria.base.pages import Page, position, token
 from noria.base.search import Clause, Order, parse, parse_order
 from noria.db import Tx
 from noria.db.paging import PageWrong
-from noria.tracking import queries, search, series
+from noria.tracking import queries, search, series, told
 from noria.tracking.blocks import Mark
 from noria.tracking.errors import KeyInvalid
 from noria.tracking.grammar import RUNS
-from noria.tracking.records import DatasetInput, Point, RunData, Tracked
+from noria.tracking.records import DatasetInput, Point, RunData, Told, Tracked
 from noria.tracking.service.base import Base
 from noria.tracking.service.experiments import Experiments
 
@@ -30,7 +30,12 @@ class Reading(Base):
 
     def data_of(self, ids: Sequence[RunId], tx: Tx | None = None) -> dict[RunId, RunData]:
         with self._db.read(tx) as conn:
-            return queries.run_data(conn, ids)
+            return told.run_data(conn, ids)
+
+    def whole(self, ids: Sequence[RunId]) -> dict[RunId, Told]:
+        """Runs with all that they said, read and made; without those that are not there."""
+        with self._db.read() as conn:
+            return told.whole(conn, ids)
 
     def inputs_of(self, ids: Sequence[RunId]) -> dict[RunId, list[DatasetInput]]:
         """The datasets that clients said these runs read, for those that have any."""
