@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, bindparam, delete, select, tuple_, type_coerce
 
 from noria.db import Tx
 from noria.tracking import tables as t
-from noria.tracking.blocks import DIRECT, FOLD, LARGEST, PART, Mark, bundled_marks, decode, encode, marks
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from noria.tracking.blocks import DIRECT, FOLD, LARGEST, PART, Mark, bundled_marks, encode, marks
 
 _AT_ONCE: Final = 16
 """Blocks that are read together."""
@@ -163,7 +159,7 @@ def _tail_rows(conn: Connection, run_no: int, key_id: int, total: int, tail: int
     return found
 
 
-def _loose(conn: Connection, run_no: int, key_id: int) -> list[Mark]:
+def loose(conn: Connection, run_no: int, key_id: int) -> list[Mark]:
     """The points that are in no block of their own: those of the tail, and those that share a bundle with others."""
     row = conn.execute(_ONE, {"run_no": run_no, "key_id": key_id}).one_or_none()
     if row is None:
@@ -218,7 +214,7 @@ def _fresh(conn: Connection, run_no: int, key_id: int, given: list[Mark], old: M
 def _there(conn: Connection, run_no: int, key_id: int, asked: list[Mark]) -> set[tuple[int, int, float, bool]]:
     """The points that are stored, of those that may be equal to one asked for."""
     times, steps = [m[0] for m in asked], [m[1] for m in asked]
-    found = {place(mark) for mark in _loose(conn, run_no, key_id)}
+    found = {place(mark) for mark in loose(conn, run_no, key_id)}
     b = t.blocks.c
     overlapping = select(b.data).where(
         b.run_no == run_no,
@@ -245,7 +241,7 @@ def size(conn: Connection, run_no: int, key_id: int) -> int:
 def history(conn: Connection, run_no: int, key_id: int, after: Mark | None, limit: int) -> list[Mark]:
     """The points behind ``after``, in the order of time, step and value; at most ``limit``."""
     mark = None if after is None else place(after)
-    pool = [one for one in _loose(conn, run_no, key_id) if after is None or one[0] >= after[0]]
+    pool = [one for one in loose(conn, run_no, key_id) if after is None or one[0] >= after[0]]
     parts = _parts(conn, run_no, key_id, None if after is None else after[0])
     found: list[Mark] = []
     while len(found) < limit:
@@ -278,70 +274,3 @@ def _parts(conn: Connection, run_no: int, key_id: int, since: int | None) -> Ite
         following = order[start + _AT_ONCE].min_at if start + _AT_ONCE < len(order) else None
         chosen = select(b.data).where(*where, b.seq.in_([row.seq for row in part]))
         yield following, [data for (data,) in conn.execute(chosen)]
-
-
-def columns(
-    conn: Connection, run_no: int, key_id: int, start: int | None = None, end: int | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Times, steps and values of all points whose step lies between ``start`` and ``end`` (both included)."""
-    import numpy as np
-
-    b = t.blocks.c
-    where = [b.run_no == run_no, b.key_id == key_id]
-    if start is not None:
-        where.append(b.max_step >= start)
-    if end is not None:
-        where.append(b.min_step <= end)
-    parts = [decode(data) for (data,) in conn.execute(select(b.data).where(*where))]
-    last = _loose(conn, run_no, key_id)
-    parts.append(
-        (
-            np.array([mark[0] for mark in last], np.int64),
-            np.array([mark[1] for mark in last], np.int64),
-            np.array([mark[2] for mark in last], np.float64),
-        )
-    )
-    at, step = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-    value = np.concatenate([p[2] for p in parts])
-    keep = np.ones(len(at), bool)
-    if start is not None:
-        keep &= step >= start
-    if end is not None:
-        keep &= step <= end
-    order = np.lexsort((value[keep], at[keep], step[keep]))
-    return at[keep][order], step[keep][order], value[keep][order]
-
-
-def sample(
-    conn: Connection, run_no: int, key_id: int, limit: int, start: int | None = None, end: int | None = None
-) -> list[Mark]:
-    """At most ``limit`` points of a curve, in the order of steps: first and last, and of equal shares of the points the
-    least and the greatest of each, so that a spike is never lost. With ``limit`` 1 it is the last."""
-    import numpy as np
-
-    at, step, value = columns(conn, run_no, key_id, start, end)
-    total = len(at)
-    if total > limit:
-        chosen = _chosen(value, limit, np)
-        at, step, value = at[chosen], step[chosen], value[chosen]
-    return list(zip(at.tolist(), step.tolist(), value.tolist(), strict=True))
-
-
-def _chosen(value: NDArray[np.float64], limit: int, np: Any) -> Any:
-    total = len(value)
-    if limit < 4:
-        return np.unique(np.linspace(0, total - 1, limit).astype(np.int64)) if limit > 1 else np.array([total - 1])
-    # NaN is neither least nor greatest; a share of nothing else is shown by its first point.
-    low, high = np.where(np.isnan(value), np.inf, value), np.where(np.isnan(value), -np.inf, value)
-    borders = np.linspace(0, total, (limit - 2) // 2 + 1).astype(np.int64)
-    picked = [0, total - 1]
-    for first, stop in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
-        if stop > first:
-            picked += [first + int(low[first:stop].argmin()), first + int(high[first:stop].argmax())]
-    chosen = np.unique(np.array(picked))
-    spare = limit - len(chosen)
-    if spare:  # where the extremes are few, for they are the ends or each other, points in between go evenly
-        between = np.setdiff1d(np.linspace(0, total - 1, limit).astype(np.int64), chosen)
-        evenly = between[np.linspace(0, len(between) - 1, spare).astype(np.int64)]
-        chosen = np.union1d(chosen, evenly)
-    return chosen

@@ -9,7 +9,7 @@ from noria.base.errors import Invalid
 from noria.base.ids import ProjectId, RunId
 from noria.base.pages import Page, check_limit, position, token
 from noria.db.paging import PageWrong
-from noria.tracking import compared, series
+from noria.tracking import compared, sampling, series
 from noria.tracking.direction import best, lower_is_better
 from noria.tracking.records import Curve, Line, Point
 from noria.tracking.service.base import Base
@@ -106,7 +106,7 @@ class Comparing(Base):
                 total = series.size(conn, no, key_id)
                 if not total:
                     continue
-                marks = series.sample(conn, no, key_id, points, start, end)
+                marks = sampling.sample(conn, no, key_id, points, start, end)
                 found = [Point(key=key, at=at, step=step, value=value) for at, step, value in marks]
                 made.append(Curve(run_id=id, key=key, total=total, points=found))
         return made

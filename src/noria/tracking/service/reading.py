@@ -10,7 +10,7 @@ from noria.base.pages import Page, position, token
 from noria.base.search import Clause, Order, parse, parse_order
 from noria.db import Tx
 from noria.db.paging import PageWrong
-from noria.tracking import queries, search, series, told
+from noria.tracking import queries, sampling, search, series, told
 from noria.tracking.blocks import Mark
 from noria.tracking.errors import KeyInvalid
 from noria.tracking.grammar import RUNS
@@ -76,7 +76,7 @@ class Reading(Base):
         """
         with self._db.read(still=True) as conn:
             at = self._place(conn, run_id, key)
-            found = [] if at is None else series.sample(conn, *at, limit, start, end)
+            found = [] if at is None else sampling.sample(conn, *at, limit, start, end)
         return [Point(key=key, at=when, step=step, value=value) for when, step, value in found]
 
     def _place(self, conn: Any, run_id: RunId, key: str) -> tuple[int, int] | None:
