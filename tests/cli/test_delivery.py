@@ -12,7 +12,7 @@ import pytest
 from looped_shop import ENDPOINT, ME, Traffic, declare, good, level, poor, serve, settle
 
 from noria.cli.main import run
-from noria.delivery.service.base import JOB
+from noria.delivery.records import JOB
 from noria.jobs.work import Worker
 from noria.registry.records import CHAMPION
 from noria.workspace import Workspace

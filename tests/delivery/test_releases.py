@@ -30,8 +30,7 @@ from looped_shop import (
 from noria.base.errors import Conflict
 from noria.base.times import DAY
 from noria.delivery.errors import NothingBefore, ReleaseOpen
-from noria.delivery.records import Candidate, CandidateState, Phase, Rollout
-from noria.delivery.service.base import JOB
+from noria.delivery.records import JOB, Candidate, CandidateState, Phase, Rollout
 from noria.jobs.work import Worker
 from noria.monitoring.labeller import Labeller
 from noria.registry.records import CHALLENGER, CHAMPION

@@ -24,8 +24,7 @@ from looped_shop import (
 from noria.base.times import DAY, HOUR, to_datetime
 from noria.delivery import queries
 from noria.delivery.errors import CandidateNotFound, NotApplied
-from noria.delivery.records import Candidate, CandidateState
-from noria.delivery.service.base import JOB
+from noria.delivery.records import JOB, Candidate, CandidateState
 from noria.jobs.work import Worker
 from noria.workspace import Workspace
 

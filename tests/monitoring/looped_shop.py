@@ -26,7 +26,7 @@ from noria.base.actor import Actor
 from noria.base.clock import Clock
 from noria.base.faults import Faults
 from noria.base.times import DAY
-from noria.delivery.service.base import JOB
+from noria.delivery.records import JOB
 from noria.jobs.work import Worker
 from noria.monitoring.labeller import Labeller
 from noria.pipelines import queries as pipeline_queries

@@ -36,8 +36,7 @@ from noria.assets.service import RUN_LEASE
 from noria.base.clock import SystemClock
 from noria.base.errors import Conflict, Invalid
 from noria.base.times import DAY, HOUR, to_datetime, to_text
-from noria.delivery.records import CandidateState
-from noria.delivery.service.base import JOB
+from noria.delivery.records import JOB, CandidateState
 from noria.server.loop import COLLECT, GC, LEASE, Loop, NoScheduler
 from noria.serving.records import DeploymentState
 from noria.testing import ManualClock
@@ -106,7 +105,7 @@ def test_event_time_moves_over_days_once_and_never_back(shop: Workspace, loop: L
     with pytest.raises(ClockBackwards):
         loop.advance(START_MS)
     assert shop.event_clock.event_ms(shop.project.id) == to + HOUR
-    assert shop.delivery.processed() == START_MS + 3 * DAY
+    assert shop.days.processed() == START_MS + 3 * DAY
     assert len(seen) == 3
 
 
@@ -117,7 +116,7 @@ def test_a_replay_begins_where_it_is_put_first(tmp_path: Path, clock: ManualCloc
         assert ws.event_clock.mode(ws.project.id) == "wall"
         assert loop.advance(START_MS + HOUR)["days"] == 0
         assert ws.event_clock.mode(ws.project.id) == "replay"
-        assert ws.delivery.processed() == START_MS
+        assert ws.days.processed() == START_MS
         assert loop.advance(START_MS + 2 * DAY)["days"] == 2
 
 
@@ -130,13 +129,13 @@ def test_with_the_wall_clock_the_days_of_a_long_sleep_are_processed_together(
         days: list[int] = []
         loop.boundary = lambda: days.append(ws.event_clock.event_ms(ws.project.id))  # type: ignore[method-assign]
         loop._turn()
-        assert (days, ws.delivery.processed()) == ([], clock.now_ms() // DAY * DAY)
+        assert (days, ws.days.processed()) == ([], clock.now_ms() // DAY * DAY)
         clock.tick(30 * DAY + HOUR)
         loop._held = True  # the lease ran out long ago; the keeper would have renewed it
         for _ in range(60):
             loop._turn()
         assert days == [clock.now_ms()]
-        assert ws.delivery.processed() == clock.now_ms() // DAY * DAY
+        assert ws.days.processed() == clock.now_ms() // DAY * DAY
         assert ws.event_clock.mode(ws.project.id) == "wall"
 
 
@@ -150,7 +149,7 @@ def test_a_day_that_could_not_be_processed_is_processed_again(
     monkeypatch.setattr(shop.monitoring, "process", lambda name: (_ for _ in ()).throw(Conflict("the disk is full")))
     with pytest.raises(Conflict, match="disk"):
         loop.advance(START_MS + 2 * DAY)
-    assert shop.delivery.processed() == START_MS
+    assert shop.days.processed() == START_MS
     assert shop.monitoring.windows(ENDPOINT) == []
     monkeypatch.setattr(shop.monitoring, "process", whole)
     assert loop.advance(START_MS + 2 * DAY)["days"] == 2

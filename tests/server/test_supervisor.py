@@ -33,7 +33,7 @@ from trained_shop import (  # pyright: ignore[reportMissingImports] - conftest.p
 
 from noria.base.errors import Conflict
 from noria.server import launch
-from noria.server.supervisor import PortTaken, listen
+from noria.server.listening import PortTaken, listen
 from noria.serving import link, segments
 from noria.serving.records import Deployment, DeploymentState
 from noria.serving.segments import Captured

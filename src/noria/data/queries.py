@@ -62,6 +62,11 @@ def repositories(conn: Connection, project_id: ProjectId) -> list[Repository]:
     return [_repository(row) for row in conn.execute(found)]
 
 
+def has_repositories(conn: Connection, project_id: ProjectId) -> bool:
+    found = select(t.repositories.c.id).where(t.repositories.c.project_id == project_id).limit(1)
+    return conn.execute(found).first() is not None
+
+
 def _repository(row: Row[Any]) -> Repository:
     return Repository(
         id=row.id,

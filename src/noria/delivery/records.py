@@ -4,6 +4,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from noria.base.actor import Actor
+
 
 class CandidateState(enum.StrEnum):
     TRAINING = "training"
@@ -31,6 +33,9 @@ CANDIDATE_MOVES: dict[CandidateState, frozenset[CandidateState]] = {
         }
     ),
 }
+SYSTEM: Final = Actor(name="system:delivery", automatic=True)
+JOB: Final = "deliver"
+"""Kind of the job that trains a candidate, puts it through its gates and begins its release."""
 PERSONS = ("manual", "drill", "follow")
 """Triggers behind which somebody stands; no budget counts them."""
 OPEN = (CandidateState.TRAINING, CandidateState.GATING, CandidateState.RELEASING)

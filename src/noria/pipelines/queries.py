@@ -99,6 +99,11 @@ def definitions(conn: Connection, project_id: ProjectId) -> dict[str, Definition
     return {row.name: _definition(row) for row in conn.execute(found)}
 
 
+def has_definitions(conn: Connection, project_id: ProjectId) -> bool:
+    found = select(t.definitions.c.name).where(t.definitions.c.project_id == project_id).limit(1)
+    return conn.execute(found).first() is not None
+
+
 def definitions_of_kind(conn: Connection, project_id: ProjectId, kind: str) -> list[Definition]:
     return [_definition(row) for row in conn.execute(_OF_KIND, {"project_id": project_id, "kind": kind})]
 

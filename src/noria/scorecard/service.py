@@ -18,7 +18,7 @@ from noria.scorecard.catalogue import NAMES, TESTS
 from noria.scorecard.records import Score, Subject
 from noria.scorecard.rules import evaluate
 from noria.scorecard.subjects import Subjects
-from noria.serving import Serving
+from noria.serving.service import Serving
 from noria.store import Kind
 from noria.tracking import Tracking
 

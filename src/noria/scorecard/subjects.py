@@ -9,8 +9,8 @@ from noria.registry import Registry
 from noria.registry.records import CHAMPION, ModelVersion
 from noria.scorecard.errors import SubjectUnclear
 from noria.scorecard.records import Subject
-from noria.serving import Serving
 from noria.serving.records import Deployment
+from noria.serving.service import Serving
 from noria.tracking import Tracking
 
 _READ = (Direction.IN, Direction.CODE)

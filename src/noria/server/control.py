@@ -21,9 +21,10 @@ from noria.http.access import Access, allowed, check_listener
 from noria.http.app import build, error_response
 from noria.http.heads import BoundedHttp
 from noria.server import launch
+from noria.server.growing import Growing
+from noria.server.listening import listen
 from noria.server.loop import LEASE, Loop
-from noria.server.routes import all_routes, openapi
-from noria.server.supervisor import listen
+from noria.server.own import light
 from noria.webhooks import Sender, allowed_places
 from noria.workspace import Workspace
 
@@ -133,18 +134,28 @@ class Server:
 
     def app(self, loop: Loop | None) -> Any:
         """The ASGI application of the control port."""
-        routes = all_routes(self._ws, loop, lambda: self.endpoints or None)
-        text = openapi(routes)
+        ws, access = self._ws, self._access
 
-        async def spec(request: Request) -> Response:
-            try:
-                self._access.caller(dict(request.headers), request.scope)
-            except NoriaError as error:
-                return error_response(error)
-            return Response(text, media_type="application/json")
+        def endpoints() -> str | None:
+            return self.endpoints or None
 
-        inner = build(routes, self._access, [StarletteRoute("/openapi.json", spec)])
-        return mlflow_gateway(self._ws, self._writer, self._access, inner)
+        def whole() -> Any:
+            from noria.server.routes import all_routes, openapi  # not before it is needed: it imports every room
+
+            routes = all_routes(ws, loop, endpoints)
+            text = openapi(routes)
+
+            async def spec(request: Request) -> Response:
+                try:
+                    access.caller(dict(request.headers), request.scope)
+                except NoriaError as error:
+                    return error_response(error)
+                return Response(text, media_type="application/json")
+
+            return build(routes, access, [StarletteRoute("/openapi.json", spec)])
+
+        self._api = Growing(build(light(ws, loop, endpoints), access), whole, ("/v1/", "/openapi.json"))
+        return mlflow_gateway(ws, self._writer, access, self._api)
 
 
 class _Server(uvicorn.Server):

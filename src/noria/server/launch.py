@@ -15,7 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from noria.base.errors import Conflict, NoriaError, Unavailable
-from noria.server.supervisor import PortTaken, Settings
+from noria.server.listening import PortTaken
+from noria.server.supervisor import Settings
 from noria.serving import link
 from noria.workspace import Workspace
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from noria.assets.retention import PRUNE
 from noria.base.errors import Conflict, NoriaError
 from noria.base.times import DAY, SECOND, to_datetime, to_text
-from noria.delivery.service.base import JOB, SYSTEM
+from noria.delivery.records import JOB, SYSTEM
 from noria.jobs.cron import due_after
 from noria.jobs.records import Job
 from noria.jobs.work import JobControl, Worker
@@ -50,7 +50,7 @@ class Loop:
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
         self._asked: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue()
-        handlers = {JOB: ws.delivery.bring_on, PRUNE: self._prune, GC: self._collect, COLLECT: self._collect_source}
+        handlers = {JOB: self._bring_on, PRUNE: self._prune, GC: self._collect, COLLECT: self._collect_source}
         self._worker = Worker(ws.jobs, ws.clock, handlers)
         self._queued_at: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="loop")
@@ -170,7 +170,8 @@ class Loop:
     def _queue_sources(self) -> None:
         """Queues the sources whose time has come, by wall time; after a long sleep each of them once."""
         ws, now = self._ws, self._ws.clock.now_ms()
-        for name, every in ws.pipelines.schedules().items():
+        schedules = ws.pipelines.schedules() if ws.glance.has_definitions() else {}
+        for name, every in schedules.items():
             key = f"collect:{name}"
             if key not in self._queued_at:  # by the server before this one
                 jobs = ws.jobs.list(ws.project.id, kinds=[COLLECT], limit=1000)
@@ -185,6 +186,9 @@ class Loop:
         done = self._ws.pipelines.collect_applied(job.payload["source"], actor=SYSTEM)
         refused = [error.details["quarantine"] for error in done.refused]
         return {"rows": done.rows, "commits": [c.id for c in done.commits], "refused": refused, "notes": done.notes}
+
+    def _bring_on(self, job: Job, control: JobControl) -> dict[str, Any] | None:
+        return self._ws.delivery.bring_on(job, control)
 
     def _prune(self, job: Job, _: JobControl) -> dict[str, Any]:
         return {"removed": self._ws.retention.prune(job.project_id)}
@@ -208,13 +212,13 @@ class Loop:
     def _advance(self, to_ms: int, *, replay: bool) -> int:
         ws = self._ws
         if replay and ws.event_clock.mode(ws.project.id) == "wall":  # a replay begins here, whatever was before
-            ws.delivery.set_processed(to_ms // DAY * DAY)  # first: a crash in between begins the replay once more
+            ws.days.set_processed(to_ms // DAY * DAY)  # first: a crash in between begins the replay once more
             self._set_clock(to_ms)
             return 0
-        done = ws.delivery.processed()
+        done = ws.days.processed()
         if done is None:
             done = to_ms // DAY * DAY
-            ws.delivery.set_processed(done)
+            ws.days.set_processed(done)
         days = 0
         if not replay and to_ms // DAY * DAY > done + DAY:
             done = to_ms // DAY * DAY - DAY  # after a long sleep the days are processed together
@@ -224,11 +228,11 @@ class Loop:
             self.boundary()
             if self._stopping.is_set():
                 raise Conflict("The server is stopping.", hint="Ask again when it is up.")
-            ws.delivery.set_processed(boundary)
+            ws.days.set_processed(boundary)
             days += 1
         if replay:
             self._set_clock(to_ms)
-            if ws.deliveries.waiting() or ws.jobs.open_count() or ws.delivery.loading():
+            if ws.deliveries.waiting() or ws.jobs.open_count() or self._loading():
                 self.settle(
                     wait=True
                 )  # what was asked for since is done at this moment of event time, not at some later
@@ -243,14 +247,16 @@ class Loop:
     def boundary(self) -> None:
         """A day is over: captures, truth, windows, releases, triggers, and the work that comes of them."""
         ws = self._ws
-        self.take()
-        for endpoint in ws.serving.endpoints():
-            self.state["doing"] = f"{endpoint.name}: monitoring"
-            ws.delivery.process(endpoint.name)
+        served = ws.glance.has_endpoints()
+        if served:
+            self.take()
+            for endpoint in ws.serving.endpoints():
+                self.state["doing"] = f"{endpoint.name}: monitoring"
+                ws.delivery.process(endpoint.name)
         self.settle(wait=True)
         self.state["doing"] = "merging small packs"
         self._safely(ws.packing.run)
-        if to_datetime(ws.event_clock.event_ms(ws.project.id)).day == 1:
+        if served and to_datetime(ws.event_clock.event_ms(ws.project.id)).day == 1:
             self._prove()
         self.state["doing"] = ""
 
@@ -280,16 +286,20 @@ class Loop:
             if wait and ws.jobs.open_count():
                 self._stopping.wait(_PAUSE)
                 continue
-            if ws.delivery.loading() and self._supervisor("sync") is not None and ws.delivery.begin_loaded():
+            if self._loading() and self._supervisor("sync") is not None and ws.delivery.begin_loaded():
                 self._supervisor("sync")
                 continue
             break
         self._supervisor_follows()
         self.state["doing"] = ""
 
+    def _loading(self) -> bool:
+        """Whether a release waits for its deployment; where no endpoint is, without importing what releases."""
+        return self._ws.glance.has_endpoints() and self._ws.delivery.loading()
+
     def _supervisor_follows(self) -> None:
         """Brings the workers to the routing in force, if they are behind it."""
-        found = self._supervisor("status")
+        found = self._supervisor("status") if self._ws.glance.has_endpoints() else None
         if found is None:
             return
         wanted = {n: r.number for n, r in self._ws.serving.plan().routings.items()}

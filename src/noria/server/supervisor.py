@@ -27,6 +27,7 @@ from noria.base.errors import NoriaError, Unavailable
 from noria.base.times import SECOND
 from noria.http.access import check_listener
 from noria.http.errors import from_exception
+from noria.server.listening import listen
 from noria.serving.link import LEASE, socket_path
 from noria.serving.protocol import (
     Answer,
@@ -43,11 +44,11 @@ from noria.serving.protocol import (
     decode_answer,
 )
 from noria.serving.records import DeploymentState
-from noria.serving.service import Plan
 from noria.workspace import Workspace, connect
 
 if TYPE_CHECKING:
     from noria.serving.records import Deployment
+    from noria.serving.service import Plan
 
 log = logging.getLogger("noria.supervisor")
 
@@ -62,40 +63,10 @@ _KEPT: Final = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PA
 """Variables that a worker sees; everything else may hold a secret."""
 
 
-class PortTaken(Unavailable):
-    """Another program listens on the port."""
-
-    code = "port_taken"
-
-
 class WorkerGone(Unavailable):
     """An endpoint worker ended."""
 
     code = "worker_gone"
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        PortTaken: the port is in use.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((host, port))
-        made.listen(1024)
-    except OSError as error:
-        made.close()
-        raise PortTaken(
-            f"{host}:{port} cannot be listened on: {error.strerror}.",
-            hint="Stop the other program, or choose another port: noria up --port 5100",
-            details={"host": host, "port": port},
-        ) from None
-    made.set_inheritable(True)
-    made.setblocking(False)
-    return made
 
 
 class WorkerSlow(Unavailable):

@@ -1,17 +1,13 @@
 """The inference port of one worker, as a plain ASGI application: every layer less is time that a caller waits.
 
-    POST /endpoints/{name}/predict   {"row": {...}} or {"rows": [{...}]}, with "id" or "ids" where the caller has some
-    GET  /endpoints/{name}           the contract and who answers
-    GET  /endpoints, /health
-
-A request keeps the routing that it started with; swapping is an assignment, so nothing fails by it (decision 8).
+``door`` has its paths. A request keeps the routing that it started with; swapping is an assignment, so nothing fails by
+it (decision 8).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import time
 import uuid
@@ -20,13 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
-
-from noria.base.errors import DiskFull, NoriaError, NotFound
-from noria.base.names import nearest
+from noria.base.errors import NoriaError
 from noria.http.access import Access
-from noria.http.errors import MethodWrong, RequestTooLarge, from_exception, status_of
-from noria.serving.errors import EndpointNotFound, EndpointNotReady
+from noria.http.errors import RequestTooLarge
+from noria.serving.door import Gone, InferenceDoor, encode
+from noria.serving.errors import EndpointNotReady
 from noria.serving.loaded import Computed, Loaded
 from noria.serving.records import Arm, Routing
 from noria.serving.router import choose
@@ -38,12 +32,6 @@ MAX_BODY: Final = 16 << 20
 INLINE_ROWS: Final = 8
 """Up to so many rows are scored at once in the event loop; a hand-over to a thread costs more than they do."""
 _SHADOW_QUEUE: Final = 256
-_HEADERS: Final = [
-    (b"content-type", b"application/json"),
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-]
-_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,68 +89,41 @@ class _Request:
     scores: list[Any] = field(default_factory=list[Any])
 
 
-class InferenceApp:
+class InferenceApp(InferenceDoor):
     """One per worker.
 
     Attributes:
-        endpoints: what is served, by name; assigned anew by the worker for each routing revision.
+        endpoints: a ``Live`` for each name; assigned anew by the worker for each routing revision.
     """
 
     def __init__(
         self, capture: SegmentWriter, access: Access, now_ms: Callable[[], int], *, max_body: int = MAX_BODY
     ) -> None:
-        self.endpoints: dict[str, Live] = {}
+        super().__init__(access)
         self.counts = Counts()
         self._capture = capture
-        self._access = access
         self._now_ms = now_ms
         self._max_body = max_body
         self._shadows: asyncio.Queue[_Shadow] = asyncio.Queue(_SHADOW_QUEUE)
         self._threads = ThreadPoolExecutor(1, "predict")
         self._shadow_threads = ThreadPoolExecutor(1, "shadow")
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        try:
-            status, body = await self._answer(scope, receive)
-        except _Gone:
-            return
-        except Exception as error:  # noqa: BLE001 - the border: every error becomes an answer in the one form
-            found = _full(error) or from_exception(error)
-            status, body = status_of(found), _encode(found.as_dict())
-        headers = [*_HEADERS, (b"content-length", b"%d" % len(body))]  # else it is sent in chunks
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    async def predict(self, name: str, receive: Any) -> bytes:
+        return await self._predict(self._live(name), await self._body(receive))
 
-    async def _answer(self, scope: Any, receive: Any) -> tuple[int, bytes]:
-        self._access.caller({k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}, scope)
-        method, path = scope["method"], scope["path"]
-        parts = path.strip("/").split("/")
-        if parts[0] == "endpoints" and len(parts) == 3 and parts[2] == "predict":
-            _check_method(method, "POST", path)
-            return 200, await self._predict(self._live(parts[1]), await self._body(receive))
-        if parts[0] == "endpoints" and len(parts) <= 2:
-            _check_method(method, "GET", path)
-            return 200, _encode(self._about(self._live(parts[1])) if len(parts) == 2 else self._all())
-        if parts == ["health"]:
-            _check_method(method, "GET", path)
-            return 200, _encode({"status": "ok", "endpoints": sorted(self.endpoints)})
-        raise NotFound(f"There is no {method} {path}.", hint="POST /endpoints/NAME/predict")
+    def about(self, name: str) -> dict[str, Any]:
+        return self._about(self._live(name))
+
+    def all(self) -> list[dict[str, Any]]:
+        return [self._about(live) for live in self.endpoints.values() if live.arms]
 
     def _live(self, name: str) -> Live:
-        found = self.endpoints.get(name)
+        found: Live | None = self.endpoints.get(name)
         if found is None:
-            raise EndpointNotFound(
-                f"There is no endpoint {name!r} here.",
-                hint=nearest(name, self.endpoints) or f"Endpoints: {', '.join(sorted(self.endpoints)) or 'none yet'}.",
-            )
+            self.unknown(name)
         if not found.arms:
             raise EndpointNotReady(f"{name!r} has no deployment that answers yet.", hint=f"noria endpoints show {name}")
         return found
-
-    def _all(self) -> dict[str, Any]:
-        return {"endpoints": [self._about(live) for live in self.endpoints.values() if live.arms]}
 
     @staticmethod
     def _about(live: Live) -> dict[str, Any]:
@@ -181,7 +142,7 @@ class InferenceApp:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise _Gone
+                raise Gone
             part = message.get("body", b"")
             total += len(part)
             if total > self._max_body:
@@ -214,8 +175,8 @@ class InferenceApp:
             self._later(_Shadow(live, shadows, request, computed))
         answers = [{"id": i, "score": s, "model": m} for i, (s, m) in zip(request.ids, request.scores, strict=True)]
         if single:
-            return _encode({**answers[0], "revision": live.routing.number})
-        return _encode({"predictions": answers, "revision": live.routing.number})
+            return encode({**answers[0], "revision": live.routing.number})
+        return encode({"predictions": answers, "revision": live.routing.number})
 
     def _decode(self, live: Live, body: bytes, started: float) -> tuple[bool, _Request]:
         contract = live.first.contract
@@ -316,7 +277,7 @@ def _scored(live: Live, job: _Job, request: _Request, computed: dict[Any, Comput
     rows: list[CapturedRow] = []
     for place, score, at, features in zip(job.places, scores, moments, values, strict=True):
         row = request.rows[place]
-        rows.append(CapturedRow(request.ids[place], contract.entity(row), at, score, _encode(row), features))
+        rows.append(CapturedRow(request.ids[place], contract.entity(row), at, score, encode(row), features))
         if answered:
             request.scores[place] = (score, loaded.model)
     return Captured(
@@ -366,17 +327,3 @@ def _refused(live: Live, code: str, received: int, started: float) -> Captured:
         error=code,
         count=1,
     )
-
-
-class _Gone(Exception):
-    """The caller went away before the request was whole."""
-
-
-def _check_method(found: str, wanted: str, path: str) -> None:
-    if found != wanted:
-        raise MethodWrong(f"{found} {path} is not possible.", hint=f"{wanted} {path}")
-
-
-def _full(error: Exception) -> NoriaError | None:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return DiskFull("the capture of predictions") if full else None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from noria.http import Call, Route
-from noria.serving import Serving
 from noria.serving import wire as w
+from noria.serving.service import Serving
 
 
 class EndpointRoutes:

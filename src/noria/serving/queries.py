@@ -39,6 +39,19 @@ def _endpoint(row: Row[Any]) -> Endpoint:
     )
 
 
+def has_endpoints(conn: Connection, project_id: ProjectId) -> bool:
+    found = select(t.endpoints.c.id).where(t.endpoints.c.project_id == project_id).limit(1)
+    return conn.execute(found).first() is not None
+
+
+def has_deployments(conn: Connection, project_id: ProjectId) -> bool:
+    """Whether there is one that workers have to load, or hold."""
+    ids = select(t.endpoints.c.id).where(t.endpoints.c.project_id == project_id)
+    held = [DeploymentState.STARTING.value, DeploymentState.READY.value]
+    found = select(t.deployments.c.id).where(t.deployments.c.endpoint_id.in_(ids), t.deployments.c.state.in_(held))
+    return conn.execute(found.limit(1)).first() is not None
+
+
 def deployment(conn: Connection, deployment_id: int) -> Deployment | None:
     row = conn.execute(_DEPLOYMENTS.where(t.deployments.c.id == deployment_id)).one_or_none()
     return None if row is None else _deployment(row)

@@ -14,8 +14,8 @@ from noria.data.records import Commit, Repository
 from noria.db import Database
 from noria.registry import Registry
 from noria.registry.records import ModelVersion
-from noria.serving import Serving
 from noria.serving.records import Deployment
+from noria.serving.service import Serving
 from noria.trace import queries
 from noria.trace.records import Captured, Node, Replay, UsedRows
 from noria.tracking import Tracking

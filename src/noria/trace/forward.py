@@ -13,8 +13,8 @@ from noria.data.records import Commit
 from noria.db import Database
 from noria.registry import Registry
 from noria.registry.records import ModelVersion
-from noria.serving import Serving
 from noria.serving.records import Deployment
+from noria.serving.service import Serving
 from noria.trace import queries
 from noria.trace.predictions import Counted, Predictions
 from noria.trace.records import Node

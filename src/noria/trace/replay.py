@@ -16,8 +16,8 @@ from noria.data.records import Commit, Repository
 from noria.pipelines.execute import MODEL, TABLE
 from noria.pipelines.executors import SideWorker, TaskFailed
 from noria.pipelines.task import InputSpec, TaskSpec
-from noria.serving import Serving
 from noria.serving.records import Deployment
+from noria.serving.service import Serving
 from noria.trace.errors import ReplayFailed
 from noria.trace.records import Captured, Replay, UsedRows
 from noria.training.package import Package

@@ -20,8 +20,8 @@ from noria.db import Database
 from noria.pipelines.executors import SideWorker
 from noria.registry import Registry
 from noria.registry.records import ModelVersion
-from noria.serving import Serving
 from noria.serving.ingest import Ingest
+from noria.serving.service import Serving
 from noria.trace import queries
 from noria.trace.backward import Backward
 from noria.trace.errors import ThingNotFound, ThingUnclear

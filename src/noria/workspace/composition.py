@@ -34,7 +34,7 @@ from noria.assets.audit import AuditLog
 from noria.assets.errors import ProjectNotFound
 from noria.assets.logs import prune_logs
 from noria.assets.packing import Packing
-from noria.assets.records import Project
+from noria.assets.records import Event, Project
 from noria.assets.retention import Retention
 from noria.base.actor import Actor
 from noria.base.clock import Clock
@@ -47,6 +47,7 @@ from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
 from noria.webhooks import KINDS, SUBSCRIBER, Webhooks
 from noria.workspace.datasets import commit_of
+from noria.workspace.glance import Glance
 from noria.workspace.holders import loaded_from, model_users, version_holders
 from noria.workspace.location import database_of, locate, redacted
 
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from noria.data.service.transfer.promised import Promised
     from noria.data.service.transfer.receiving import Side
     from noria.data.service.transfer.verbs import Transfer
+    from noria.delivery.days import Days
     from noria.delivery.service import Delivery
     from noria.features.service import Features
     from noria.monitoring.service import Monitoring
@@ -143,6 +145,7 @@ class Workspace:
         self._register_pruners()
         self.assets.holders += version_holders()
         self.project: Project = self.assets.ensure_project(project_name)
+        self.glance = Glance(db, self.project.id)
 
     @staticmethod
     def _check_formats(found: Mapping[str, int]) -> None:
@@ -547,6 +550,12 @@ class Workspace:
         )
 
     @cached_property
+    def days(self) -> Days:
+        from noria.delivery.days import Days
+
+        return Days(self.db, self.project.id)
+
+    @cached_property
     def delivery(self) -> Delivery:
         from noria.delivery.service import Delivery
         from noria.delivery.service import Services as DeliveryServices
@@ -621,11 +630,15 @@ class Workspace:
         A server's loop calls it, and each command at its end where no server runs.
         """
         handlers: dict[str, Handler] = {
-            FOLLOW: lambda event: self.delivery.follow(event),
+            FOLLOW: self._follow,
             _HOOKS: lambda event: self.hooks.deliver(event),
             SUBSCRIBER: lambda event: self.webhooks.share(event),
         }
         return self.deliveries.run_due(handlers, project_id=self.project.id)
+
+    def _follow(self, event: Event) -> None:
+        if self.glance.has_endpoints():  # nobody else follows an alias
+            self.delivery.follow(event)
 
     def verify(self, *, data: bool = False, advance: Callable[..., None] | None = None) -> list[str]:
         """What does not hold between rows and bytes, in words; with ``data``, every byte is read."""

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from noria.assets import Assets, Change, Changes, EvidenceLog, ProjectClock
-from noria.base.actor import Actor
 from noria.base.clock import Clock
 from noria.base.ids import ProjectId
 from noria.db import Database, Tx
 from noria.delivery import queries
 from noria.delivery.errors import CandidateNotFound, NotApplied
-from noria.delivery.records import OPEN, Candidate, CandidateState
+from noria.delivery.records import JOB, OPEN, Candidate, CandidateState
 from noria.jobs import Jobs
 from noria.monitoring.service import Monitoring
 from noria.pipelines.records import Definition
@@ -24,9 +23,6 @@ from noria.serving.service import Serving
 from noria.training.service import Training
 
 EVALUATOR: Final = "noria.delivery.service:1"
-SYSTEM: Final = Actor(name="system:delivery", automatic=True)
-JOB: Final = "deliver"
-"""Kind of the job that trains a candidate, puts it through its gates and begins its release."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,15 +75,6 @@ class DeliveryBase:
         if found is None or found.kind != "model":
             raise NotApplied(f"No model {model!r} was applied here.", hint="noria apply")
         return found
-
-    def processed(self) -> int | None:
-        """Up to which day of event time everything was processed; None before the first."""
-        with self._db.read() as conn:
-            return queries.trigger_mark(conn, self._project_id, "", "processed")
-
-    def set_processed(self, at: int) -> None:
-        with self._db.write() as tx:
-            queries.set_trigger_mark(tx, self._project_id, "", "processed", at)
 
     def _now(self) -> int:
         return self._s.event_clock.event_ms(self._project_id)

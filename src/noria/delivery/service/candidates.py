@@ -15,8 +15,8 @@ from noria.base.times import parse_time
 from noria.delivery import gates
 from noria.delivery import tables as t
 from noria.delivery.errors import TrainingFailed
-from noria.delivery.records import OPEN, PERSONS, Candidate, CandidateState, GateResult, Phase
-from noria.delivery.service.base import EVALUATOR, SYSTEM
+from noria.delivery.records import OPEN, PERSONS, SYSTEM, Candidate, CandidateState, GateResult, Phase
+from noria.delivery.service.base import EVALUATOR
 from noria.delivery.service.follow import Following
 from noria.delivery.trainer import train
 from noria.jobs.records import Job

@@ -8,8 +8,8 @@ from noria.base.actor import Actor
 from noria.base.once import Once
 from noria.base.times import DAY, parse_time
 from noria.delivery.errors import NothingBefore
-from noria.delivery.records import Candidate
-from noria.delivery.service.base import EVALUATOR, SYSTEM
+from noria.delivery.records import SYSTEM, Candidate
+from noria.delivery.service.base import EVALUATOR
 from noria.delivery.service.releases import Releases
 from noria.pipelines.records import Definition
 from noria.registry.records import CHAMPION

@@ -8,7 +8,7 @@ from noria.assets import Change
 from noria.assets.records import Event
 from noria.base.ids import EventId
 from noria.delivery import queries
-from noria.delivery.service.base import SYSTEM
+from noria.delivery.records import SYSTEM
 from noria.delivery.service.triggers import Triggers
 
 if TYPE_CHECKING:

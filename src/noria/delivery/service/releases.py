@@ -12,8 +12,8 @@ from noria.base.once import Once
 from noria.base.times import DAY, parse_duration
 from noria.delivery import queries, verdict
 from noria.delivery.errors import ReleaseOpen
-from noria.delivery.records import PERSONS, Candidate, CandidateState, Phase, Rollout
-from noria.delivery.service.base import EVALUATOR, SYSTEM
+from noria.delivery.records import PERSONS, SYSTEM, Candidate, CandidateState, Phase, Rollout
+from noria.delivery.service.base import EVALUATOR
 from noria.delivery.service.candidates import Candidates
 from noria.delivery.verdict import Verdict
 from noria.monitoring.windows import losses

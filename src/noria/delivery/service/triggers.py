@@ -7,8 +7,8 @@ from typing import Any
 from noria.base.once import Once
 from noria.base.times import parse_duration
 from noria.delivery import queries
-from noria.delivery.records import PERSONS, Candidate
-from noria.delivery.service.base import EVALUATOR, SYSTEM, DeliveryBase
+from noria.delivery.records import PERSONS, SYSTEM, Candidate
+from noria.delivery.service.base import EVALUATOR, DeliveryBase
 from noria.jobs.cron import next_after, parse_schedule
 from noria.pipelines.records import Definition
 from noria.serving.records import Endpoint
