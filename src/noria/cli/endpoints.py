@@ -16,7 +16,7 @@ import urllib3
 
 from noria.base.errors import Conflict, Denied, Failed, Invalid, NoriaError, NotFound, Unavailable
 from noria.server import launch
-from noria.server.admin import NothingServes
+from noria.server.launch import NothingServes
 from noria.serving.cli import endpoints
 from noria.terminal import Shell, command
 
@@ -32,7 +32,10 @@ def status(shell: Shell) -> None:
     found = _running(shell)
 
     def human() -> None:
-        shell.say(f"{found['url']}, process {found['pid']}, {found['serving']} of {found['workers']} workers serve")
+        workers = f"{found['serving']} of {found['workers']} workers serve"
+        if not found["workers"]:
+            workers = "no workers: nothing is deployed yet"
+        shell.say(f"{found['url']}, process {found['pid']}, {workers}")
         shell.table(["endpoint", "revision"], found["routed"].items(), right=["revision"])
 
     shell.emit({key: value for key, value in found.items() if key != "socket"}, human)

@@ -145,13 +145,19 @@ class Jobs:
 
     # ---- leases
 
-    def take_lease(self, name: str, length_ms: int, info: dict[str, Any] | None = None) -> int | None:
-        """Takes or renews a named lease for this process; returns its fence, or None if another holds it."""
+    def take_lease(
+        self, name: str, length_ms: int, info: dict[str, Any] | None = None, *, after: str | None = None
+    ) -> int | None:
+        """Takes or renews a named lease for this process; returns its fence, or None if another holds it.
+
+        Args:
+            after: a holder that gives the lease to this process, so that at no moment nobody holds it.
+        """
         with self._db.write() as tx:
             tx.lock(f"lease:{name}")
             row = tx.execute(select(t.leases).where(t.leases.c.name == name)).one_or_none()
             alive = row is not None and row.until > tx.now_ms and not is_dead(row.holder)
-            if row is not None and alive and row.holder != self._holder:
+            if row is not None and alive and row.holder not in (self._holder, after):
                 return None
             mine = row is not None and row.holder == self._holder
             fence = 1 if row is None else row.fence if mine else row.fence + 1
@@ -177,6 +183,11 @@ class Jobs:
         if row is None or row.until <= self._clock.now_ms() or is_dead(row.holder):
             return None
         return row.info
+
+
+def pid_of(holder: str) -> int:
+    """The process that a holder (``machine:pid:...``) is."""
+    return int(holder.split(":")[1])
 
 
 def is_dead(holder: str | None) -> bool:

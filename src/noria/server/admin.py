@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from noria.base.errors import Invalid, Unavailable
+from noria.base.errors import Invalid
 from noria.base.times import duration_text, parse_duration, to_text
 from noria.data.wire.care import GcBody, GcOut, collected_out
 from noria.http import Call, Route
-from noria.server import launch
 from noria.server import wire as w
 from noria.workspace import Workspace
 
 _LONGEST_WAIT: Final = 60.0
 """Seconds that a request waits for writers."""
-
-
-class NothingServes(Unavailable):
-    """No process answers predictions for this workspace."""
-
-    code = "nothing_serves"
 
 
 class AdminRoutes:
@@ -72,13 +65,6 @@ class AdminRoutes:
         ws = self._ws
         ws.tracking.set_quota(ws.project.id, call.path["what"], call.body.most, actor=call.actor, once=call.once)
         return self.quotas(call)
-
-    def status(self, _: Call) -> w.ServingStatus:
-        found = launch.find(self._ws)
-        if found is None:
-            raise NothingServes("No endpoints of this workspace run.", hint="noria up")
-        names = ("url", "pid", "workers", "serving", "deaths", "routed")
-        return w.ServingStatus(**{name: found[name] for name in names})
 
 
 def routes(ws: Workspace) -> list[Route]:
@@ -160,14 +146,5 @@ def routes(ws: Workspace) -> list[Route]:
             body=w.QuotaBody,
             answer=w.Quotas,
             cli="noria admin quota WHAT MOST",
-        ),
-        Route(
-            method="GET",
-            path="/v1/serving",
-            handler=r.status,
-            permission="endpoints.read",
-            summary="Show the processes that answer.",
-            answer=w.ServingStatus,
-            cli="noria endpoints status",
         ),
     ]

@@ -22,9 +22,10 @@ from noria.http.app import build, error_response
 from noria.http.heads import BoundedHttp
 from noria.server import launch
 from noria.server.growing import Growing
-from noria.server.listening import listen
+from noria.server.listening import listen, url_of
 from noria.server.loop import LEASE, Loop
 from noria.server.own import light
+from noria.server.standin import StandIn
 from noria.webhooks import Sender, allowed_places
 from noria.workspace import Workspace
 
@@ -70,9 +71,10 @@ class Server:
         self._ws = ws
         self._settings = settings
         self._socket: socket.socket = listen(settings.host, settings.port)
-        host, port = self._socket.getsockname()[:2]
-        self._access = Access(token=token, hosts=allowed([settings.host, *settings.hosts]), listener=host)
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._token = token
+        self._access = self._access_at(self._socket.getsockname()[0])
+        self.url = url_of(self._socket)
+        self._standin: StandIn | None = None
         self.endpoints = ""
         self._ending = threading.Event()
         ws.db.limit_reads(settings.read_timeout)
@@ -106,6 +108,8 @@ class Server:
                 self._sender.start()
                 begun.loop = True
                 ready(self)
+                if ws.glance.has_repositories() or ws.glance.has_definitions() or ws.glance.has_endpoints():
+                    self._api.grow()  # it will be asked for: the first who does so need not wait
 
             try:
                 server = _Server(config, begin, self._ending, loop.halt)
@@ -119,15 +123,35 @@ class Server:
         finally:
             self._socket.close()
             self._writer.close()
-            # Another server of this workspace goes on with the same endpoints.
-            if self._settings.role == "all" and begun.endpoints and not ws.jobs.held(LEASE):
-                launch.stop(ws)
+            if self._settings.role == "all" and begun.endpoints:
+                self._end_endpoints()
 
     def _ensure(self) -> str:
-        settings = self._settings
+        """The address of the inference port: of who is there, or of a supervisor, or of who stands in for one."""
+        ws, settings = self._ws, self._settings
         port = settings.port + 1 if settings.port else 0
-        found = launch.ensure(self._ws, host=settings.host, port=port, workers=settings.workers, hosts=settings.hosts)
-        return found["url"]
+        while True:
+            found = launch.find_at(ws, settings.host, port)
+            how: dict[str, Any] = {"workers": settings.workers, "hosts": settings.hosts}
+            if found is None and ws.glance.has_deployments():
+                found = launch.start(ws, host=settings.host, port=port, **how)
+            if found is not None:
+                return found["url"]
+            standin = StandIn(ws, self._access_at, host=settings.host, port=port, **how)
+            if standin.start():
+                self._standin = standin
+                return standin.url
+
+    def _access_at(self, listener: str) -> Access:
+        return Access(token=self._token, hosts=allowed([self._settings.host, *self._settings.hosts]), listener=listener)
+
+    def _end_endpoints(self) -> None:
+        """Another server of this workspace goes on with the same endpoints, on the same port."""
+        goes_on = self._ws.jobs.held(LEASE)
+        if self._standin is not None:
+            self._standin.end(relieved=goes_on)
+        if not goes_on:
+            launch.stop(self._ws)
 
     def _end(self, *_: Any) -> None:
         self._ending.set()

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
-import select
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from noria.base.errors import Conflict, NoriaError, Unavailable
-from noria.server.listening import PortTaken
+from noria.server.listening import PortTaken, url_at
 from noria.server.supervisor import Settings
 from noria.serving import link
 from noria.workspace import Workspace
 
 _START_SECONDS: Final = 90
 _STOP_SECONDS: Final = 60
+
+
+class NothingServes(Unavailable):
+    """No process answers predictions for this workspace."""
+
+    code = "nothing_serves"
 
 
 class SupervisorFailed(Unavailable):
@@ -41,6 +47,22 @@ def find(ws: Workspace) -> dict[str, Any] | None:
         return None
 
 
+def find_at(ws: Workspace, host: str, port: int) -> dict[str, Any] | None:
+    """Like ``find``, for one who wants a certain address; port 0 takes any.
+
+    Raises:
+        Conflict: one runs, with another address.
+    """
+    found = find(ws)
+    wanted = url_at(host, port)
+    if found is not None and port and found["url"] != wanted:
+        raise Conflict(
+            f"The endpoints of this workspace are served on {found['url']}, not on {wanted}.",
+            hint="Use the same --port, or end it first: noria endpoints stop",
+        )
+    return found
+
+
 def ensure(ws: Workspace, *, host: str, port: int, workers: int, hosts: Sequence[str] = ()) -> dict[str, Any]:
     """The running supervisor, started if there is none.
 
@@ -48,61 +70,93 @@ def ensure(ws: Workspace, *, host: str, port: int, workers: int, hosts: Sequence
         PortTaken, SupervisorFailed: it could not be started.
         Conflict: one runs, with another address.
     """
-    found = find(ws)
-    if found is not None:
-        wanted = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        if port and found["url"] != wanted:
-            raise Conflict(
-                f"The endpoints of this workspace are served on {found['url']}, not on {wanted}.",
-                hint="Use the same --port, or end it first: noria endpoints stop",
-            )
-        return found
-    return start(ws, host=host, port=port, workers=workers, hosts=hosts)
+    found = find_at(ws, host, port)
+    return found if found is not None else start(ws, host=host, port=port, workers=workers, hosts=hosts)
 
 
-def start(ws: Workspace, *, host: str, port: int, workers: int, hosts: Sequence[str] = ()) -> dict[str, Any]:
-    reading, writing = os.pipe()
+@dataclass(frozen=True, slots=True)
+class Relieved:
+    """Who stands on the port until the new supervisor's workers do (``standin``).
+
+    Attributes:
+        listening: the socket of the inference port, which the supervisor goes on with.
+        holder: of the lease.
+        leave: ends to accept, and returns when that is so.
+    """
+
+    listening: socket.socket
+    holder: str
+    leave: Callable[[], None]
+
+
+def start(
+    ws: Workspace, *, host: str, port: int, workers: int, hosts: Sequence[str] = (), relieved: Relieved | None = None
+) -> dict[str, Any]:
+    """Starts a supervisor and waits until it serves what there is.
+
+    Raises:
+        PortTaken, SupervisorFailed: it could not be started.
+    """
+    ours, its = socket.socketpair()
     logs = ws.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     settings = Settings(
-        url=ws.url, project=ws.project.name, host=host, port=port, workers=workers, hosts=list(hosts), ready=writing
-    )
-    with (logs / "supervisor.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "noria.server.supervisor", msgspec.json.encode(settings).decode()],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=(writing,),
-            start_new_session=True,
-            cwd=ws.home.parent if ws.source is None else ws.source.root,
-            env={**ws.environment},
-        )
-    os.close(writing)
-    threading.Thread(target=process.wait, name="supervisor-wait", daemon=True).start()  # no zombie, however it ends
-    try:
-        answer = _first_line(reading, process)
-    finally:
-        os.close(reading)
-    if "error" in answer:
-        raise _as_error(answer["error"])
+        url=ws.url, project=ws.project.name, host=host, port=port, workers=workers, hosts=list(hosts),
+        ready=its.fileno(),
+    )  # fmt: skip
+    passed = [its.fileno()]
+    if relieved is not None:
+        settings.listening, settings.relieves = relieved.listening.fileno(), relieved.holder
+        passed.append(settings.listening)
+    with ours:
+        with its, (logs / "supervisor.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "noria.server.supervisor", msgspec.json.encode(settings).decode()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=passed,
+                start_new_session=True,
+                cwd=ws.home.parent if ws.source is None else ws.source.root,
+                env={**ws.environment},
+            )
+        # No zombie, however it ends.
+        threading.Thread(target=process.wait, name="supervisor-wait", daemon=True).start()
+        answer = _line(ours, process)
+        if relieved is not None:
+            relieved.leave()
+            ours.sendall(b"\n")
+            answer = _line(ours, process)
     info = ws.jobs.lease_info(link.LEASE) or {}
     return {**answer, "socket": info.get("socket", "")}
 
 
-def _first_line(descriptor: int, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+def _line(ours: socket.socket, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """What a new supervisor says next.
+
+    Raises:
+        PortTaken, SupervisorFailed: that it could not be started; or it ended, or says nothing.
+    """
+    ours.settimeout(_START_SECONDS)
     data = b""
     while not data.endswith(b"\n"):
-        ready, _, _ = select.select([descriptor], [], [], _START_SECONDS)
-        part = os.read(descriptor, 1 << 16) if ready else b""
+        try:
+            part = ours.recv(1 << 16)
+        except TimeoutError:
+            process.kill()
+            part = b""
+        except ConnectionError:
+            part = b""
         if not part:
-            process.kill() if not ready else None
             raise SupervisorFailed(
                 f"The process for the endpoints ended with code {process.wait()} before it served.",
                 hint="Look into .noria/logs/supervisor.log.",
             )
         data += part
-    return json.loads(data)
+    answer = json.loads(data)
+    if "error" in answer:
+        raise _as_error(answer["error"])
+    return answer
 
 
 def _as_error(found: dict[str, Any]) -> NoriaError:

@@ -13,6 +13,15 @@ class PortTaken(Unavailable):
     code = "port_taken"
 
 
+def url_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return url_at(host, port)
+
+
+def url_at(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket.
 

@@ -11,6 +11,7 @@ from noria.base.times import parse_time, to_text
 from noria.delivery.records import SYSTEM
 from noria.http import Call, Route
 from noria.registry import http as registry_http
+from noria.server import launch
 from noria.server import wire as w
 from noria.server.loop import Loop
 from noria.tracking import http as tracking_http
@@ -57,6 +58,13 @@ class ServerRoutes:
         loop, once = self._loop, call.once
         assert loop is not None
         return w.Taken(**loop.call(lambda: self._kept("captures.take", once, lambda: {"rows": loop.take()})))
+
+    def status(self, _: Call) -> w.ServingStatus:
+        found = launch.find(self._ws)
+        if found is None:
+            raise launch.NothingServes("No endpoints of this workspace run.", hint="noria up")
+        names = ("url", "pid", "workers", "serving", "deaths", "routed")
+        return w.ServingStatus(**{name: found[name] for name in names})
 
     def prune(self, call: Call) -> w.Pruned:
         ws = self._ws
@@ -123,6 +131,15 @@ def own(ws: Workspace, loop: Loop | None, endpoints: Callable[[], str | None]) -
             summary="Remove what is older than its retention, without waiting for the daily job.",
             answer=w.Pruned,
             cli="noria admin prune",
+        ),
+        Route(
+            method="GET",
+            path="/v1/serving",
+            handler=r.status,
+            permission="endpoints.read",
+            summary="Show the processes that answer.",
+            answer=w.ServingStatus,
+            cli="noria endpoints status",
         ),
     ]
 

@@ -16,9 +16,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -26,8 +26,9 @@ from noria.base import faults
 from noria.base.errors import NoriaError, Unavailable
 from noria.base.times import SECOND
 from noria.http.access import check_listener
-from noria.http.errors import from_exception
-from noria.server.listening import listen
+from noria.jobs.service import pid_of
+from noria.server.asked import Op, answering
+from noria.server.listening import listen, url_of
 from noria.serving.link import LEASE, socket_path
 from noria.serving.protocol import (
     Answer,
@@ -137,13 +138,39 @@ def _as_error(answer: Answer) -> NoriaError:
     return made
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relieved:
+    """Who stood on the port before (``standin``).
+
+    Attributes:
+        holder: has the lease, and gives it to this process.
+        leave: lets it end to accept, and waits for that; takes the status of the new supervisor.
+    """
+
+    holder: str
+    leave: Callable[[dict[str, Any]], Awaitable[None]]
+
+
 class Supervisor:
-    """One per machine and workspace."""
+    """One per machine and workspace.
+
+    Attributes:
+        url: of the inference port.
+        synced: everything was loaded and routed once, as far as it can be.
+    """
 
     def __init__(
-        self, ws: Workspace, listening: socket.socket, *, workers: int, token: str | None, hosts: Iterable[str] = ()
+        self,
+        ws: Workspace,
+        listening: socket.socket,
+        *,
+        workers: int,
+        token: str | None,
+        hosts: Iterable[str] = (),
+        relieved: Relieved | None = None,
     ) -> None:
         self._ws = ws
+        self._relieved = relieved
         self._listening = listening
         self._count = workers
         self._token = token
@@ -159,8 +186,8 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._socket = socket_path(ws.id, os.getpid())
-        host, port = listening.getsockname()[:2]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.url = url_of(listening)
+        self.synced = False
 
     # ---- life
 
@@ -169,19 +196,19 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        if not await asyncio.to_thread(self._take_lease):
-            raise Unavailable("Another supervisor serves this workspace.", hint="noria up finds it by itself.")
-        for left in self._socket.parent.glob(f"{self._socket.name.partition('-')[0]}-*.sock"):
-            left.unlink(
-                missing_ok=True
-            )  # of supervisors of this workspace that were killed: who has the lease is alone
-        control = await asyncio.start_unix_server(self._control, str(self._socket))
-        self._socket.chmod(0o600)
+        control: asyncio.Server | None = None
         tasks: list[asyncio.Task[None]] = []
         try:
-            await asyncio.gather(*(self._start_worker() for _ in range(self._count)))
+            if self._relieved is not None:
+                await self._start_workers()
+                await asyncio.gather(*(self._serve(worker) for worker in self._workers))
+                await self._relieved.leave(self.status())
+            control = await self._take_place()
+            if self._relieved is None:
+                await self._start_workers()
             tasks.append(asyncio.create_task(self._keep_lease()))  # loading may take longer than a lease
             await self.sync()
+            self.synced = True
             tasks.append(asyncio.create_task(self._poll()))
             await self._stopping.wait()
         finally:
@@ -189,8 +216,9 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            control.close()
-            self._socket.unlink(missing_ok=True)
+            if control is not None:
+                control.close()
+                self._socket.unlink(missing_ok=True)
             async with self._repair_lock:  # whoever replaces a worker sees that it is over, or has listed the new one
                 pass
             await asyncio.gather(*(self._end_worker(w) for w in self._workers))
@@ -198,9 +226,26 @@ class Supervisor:
             with contextlib.suppress(NoriaError):
                 await asyncio.to_thread(self._ws.jobs.release_lease, LEASE)
 
-    def _take_lease(self) -> bool:
+    async def _take_place(self) -> asyncio.Server:
+        """Takes the lease and opens the control socket."""
+        after = None if self._relieved is None else self._relieved.holder
+        spared: set[str] = set()
+        if after is not None:  # it passes on who still asks there
+            spared.add(socket_path(self._ws.id, pid_of(after)).name)
+        if after is None and not await asyncio.to_thread(self._take_lease):
+            raise _another()
+        for left in self._socket.parent.glob(f"{self._socket.name.partition('-')[0]}-*.sock"):
+            if left.name not in spared:  # else of those that were killed: who has the lease is alone
+                left.unlink(missing_ok=True)
+        control = await asyncio.start_unix_server(answering(self._answer), str(self._socket))
+        self._socket.chmod(0o600)
+        if after is not None and not await asyncio.to_thread(self._take_lease, after):
+            raise _another()
+        return control
+
+    def _take_lease(self, after: str | None = None) -> bool:
         info = {"socket": str(self._socket), "url": self.url, "pid": os.getpid(), "workers": self._count}
-        return self._ws.jobs.take_lease(LEASE, LEASE_MS, info) is not None
+        return self._ws.jobs.take_lease(LEASE, LEASE_MS, info, after=after) is not None
 
     async def _keep_lease(self) -> None:
         while True:
@@ -231,6 +276,13 @@ class Supervisor:
                 log.exception("the supervisor goes on after an error")
 
     # ---- workers
+
+    async def _start_workers(self) -> None:
+        await asyncio.gather(*(self._start_worker() for _ in range(self._count)))
+
+    async def _serve(self, worker: _Worker) -> None:
+        await worker.ask(Serve(0), _LOAD_SECONDS)
+        worker.serving = True
 
     async def _start_worker(self) -> _Worker:
         self._started += 1
@@ -406,8 +458,7 @@ class Supervisor:
             await worker.ask(Unload(0, sorted(gone)))
             worker.loaded -= gone
         if whole and not worker.serving:
-            await worker.ask(Serve(0))
-            worker.serving = True
+            await self._serve(worker)
 
     async def flush(self) -> dict[str, Any]:
         """Waits until everything that was answered so far is captured, the shadow's scores too."""
@@ -439,39 +490,15 @@ class Supervisor:
 
     # ---- the control socket
 
-    async def _control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            line = await reader.readline()
-            if line:
-                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
-                await writer.drain()
-        except (ConnectionError, ValueError):
-            return
-        finally:
-            writer.close()
-
-    async def _answer(self, line: bytes) -> dict[str, Any]:
-        try:
-            op = _ASKED.decode(line).op
-            if op == "sync":
-                await self._replace_dead()
-                return await self.sync()
-            if op == "flush":
-                return await self.flush()
-            if op == "stop":
-                self._stopping.set()
-            return self.status()
-        except Exception as error:  # noqa: BLE001 - the border: whoever asks hears what went wrong
-            return from_exception(error).as_dict()
-
-
-class _Asked(msgspec.Struct):
-    """What the control socket takes: one line of JSON."""
-
-    op: Literal["sync", "flush", "status", "stop"]
-
-
-_ASKED: Final = msgspec.json.Decoder(_Asked)
+    async def _answer(self, op: Op) -> dict[str, Any]:
+        if op == "sync":
+            await self._replace_dead()
+            return await self.sync()
+        if op == "flush":
+            return await self.flush()
+        if op == "stop":
+            self._stopping.set()
+        return self.status()
 
 
 class Settings(msgspec.Struct):
@@ -479,7 +506,10 @@ class Settings(msgspec.Struct):
 
     Attributes:
         url: of the workspace.
-        ready: a descriptor; one line is written to it when predictions are served, or why that cannot be.
+        ready: the descriptor of a socket; one line is written to it when predictions are served, or why that cannot be.
+        listening: the descriptor of the inference port where it is open already; -1: it is opened at host and port.
+        relieves: the holder of the lease who stands on that port; one line is written to ``ready`` when it is to leave,
+            one comes back when it has.
     """
 
     url: str
@@ -489,37 +519,60 @@ class Settings(msgspec.Struct):
     workers: int
     hosts: list[str]
     ready: int
+    listening: int = -1
+    relieves: str = ""
 
 
-async def _run(ws: Workspace, settings: Settings) -> None:
+async def _run(ws: Workspace, settings: Settings, ready: socket.socket) -> None:
     token = ws.environment.get("NORIA_TOKEN")
     check_listener(settings.host, token)
-    listening = listen(settings.host, settings.port)
+    if settings.listening < 0:
+        listening = listen(settings.host, settings.port)
+    else:
+        listening = socket.socket(fileno=settings.listening)
+        listening.set_inheritable(True)
     hosts = [settings.host, *settings.hosts]
-    supervisor = Supervisor(ws, listening, workers=settings.workers, token=token, hosts=hosts)
+
+    async def leave(status: dict[str, Any]) -> None:
+        _say(ready, status)
+        try:
+            left = await asyncio.to_thread(ready.recv, 1)
+        except OSError:
+            left = b""
+        if not left:
+            raise Unavailable("Who stood on the port is gone, or does not leave it.", hint="noria up")
+
+    relieved = Relieved(holder=settings.relieves, leave=leave) if settings.relieves else None
+    supervisor = Supervisor(ws, listening, workers=settings.workers, token=token, hosts=hosts, relieved=relieved)
     running = asyncio.create_task(supervisor.run())
-    while not running.done() and not supervisor.serving:
+    while not running.done() and not (supervisor.synced and supervisor.serving):
         await asyncio.sleep(0.02)
     if not running.done():
-        _say(settings.ready, supervisor.status())
+        _say(ready, supervisor.status())
+        ready.close()
     await running
 
 
-def _say(descriptor: int, value: dict[str, Any]) -> None:
+def _say(ready: socket.socket, value: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
-        os.write(descriptor, json.dumps(value).encode() + b"\n")
-        os.close(descriptor)
+        ready.sendall(json.dumps(value).encode() + b"\n")
+
+
+def _another() -> Unavailable:
+    return Unavailable("Another supervisor serves this workspace.", hint="noria up finds it by itself.")
 
 
 def main() -> None:
     """Runs a supervisor in this process."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    ready = socket.socket(fileno=settings.ready)
+    ready.settimeout(_LOAD_SECONDS)
     try:
         with connect(settings.url, project=settings.project) as ws:
-            asyncio.run(_run(ws, settings))
+            asyncio.run(_run(ws, settings, ready))
     except NoriaError as error:
-        _say(settings.ready, error.as_dict())
+        _say(ready, error.as_dict())
         sys.exit(1)
 
 

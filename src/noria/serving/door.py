@@ -82,6 +82,12 @@ class InferenceDoor:
 
     async def predict(self, name: str, receive: Any) -> bytes:
         """The answer to a request for predictions; ``receive`` gives its body."""
+        more = True
+        while more:  # whoever still sends when the connection is closed may not see the answer
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            more = message.get("more_body", False)
         self.unknown(name)
 
     def about(self, name: str) -> dict[str, Any]:
