@@ -2,8 +2,9 @@
 
 ``python -m bench.mlflow_growth [--points 100000000]``. Nine runs of ten have 10 keys of 1,000 points, the tenth has one
 key of 10,000; eight connections log them in batches of 1,000. At each power of ten the script stops and takes, one
-request at a time: what the database weighs, and the time of log-batch, get-run, history and search. A time that does
-not grow with the points says that the next decade will cost the same. ``--server mlflow`` asks MLflow the same.
+request at a time: what the database weighs, and the time of log-batch, get-run, history, curves and search. A time
+that does not grow with the points says that the next decade will cost the same. ``--server mlflow`` asks MLflow the
+same.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from bench.mlflow_wire import databases, seeds, servers, signals
 from bench.mlflow_wire.servers import Server
 from bench.mlflow_wire.wire import API, Connection, Conversation, drive, get, post
 
+_AJAX = "/ajax-api/2.0/mlflow"
 _RUN = 10_000
 """Points of a run."""
 _BATCH = 1000
@@ -48,6 +50,8 @@ _COLUMNS = {
     "get_run": "get_run, ms",
     "short": "history of 1,000, ms",
     "long": "history of 10,000, ms",
+    "curve": "curve of 10,000 in 320, ms",
+    "interval": "curves of 10 runs in 320, ms",
     "newest": "search newest 100, ms",
     "filtered": "search filter + order, ms",
 }
@@ -139,6 +143,12 @@ def _probe(growth: _Growth) -> dict[str, float]:
             f"{API}/metrics/get-history", run_id=draw.choice(runs), metric_key="m0", max_results=25_000
         )
 
+    def curves(runs: Sequence[str], count: int) -> Callable[[int], bytes]:
+        asked = {"metric_key": "m0", "max_results": 320}
+        return lambda n: get(
+            f"{_AJAX}/metrics/get-history-bulk-interval", run_ids=draw.sample(runs, min(count, len(runs))), **asked
+        )
+
     def search(**words: Any) -> bytes:
         return post(f"{API}/runs/search", {"experiment_ids": [growth.experiment], "max_results": 100, **words})
 
@@ -158,6 +168,8 @@ def _probe(growth: _Growth) -> dict[str, float]:
         )
         found["short"] = _median(connection, history(short), lambda found: len(found["metrics"]) == _BATCH)
         found["long"] = _median(connection, history(long), lambda found: len(found["metrics"]) == _RUN)
+        found["curve"] = _median(connection, curves(long, 1), lambda found: 320 <= len(found["metrics"]) <= 330)
+        found["interval"] = _median(connection, curves(short, 10), lambda found: len(found["metrics"]) >= 320)
         newest = growth.runs[-1]
         found["newest"] = _median(
             connection,

@@ -268,9 +268,13 @@ def _parts(conn: Connection, run_no: int, key_id: int, since: int | None) -> Ite
     where = [b.run_no == run_no, b.key_id == key_id]
     if since is not None:
         where.append(b.max_at >= since)
-    order = conn.execute(select(b.seq, b.min_at).where(*where).order_by(b.min_at, b.seq)).all()
-    for start in range(0, len(order), _AT_ONCE):
-        part = order[start : start + _AT_ONCE]
-        following = order[start + _AT_ONCE].min_at if start + _AT_ONCE < len(order) else None
-        chosen = select(b.data).where(*where, b.seq.in_([row.seq for row in part]))
-        yield following, [data for (data,) in conn.execute(chosen)]
+    order = select(b.min_at, b.seq).where(*where).order_by(b.min_at, b.seq)
+    count = 1  # most pages need one or two; who goes on gets more at once
+    rows = conn.execute(order.limit(count + 1)).all()
+    while rows:
+        part, more = rows[:count], rows[count:]
+        chosen = select(b.data).where(b.run_no == run_no, b.key_id == key_id, b.seq.in_([row.seq for row in part]))
+        yield (more[0].min_at if more else None), [data for (data,) in conn.execute(chosen)]
+        count = min(4 * count, _AT_ONCE)
+        behind = tuple_(b.min_at, b.seq) > tuple(part[-1])
+        rows = conn.execute(order.where(behind).limit(count + 1)).all() if more else []
