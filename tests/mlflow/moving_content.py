@@ -145,7 +145,45 @@ def fill(uri: str, root: str | None = None) -> dict[str, Any]:
     client.transition_model_version_stage("eta", "1", "Archived")
     client.transition_model_version_stage("eta", "3", "Production")
     client.create_registered_model("empty")
+    ids["trace"] = _traces(uri, flights, id)
     return ids
+
+
+def _traces(uri: str, experiment: str, run: str) -> str:
+    """Two traces: one of three spans with all that can be said of it, and one that failed. Returns the first one's id."""
+    from mlflow.entities import AssessmentSource, SpanEvent
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracing.attachments import Attachment
+
+    import mlflow
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri, uri)
+    mlflow.set_experiment(experiment_id=experiment)
+    with mlflow.start_span("ask", "CHAIN", {"model": "tiny", "odd": [1.5, None, {"deep": "ü"}]}) as root:
+        root.set_inputs({"question": "when?", "picture": Attachment(content_type="image/png", content_bytes=BINARY)})
+        mlflow.update_current_trace(
+            tags={"team": "ops"}, metadata={"mlflow.trace.session": "s-1"}, client_request_id="c-1"
+        )
+        with mlflow.start_span("look up", "RETRIEVER") as inner:
+            inner.add_event(SpanEvent("cache miss", attributes={"tries": 2}))
+        with mlflow.start_span("answer", "LLM") as inner:
+            inner.set_outputs({"text": "soon"})
+            inner.set_attribute("big", 1 << 62)
+        root.set_outputs("soon")
+    with mlflow.start_span("fail") as failed:
+        failed.set_status("ERROR")
+        failed.set_attribute("mlflow.chat.tokenUsage", {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12})
+    mlflow.flush_trace_async_logging()
+    id = root.trace_id
+    client.set_trace_tag(id, "later", "yes")
+    human = AssessmentSource("HUMAN", "ada")
+    first = mlflow.log_feedback(trace_id=id, name="good", value=True, source=human, rationale="it is")
+    mlflow.override_feedback(trace_id=id, assessment_id=first.assessment_id, value=False, source=human)
+    mlflow.log_expectation(trace_id=id, name="truth", value={"at": [1, 2]}, source=human, span_id=inner.span_id)
+    with contextlib.suppress(MlflowException):  # a folder knows no links
+        client.link_traces_to_run([id], run)
+    return id
 
 
 def make(target: Path) -> None:

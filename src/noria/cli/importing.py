@@ -28,7 +28,7 @@ from noria.terminal import LazyGroup, Shell, command
 def mlflow(
     shell: Shell, source: str, only: tuple[str, ...], artifacts: Path | None, again: bool, dry_run: bool
 ) -> None:
-    """Take over what MLflow holds: experiments, runs, histories, files, models.
+    """Take over what MLflow holds: experiments, runs, histories, files, models, traces.
 
     The source is a running server (http://...; MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and
     MLFLOW_TRACKING_PASSWORD, as MLflow's clients have them), the file of its database (sqlite:///mlflow.db) or a
@@ -58,6 +58,7 @@ def _say(shell: Shell, done: Moved) -> None:
     rows = [
         ["runs", done.runs_new, done.runs_updated, done.runs_same],
         ["logged models", done.logged_new, done.logged_updated, done.logged_same],
+        ["traces", done.traces_new, done.traces_updated, done.traces_same],
         ["registered models", done.models_new, done.models_changed, ""],
         ["versions", done.versions_new, "", ""],
         ["points", done.points, "", ""],
@@ -71,7 +72,7 @@ def _say(shell: Shell, done: Moved) -> None:
     for theirs, ours in list(done.renamed.items())[:20]:
         shell.warn(f"The run {theirs} is {ours} here: its id was taken, or is none.")
     for what, count in done.others.items():
-        shell.warn(f"{count} {what} were left out: an import takes runs and models.")
+        shell.warn(f"{count} {what} were left out: an import takes runs, models and traces.")
     for place, count in done.places.most_common(20):
         shell.warn(f"Files of {count} runs or models were left at {place}.")
     for one in done.left[:20]:

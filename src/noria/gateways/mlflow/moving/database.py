@@ -10,6 +10,7 @@ from typing import Any, Final
 from noria.gateways.mlflow.door import STATES
 from noria.gateways.mlflow.moving import places
 from noria.gateways.mlflow.moving.database_models import ModelSheets
+from noria.gateways.mlflow.moving.database_traces import TraceSheets
 from noria.gateways.mlflow.moving.records import (
     SourceExperiment,
     SourceFile,
@@ -23,7 +24,6 @@ from noria.tracking.records import Dataset, DatasetInput, ForeignRun
 _PIECE: Final = 10_000
 """Points that are read at once."""
 _OTHERS: Final = {
-    "trace_info": "traces",
     "evaluation_datasets": "evaluation datasets",
     "scorers": "scorers",
     "issues": "issues",
@@ -31,7 +31,7 @@ _OTHERS: Final = {
 }
 
 
-class DatabaseSource(ModelSheets):
+class DatabaseSource(ModelSheets, TraceSheets):
     """What a server writes meanwhile may be seen or not; the next import brings it."""
 
     near = True

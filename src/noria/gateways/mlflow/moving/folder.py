@@ -3,6 +3,7 @@
 <experiment>/meta.yaml, tags/<key>
 <experiment>/<run>/meta.yaml, params/<key>, tags/<key>, metrics/<key>: lines of "time value step"
 <experiment>/<run>/inputs/<id>/meta.yaml, outputs/<model>/meta.yaml; <experiment>/datasets/<id>/meta.yaml
+<experiment>/traces/: see folder_traces.py
 <experiment>/models/<model>/meta.yaml, params/, tags/, metrics/: lines of "time value step run [dataset digest]"
 models/<name>/meta.yaml, tags/, aliases/<alias>, version-<n>/meta.yaml, version-<n>/tags/
 .trash/: experiments that were deleted
@@ -19,6 +20,7 @@ from noria.base.errors import MissingExtra
 from noria.gateways.mlflow.door import NUMBERED, STATES
 from noria.gateways.mlflow.moving import places
 from noria.gateways.mlflow.moving.errors import SourceInvalid, SourceMissing
+from noria.gateways.mlflow.moving.folder_traces import Reads, traces_in
 from noria.gateways.mlflow.moving.records import (
     MODEL_STATES,
     Moved,
@@ -27,6 +29,7 @@ from noria.gateways.mlflow.moving.records import (
     SourceLogged,
     SourcePoint,
     SourceRun,
+    SourceTrace,
     Unreachable,
 )
 from noria.gateways.mlflow.moving.words import stage_of
@@ -194,8 +197,10 @@ class FolderSource:
         return places.walk(folder)
 
     def others(self) -> dict[str, int]:
-        count = sum(len(list((folder / "traces").glob("*/"))) for folder in self._folders())
-        return {"traces": count} if count else {}
+        return {}
+
+    def traces(self, experiment: SourceExperiment) -> Iterator[list[SourceTrace]]:
+        return traces_in(self._folder_of(experiment) / "traces", Reads(self, self._yaml, _texts, _place), self._report)
 
     # ---- models
 

@@ -8,9 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
+from noria.base.ids import RunId
+from noria.gateways.mlflow.moving.filed import ATTACHED, FILE, file_of_spans
 from noria.registry.records import ForeignModel
 from noria.tracking.blocks import Mark
 from noria.tracking.records import ForeignRun
+from noria.tracking.traces.records import Span, Trace
 
 MODEL_STATES: Final = {1: "PENDING", 2: "READY", 3: "FAILED"}
 """How files and databases write the state of a logged model."""
@@ -85,6 +88,42 @@ class SourceLogged:
     points: list[SourcePoint]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTrace:
+    """A trace.
+
+    Attributes:
+        said: all but its spans; its experiment is not said.
+        place: where its files lie; empty where that is not known.
+        extent: tells whether spans may have come, as far as the source knows without reading them.
+        spans: reads them; raises Unreachable, ValueError or OSError where they cannot be read.
+        linked: runs that it was linked with later.
+    """
+
+    said: Trace
+    place: str
+    extent: str
+    spans: Callable[[], list[Span]]
+    linked: list[RunId] = field(default_factory=list[RunId])
+
+    def attached(self, spans: list[Span]) -> bool:
+        """Whether it may have files beside its spans."""
+        if not self.place:
+            return False
+        return any(ATTACHED in value for span in spans for value in _texts(span.attributes))
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+
+
 class SourceFile(NamedTuple):
     """A file below a place.
 
@@ -138,9 +177,28 @@ class Source(Protocol):
 
     def models(self) -> Iterator[ForeignModel]: ...
 
+    def traces(self, experiment: SourceExperiment) -> Iterator[list[SourceTrace]]: ...
+
 
 class Unreachable(Exception):
     """A place cannot be read from here; the reason is its text."""
+
+
+class Files(Protocol):
+    def files(self, place: str) -> Iterator[SourceFile]: ...
+
+
+def spans_in_file(source: Files, place: str) -> list[Span]:
+    """The spans in the file of a trace; none where it has no such file.
+
+    Raises:
+        Unreachable, ValueError, OSError: they cannot be read.
+    """
+    for one in source.files(place) if place else ():
+        if one.path == FILE:
+            with one.opens() as file:
+                return file_of_spans(file.read())
+    return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +234,10 @@ class Moved:
     logged_new: int = 0
     logged_updated: int = 0
     logged_same: int = 0
+    traces_new: int = 0
+    traces_updated: int = 0
+    traces_same: int = 0
+    spans: int = 0
     models_new: int = 0
     versions_new: int = 0
     models_changed: int = 0
@@ -196,6 +258,8 @@ class Moved:
             or self.files
             or self.logged_new
             or self.logged_updated
+            or self.traces_new
+            or self.traces_updated
             or self.models_new
             or self.versions_new
             or self.models_changed

@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, BinaryIO, Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import urllib3
 
-from noria.gateways.mlflow.door import STATES
 from noria.gateways.mlflow.moving import places
 from noria.gateways.mlflow.moving.errors import SourceFailed
+from noria.gateways.mlflow.moving.filed import file_of_spans
 from noria.gateways.mlflow.moving.records import (
     SourceExperiment,
     SourceFile,
     SourceLogged,
-    SourcePoint,
     SourceRun,
+    SourceTrace,
     Unreachable,
 )
-from noria.gateways.mlflow.moving.words import stage_of
-from noria.registry.records import ForeignModel, ForeignVersion
+from noria.gateways.mlflow.moving.server_words import logged_in, mark_of, number, run_in, texts, version_in
+from noria.gateways.mlflow.moving.trace_words import assessment_of, trace_of
+from noria.gateways.mlflow.tracewire import PLACE
+from noria.registry.records import ForeignModel
 from noria.tracking.blocks import Mark
-from noria.tracking.records import Dataset, DatasetInput, ForeignRun
+from noria.tracking.traces.records import Span
 
 _RUNS: Final = 100
+_TRACES: Final = 100
 _POINTS: Final = 25_000
 _AT_ONCE: Final = 8
 """Histories that are asked for at once."""
 _PROXY: Final = "/api/2.0/mlflow-artifacts/artifacts"
 _PROMPT: Final = "tags.`mlflow.prompt.is_prompt` = 'true'"
-_MODEL_STATES: Final = {
-    "LOGGED_MODEL_PENDING": "PENDING",
-    "LOGGED_MODEL_READY": "READY",
-    "LOGGED_MODEL_UPLOAD_FAILED": "FAILED",
-}
 Json = dict[str, Any]
 
 
@@ -75,13 +74,13 @@ class ServerSource:
 
     # ---- asking
 
-    def _ask(self, method: str, path: str, given: Json, *, absent: bool = False) -> Json:
+    def _ask(self, method: str, path: str, given: Json, *, absent: bool = False, version: str = "2.0") -> Json:
         """The answer to a call; with ``absent``, nothing where the server does not know the call.
 
         Raises:
             SourceFailed: it cannot be reached, refuses, or does not speak MLflow's protocol.
         """
-        url = f"{self._url}/api/2.0/mlflow/{path}"
+        url = f"{self._url}/api/{version}/mlflow/{path}"
         try:
             if method == "GET":
                 fields = [(key, str(value)) for key, value in given.items() if value is not None]
@@ -114,10 +113,12 @@ class ServerSource:
             f"{self._url} does not answer: {type(error).__name__}.", hint="Repeat the command: it goes on where it was."
         )
 
-    def _pages(self, method: str, path: str, given: Json, key: str, *, absent: bool = False) -> Iterator[list[Any]]:
+    def _pages(
+        self, method: str, path: str, given: Json, key: str, *, absent: bool = False, version: str = "2.0"
+    ) -> Iterator[list[Any]]:
         token: str | None = None
         while True:
-            answer = self._ask(method, path, {**given, "page_token": token}, absent=absent)
+            answer = self._ask(method, path, {**given, "page_token": token}, absent=absent, version=version)
             found = answer.get(key) or []
             if found:
                 yield found
@@ -137,8 +138,8 @@ class ServerSource:
                     name=one["name"],
                     place=one.get("artifact_location") or "",
                     deleted=one.get("lifecycle_stage") == "deleted",
-                    created_at=_number(one.get("creation_time")),
-                    tags=_texts(one.get("tags")),
+                    created_at=number(one.get("creation_time")),
+                    tags=texts(one.get("tags")),
                 )
 
     def count(self, experiment: SourceExperiment) -> int | None:
@@ -153,7 +154,7 @@ class ServerSource:
             "order_by": ["attributes.start_time ASC"],
         }
         for page in self._pages("POST", "runs/search", given, "runs"):
-            yield list({run.said.id: run for run in map(_run, page)}.values())
+            yield list({run.said.id: run for run in map(run_in, page)}.values())
 
     def history(self, run: SourceRun) -> Iterator[tuple[str, list[Mark]]]:
         keys = list(run.latest)
@@ -174,7 +175,7 @@ class ServerSource:
         given = {"run_id": run, "metric_key": key, "max_results": _POINTS, "page_token": token}
         answer = self._ask("GET", "metrics/get-history", given)
         following = answer.get("next_page_token")
-        return [_mark(one) for one in answer.get("metrics") or []], None if following == token else following
+        return [mark_of(one) for one in answer.get("metrics") or []], None if following == token else following
 
     # ---- files
 
@@ -234,13 +235,54 @@ class ServerSource:
     def others(self) -> dict[str, int]:
         return {}  # it would have to be asked for each kind, in pages
 
+    # ---- traces
+
+    def traces(self, experiment: SourceExperiment) -> Iterator[list[SourceTrace]]:
+        order = ["timestamp_ms ASC"]
+        place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment.id}}
+        given = {"locations": [place], "max_results": _TRACES, "order_by": order}
+        none = True
+        for page in self._pages("POST", "traces/search", given, "traces", absent=True, version="3.0"):
+            none = False
+            yield self._traces(page)
+        if none:  # a server before 3.0, or an experiment without any
+            given = {"experiment_ids": experiment.id, "max_results": _TRACES, "order_by": order[0]}
+            for page in self._pages("GET", "traces", given, "traces", absent=True):
+                yield self._traces(page)
+
+    def _traces(self, page: Sequence[Json]) -> list[SourceTrace]:
+        made: list[SourceTrace] = []
+        for one in page:
+            id = str(one.get("trace_id") or one.get("request_id"))
+            try:
+                tags = texts(one.get("tags"))
+                metadata = texts(one.get("trace_metadata") or one.get("request_metadata"))
+                judged = [assessment_of(given, id) for given in one.get("assessments") or ()]
+                said = trace_of(one, tags, metadata, judged)
+            except ValueError as error:
+                raise SourceFailed(f"{self._url} says of trace {id:.60}: {error}.", hint="Report it.") from None
+            made.append(SourceTrace(said=said, place=tags.get(PLACE, ""), extent="", spans=partial(self._spans, id)))
+        return made
+
+    def _spans(self, trace_id: str) -> list[Span]:
+        url = f"{self._url}/ajax-api/2.0/mlflow/get-trace-artifact"
+        try:
+            answer = self._pool.request("GET", url, fields={"request_id": trace_id})
+        except urllib3.exceptions.HTTPError as error:
+            raise self._lost(error) from None
+        if answer.status == 404:
+            return []
+        if answer.status != 200:
+            raise ValueError(f"the server answers {answer.status}")
+        return file_of_spans(answer.data)
+
     # ---- models
 
     def logged(self, experiment: SourceExperiment) -> Iterator[SourceLogged]:
         given = {"experiment_ids": [experiment.id], "max_results": 50}
         for page in self._pages("POST", "logged-models/search", given, "models", absent=True):
             for one in page:
-                yield _logged(one.get("info") or {}, one.get("data") or {})
+                yield logged_in(one.get("info") or {}, one.get("data") or {})
 
     def models(self) -> Iterator[ForeignModel]:
         for prompts in (False, True):  # a search leaves prompts out unless it asks for them
@@ -255,111 +297,17 @@ class ServerSource:
         asked = f"name = {mark}{name}{mark}" + (f" AND {_PROMPT}" if prompts else "")
         given = {"filter": asked, "max_results": 1_000}
         versions = [
-            _version(version)
+            version_in(version)
             for page in self._pages("GET", "model-versions/search", given, "model_versions")
             for version in page
         ]
-        created = _number(one.get("creation_timestamp")) or 0
+        created = number(one.get("creation_timestamp")) or 0
         return ForeignModel(
             name=name,
             description=one.get("description") or "",
             created_at=created,
-            updated_at=_number(one.get("last_updated_timestamp")) or created,
-            tags=_texts(one.get("tags")),
+            updated_at=number(one.get("last_updated_timestamp")) or created,
+            tags=texts(one.get("tags")),
             aliases={alias["alias"]: int(alias["version"]) for alias in one.get("aliases") or []},
             versions=sorted(versions, key=lambda version: version.number),
         )
-
-
-def _run(one: Json) -> SourceRun:
-    info, data = one["info"], one.get("data") or {}
-    metrics = {metric["key"]: _mark(metric) for metric in data.get("metrics") or []}
-    inputs, outputs = one.get("inputs") or {}, one.get("outputs") or {}
-    tags = _texts(data.get("tags"))
-    return SourceRun(
-        said=ForeignRun(
-            id=info.get("run_id") or info["run_uuid"],
-            name=info.get("run_name") or tags.get("mlflow.runName", ""),
-            user=info.get("user_id") or "",
-            state=STATES.get(info.get("status", ""), STATES["FAILED"]),
-            started_at=_number(info.get("start_time")),
-            ended_at=_number(info.get("end_time")),
-            params=_texts(data.get("params")),
-            tags=tags,
-            inputs=[_input(given) for given in inputs.get("dataset_inputs") or []],
-        ),
-        deleted=info.get("lifecycle_stage") == "deleted",
-        latest=metrics,
-        extent="",
-        place=info.get("artifact_uri") or "",
-        read=[given["model_id"] for given in inputs.get("model_inputs") or []],
-        made=[(given["model_id"], int(given.get("step") or 0)) for given in outputs.get("model_outputs") or []],
-    )
-
-
-def _input(given: Json) -> DatasetInput:
-    found = given.get("dataset") or {}
-    dataset = Dataset(
-        name=found.get("name") or "",
-        digest=found.get("digest") or "",
-        source_type=found.get("source_type") or "",
-        source=found.get("source") or "",
-        schema=found.get("schema"),
-        profile=found.get("profile"),
-    )
-    return DatasetInput(dataset=dataset, tags=_texts(given.get("tags")))
-
-
-def _logged(info: Json, data: Json) -> SourceLogged:
-    points = [
-        SourcePoint(
-            run=one.get("run_id") or "",
-            key=one["key"],
-            mark=_mark(one),
-            dataset=one.get("dataset_name") or "",
-            digest=one.get("dataset_digest") or "",
-        )
-        for one in data.get("metrics") or []
-    ]
-    return SourceLogged(
-        id=info["model_id"],
-        name=info.get("name") or "",
-        kind=info.get("model_type") or "",
-        status=_MODEL_STATES.get(info.get("status", ""), "UNSPECIFIED"),
-        run=info.get("source_run_id") or "",
-        place=info.get("artifact_uri") or "",
-        created_at=_number(info.get("creation_timestamp_ms")) or 0,
-        updated_at=_number(info.get("last_updated_timestamp_ms")) or 0,
-        deleted=False,
-        params=_texts(data.get("params")),
-        tags=_texts(info.get("tags")),
-        points=points,
-    )
-
-
-def _version(one: Json) -> ForeignVersion:
-    created = _number(one.get("creation_timestamp")) or 0
-    return ForeignVersion(
-        number=int(one["version"]),
-        source=one.get("source") or "",
-        run=one.get("run_id") or "",
-        description=one.get("description") or "",
-        stage=stage_of(one.get("current_stage")),
-        link=one.get("run_link") or "",
-        created_at=created,
-        updated_at=_number(one.get("last_updated_timestamp")) or created,
-        logged_model=one.get("model_id") or "",
-        tags=_texts(one.get("tags")),
-    )
-
-
-def _texts(pairs: Any) -> dict[str, str]:
-    return {pair["key"]: pair.get("value") or "" for pair in pairs or []}
-
-
-def _mark(one: Json) -> Mark:
-    return int(one.get("timestamp") or 0), int(one.get("step") or 0), float(one.get("value") or 0.0)
-
-
-def _number(value: Any) -> int | None:
-    return None if value is None or value == "" else int(value)

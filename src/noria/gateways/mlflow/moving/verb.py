@@ -32,6 +32,7 @@ from noria.gateways.mlflow.moving.records import (
     Unreachable,
 )
 from noria.gateways.mlflow.moving.server import ServerSource
+from noria.gateways.mlflow.moving.traces import MoveTraces
 from noria.tracking.blocks import Mark
 from noria.tracking.errors import ExperimentNotFound
 from noria.tracking.records import Experiment, Known, Owner, OwnerKind
@@ -104,6 +105,7 @@ class MoveIn:
         self._tracking = ws.tracking
         self._project_id = ws.project.id
         self._models = MoveModels(ws, source, report, actor, again=again)
+        self._traces = MoveTraces(ws, source, report, again=again)
 
     def run(self, *, dry_run: bool = False) -> Moved:
         """Does it; with ``dry_run`` it only counts.
@@ -134,6 +136,7 @@ class MoveIn:
                     updated=report.runs_updated,
                     points=report.points,
                     files=report.files,
+                    traces=report.traces_new,
                     models=report.models_new,
                 )
         return report
@@ -150,6 +153,7 @@ class MoveIn:
             for page in self._source.runs(theirs):
                 self._count(page)
             self._models.logged(theirs, ours, dry_run=True)
+            self._traces.traces(theirs, ours, dry_run=True)
             return
         if ours is None:
             ours = self._make(theirs)
@@ -163,6 +167,7 @@ class MoveIn:
                 self._runs(ours, page)
         if not binned:
             self._models.logged(theirs, ours, dry_run=False)
+            self._traces.traces(theirs, ours, dry_run=False)
         if theirs.deleted and not binned:
             self._tracking.delete_experiment(self._project_id, ours.id, actor=self._actor)
 
