@@ -97,6 +97,24 @@ def test_whatever_is_logged_a_history_is_the_sorted_set(workspace: Workspace, ba
         assert named([(latest.at, latest.step, latest.value)]) == named([last])
 
 
+@pytest.mark.parametrize("same", ["time", "step", "neither"])
+def test_a_page_opens_few_blocks(both: Workspace, run: RunId, monkeypatch: pytest.MonkeyPatch, same: str) -> None:
+    many = [(0 if same == "time" else n, 0 if same == "step" else n, n / 7) for n in range(10_000)]
+    for start in range(0, len(many), 500):
+        both.tracking.log(run, marks={"m": many[start : start + 500]})
+    opened: list[int] = []
+    whole = series.marks
+    monkeypatch.setattr(series, "marks", lambda data: (opened.append(1), whole(data))[1])
+    found, after = both.tracking.marks(run, "m", limit=400)
+    assert len(opened) <= 5
+    for _ in range(20):
+        opened.clear()
+        part, after = both.tracking.marks(run, "m", limit=400, after=after)
+        assert len(opened) <= 6
+        found += part
+    assert found == many[: 21 * 400]
+
+
 def test_a_sampled_curve_keeps_its_extremes(both: Workspace, run: RunId) -> None:
     many = [(n, n, math.sin(n / 50)) for n in range(5_000)]
     many[1_234] = (1_234, 1_234, 99.0)

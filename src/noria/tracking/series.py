@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, bindparam, delete, select, tuple_, type_coerce
+from sqlalchemy import Connection, Integer, and_, bindparam, delete, or_, select, tuple_, type_coerce
 
 from noria.db import Tx
 from noria.tracking import tables as t
@@ -242,7 +242,7 @@ def history(conn: Connection, run_no: int, key_id: int, after: Mark | None, limi
     """The points behind ``after``, in the order of time, step and value; at most ``limit``."""
     mark = None if after is None else place(after)
     pool = [one for one in loose(conn, run_no, key_id) if after is None or one[0] >= after[0]]
-    parts = _parts(conn, run_no, key_id, None if after is None else after[0])
+    parts = _parts(conn, run_no, key_id, after)
     found: list[Mark] = []
     while len(found) < limit:
         part = next(parts, None)
@@ -256,25 +256,30 @@ def history(conn: Connection, run_no: int, key_id: int, after: Mark | None, limi
         if following is None:
             continue
         pool.sort(key=place)
-        split = next((n for n, m in enumerate(pool) if m[0] >= following), len(pool))
+        split = next((n for n, (at, step, _) in enumerate(pool) if (at, step) >= following), len(pool))
         found += pool[:split] if mark is None else [m for m in pool[:split] if place(m) > mark]
         pool = pool[split:]
     return found[:limit]
 
 
-def _parts(conn: Connection, run_no: int, key_id: int, since: int | None) -> Iterator[tuple[int | None, list[bytes]]]:
-    """Blocks in the order of their first times, some at once, with the first time of the block that comes next."""
+def _parts(
+    conn: Connection, run_no: int, key_id: int, after: Mark | None
+) -> Iterator[tuple[tuple[int, int] | None, list[bytes]]]:
+    """Blocks in the order of their first times and steps, some at once, with those of the block that comes next. Steps
+    too: a client may say the same time of all its points."""
     b = t.blocks.c
     where = [b.run_no == run_no, b.key_id == key_id]
-    if since is not None:
-        where.append(b.max_at >= since)
-    order = select(b.min_at, b.seq).where(*where).order_by(b.min_at, b.seq)
+    if after is not None:
+        at, step, _ = after
+        where.append(or_(b.max_at > at, and_(b.max_at == at, b.max_step >= step)))
+    place_ = (b.min_at, b.min_step, b.seq)
+    order = select(*place_).where(*where).order_by(*place_)
     count = 1  # most pages need one or two; who goes on gets more at once
     rows = conn.execute(order.limit(count + 1)).all()
     while rows:
         part, more = rows[:count], rows[count:]
         chosen = select(b.data).where(b.run_no == run_no, b.key_id == key_id, b.seq.in_([row.seq for row in part]))
-        yield (more[0].min_at if more else None), [data for (data,) in conn.execute(chosen)]
+        yield (tuple(more[0])[:2] if more else None), [data for (data,) in conn.execute(chosen)]
         count = min(4 * count, _AT_ONCE)
-        behind = tuple_(b.min_at, b.seq) > tuple(part[-1])
+        behind = tuple_(*place_) > tuple(part[-1])
         rows = conn.execute(order.where(behind).limit(count + 1)).all() if more else []

@@ -141,7 +141,7 @@ blocks = Table(
     Column("data", LargeBinary, nullable=False),
     ForeignKeyConstraint(["run_no", "key_id"], ["latest_metrics.run_no", "latest_metrics.key_id"]),
     # Which blocks a page of a history needs is read from here alone: the rows themselves lie far apart.
-    Index("ix_metric_blocks_times", "run_no", "key_id", "min_at", "seq", "max_at"),
+    Index("ix_metric_blocks_times", "run_no", "key_id", "min_at", "min_step", "seq", "max_at", "max_step"),
 )
 """Many points of one metric as one value; the form is in ``blocks.py``."""
 

@@ -153,7 +153,7 @@ def _mark(after: str | None) -> Mark | None:
         return None
     try:
         at, step, value = found
-        if isinstance(at, int) and isinstance(step, int) and abs(at) < 1 << 64 and abs(step) < 1 << 64:
+        if isinstance(at, int) and isinstance(step, int) and max(map(abs, (at, step))) < 1 << 63:
             return at, step, float.fromhex(value)
     except (TypeError, ValueError, OverflowError):
         pass

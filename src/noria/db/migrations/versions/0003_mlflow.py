@@ -125,7 +125,11 @@ def _tracking() -> None:
         ),
         sa.PrimaryKeyConstraint("run_no", "key_id", "seq", name=op.f("pk_metric_blocks")),
     )
-    op.create_index("ix_metric_blocks_times", "metric_blocks", ["run_no", "key_id", "min_at", "seq", "max_at"])
+    op.create_index(
+        "ix_metric_blocks_times",
+        "metric_blocks",
+        ["run_no", "key_id", "min_at", "min_step", "seq", "max_at", "max_step"],
+    )
     op.create_table(
         "metric_bundles",
         sa.Column("run_no", BigId, nullable=False),
