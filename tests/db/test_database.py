@@ -269,3 +269,21 @@ def test_the_quick_tables_of_the_tests_are_those_of_the_migrations(
         filled("", migrate.upgrade)  # the first of a session is Alembic's too
     assert filled("postgres_url", migrate.upgrade) == real
     assert len(str(real)) > 10_000
+
+
+@pytest.mark.postgres
+def test_connections_whose_server_ended_them_are_replaced(bare_postgres_url: str, clock: ManualClock) -> None:
+    db, other = Database(bare_postgres_url, clock), Database(bare_postgres_url, clock)
+    try:
+        with db.read() as one, db.read() as two, other.write() as tx:
+            pids = [conn.execute(text("SELECT pg_backend_pid()")).scalar_one() for conn in (one, two)]
+            one.commit(), two.commit()
+            for pid in pids:
+                assert tx.conn.execute(text(f"SELECT pg_terminate_backend({pid}, 5000)")).scalar_one()
+        for _ in range(3):
+            with db.read() as one, db.write() as tx:
+                assert one.execute(text("SELECT 7")).scalar_one() == 7
+                assert tx.conn.execute(text("SELECT pg_backend_pid()")).scalar_one() not in pids
+    finally:
+        db.close()
+        other.close()

@@ -1,9 +1,8 @@
-"""The two databases behind one strategy. No other folder asks for the name of a dialect."""
+"""What the two databases do differently, and SQLite. No other folder asks for the name of a dialect."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import sqlite3
 import time
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from noria.base.errors import DiskFull, MissingExtra, NoriaError
+from noria.base.errors import DiskFull, NoriaError
 from noria.db.errors import DatabaseBusy, DatabaseUnavailable, NetworkFileSystem, ReadTooLong, ValueUnfit
 
 if TYPE_CHECKING:
@@ -49,7 +48,10 @@ class Dialect(Protocol):
         """
         ...
 
-    def begin_write(self, conn: Connection, *, durable: bool) -> None: ...
+    def begin_write(self, conn: Connection, *, durable: bool, locks: Sequence[str] = ()) -> None:
+        """Begins a transaction and takes ``locks``, in this order."""
+        ...
+
     def insert_new(self, table: Any) -> Executable: ...
     def insert_new_key(self, table: Any) -> Executable:
         """Like ``insert_new``, and returns the key ``id`` of the row that was made."""
@@ -92,12 +94,6 @@ class Dialect(Protocol):
     def translate(self, error: DBAPIError) -> NoriaError | None: ...
 
 
-def dialect_for(url: str) -> Dialect:
-    if url.startswith(("postgresql:", "postgresql+psycopg:")):
-        return PostgresDialect(url)
-    return SqliteDialect(Path(url.removeprefix("sqlite:///")))
-
-
 class SqliteDialect:
     single_writer = True
 
@@ -123,7 +119,7 @@ class SqliteDialect:
         conn.info[_UNTIL][0] = math.inf if seconds is None else time.monotonic() + seconds
         _send_sqlite(conn, "BEGIN")
 
-    def begin_write(self, conn: Connection, *, durable: bool) -> None:
+    def begin_write(self, conn: Connection, *, durable: bool, locks: Sequence[str] = ()) -> None:
         conn.info[_UNTIL][0] = math.inf
         # FULL forces the whole log to the disk, with what relaxed transactions wrote before it.
         level = "FULL" if durable else "NORMAL"
@@ -159,7 +155,7 @@ class SqliteDialect:
 
     @functools.cache  # noqa: B019
     def _rows_sql(self, table: Any, columns: Columns, key: Columns) -> str:
-        return _rows_sql(table, columns, f"VALUES ({', '.join('?' * len(columns))})", key)
+        return rows_sql(table, columns, f"VALUES ({', '.join('?' * len(columns))})", key)
 
     def control(self, conn: Connection, command: str) -> None:
         _send_sqlite(conn, command)
@@ -225,7 +221,7 @@ class SqliteDialect:
         return ValueUnfit(message) if unfit or "pattern too complex" in message else None
 
 
-def _rows_sql(table: Any, columns: tuple[str, ...], values: str, key: tuple[str, ...]) -> str:
+def rows_sql(table: Any, columns: tuple[str, ...], values: str, key: tuple[str, ...]) -> str:
     """The text of an insert of many rows; every name in it comes from our own tables."""
     names = ", ".join(f'"{name}"' for name in columns)
     sql = f"INSERT INTO {table.name} ({names}) {values}"
@@ -260,130 +256,6 @@ def _send_sqlite(conn: Connection, command: str) -> None:
         driver.execute(command)
     except sqlite3.OperationalError as error:
         raise OperationalError(command, None, error) from error
-
-
-class PostgresDialect:
-    single_writer = False
-
-    def __init__(self, url: str) -> None:
-        self.url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-        self._limited = False
-
-    def engine(self) -> Engine:
-        try:
-            import psycopg  # noqa: F401 - an optional package, reported by name
-        except ImportError:
-            raise MissingExtra("psycopg", "postgres", "A PostgreSQL workspace") from None
-        return create_engine(self.url, pool_size=8, max_overflow=16, pool_pre_ping=True)
-
-    def limit_reads(self, engine: Engine, seconds: float) -> None:
-        # New connections begin with the limit, and what may take longer lifts it: a limited read, the one that is
-        # made thousands of times a second, sends nothing more than itself.
-        def prepare(connection: Any, _record: Any) -> None:
-            connection.autocommit = True  # in a transaction, its end would take the setting back
-            connection.execute(f"SET statement_timeout = {max(1, round(seconds * 1000))}")
-            connection.autocommit = False
-
-        event.listen(engine, "connect", prepare)
-        self._limited = True
-        engine.dispose()
-
-    def begin_read(self, conn: Connection, seconds: float | None = None, still: bool = False) -> None:
-        # The driver begins a transaction by itself.
-        said = ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"] if still else []
-        if self._limited and seconds is None:
-            said.append("SET LOCAL statement_timeout = 0")
-        if said:
-            conn.exec_driver_sql("; ".join(said))
-
-    def begin_write(self, conn: Connection, *, durable: bool) -> None:
-        more = "" if durable else "; SET LOCAL synchronous_commit = off"
-        if self._limited:
-            more += "; SET LOCAL statement_timeout = 0"
-        conn.exec_driver_sql(f"SET LOCAL lock_timeout = '10s'{more}")
-
-    @functools.cache  # noqa: B019
-    def insert_new(self, table: Any) -> Executable:
-        return postgresql.insert(table).on_conflict_do_nothing().inline()
-
-    @functools.cache  # noqa: B019
-    def insert_new_key(self, table: Any) -> Executable:
-        return postgresql.insert(table).on_conflict_do_nothing().returning(table.c.id)
-
-    @functools.cache  # noqa: B019
-    def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
-        statement = postgresql.insert(table)
-        changed = {name: statement.excluded[name] for name in columns if name not in key}
-        return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
-
-    def write_rows(
-        self,
-        conn: Connection,
-        table: Any,
-        columns: tuple[str, ...],
-        rows: Sequence[tuple[Any, ...]],
-        key: tuple[str, ...],
-    ) -> None:
-        # One statement with an array for each column: a row costs no message of its own.
-        conn.exec_driver_sql(
-            self._rows_sql(table, columns, key), tuple([r[n] for r in rows] for n in range(len(columns)))
-        )
-
-    @functools.cache  # noqa: B019
-    def _rows_sql(self, table: Any, columns: Columns, key: Columns) -> str:
-        kinds = [table.c[name].type.compile(dialect=postgresql.dialect()) for name in columns]
-        arrays = ", ".join(f"%s::{kind}[]" for kind in kinds)
-        return _rows_sql(table, columns, f"SELECT * FROM unnest({arrays})", key)
-
-    def control(self, conn: Connection, command: str) -> None:
-        conn.exec_driver_sql(command)
-
-    def lock(self, conn: Connection, name: str) -> None:
-        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-        conn.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": number})
-
-    def revision(self, conn: Connection) -> int:
-        if conn.execute(text("SELECT to_regclass('alembic_version')")).scalar_one() is None:
-            return 0
-        found = conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-        return int(found) if found else 0
-
-    def set_revision(self, conn: Connection, revision: int) -> None:
-        return  # alembic_version is the record
-
-    def skip_locked(self) -> dict[str, Any] | None:
-        return {"skip_locked": True}
-
-    def backup(self, engine: Engine, target: Path) -> str | None:
-        return None
-
-    def vacuum(self, engine: Engine) -> None:
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-            if self._limited:
-                conn.execute(text("SET statement_timeout = 0"))
-                conn.detach()  # it is closed afterwards, not used again
-            for table in ("quarantine", "online_rows"):
-                conn.execute(text(f"VACUUM (FULL) {table}"))
-
-    def translate(self, error: DBAPIError) -> NoriaError | None:
-        state = getattr(error.orig, "sqlstate", None) or ""
-        if state == "57014":
-            return ReadTooLong()
-        if state == "55P03":
-            return DatabaseBusy("A row was locked by another process for more than 10 seconds.", hint="Try again.")
-        if state in ("40P01", "40001"):
-            return DatabaseBusy("Two writers waited for each other; this one gave way.", hint="Try again.")
-        if state == "53100":
-            return DiskFull("the PostgreSQL server's disk")
-        if state.startswith("53"):
-            return DatabaseBusy("The PostgreSQL server has no memory or no connection left.", hint="Try again.")
-        if isinstance(error, DataError):  # before the next line: psycopg itself refuses NUL, without a state
-            return ValueUnfit(str(error.orig).strip().partition("\n")[0])
-        if error.connection_invalidated or state.startswith(("08", "57P")) or not state:
-            return DatabaseUnavailable(
-                "The PostgreSQL server cannot be reached.", hint="Check that it runs and that the URL is right."
-            )
-        return None
 
 
 def refuse_network_file_system(folder: Path) -> None:

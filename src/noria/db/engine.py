@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
 from noria.base.faults import NoFaults
-from noria.db.dialects import dialect_for
+from noria.db.dialects import SqliteDialect
 from noria.db.errors import WorkspaceTooNew, WorkspaceTooOld
 from noria.db.tx import Tx
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import Connection
 
     from noria.base.clock import Clock
     from noria.base.faults import Faults
+    from noria.db.dialects import Dialect
 
 HEAD_REVISION = 3
 """The newest revision in ``migrations/versions``; held equal to Alembic's head by a test."""
@@ -31,7 +31,7 @@ class Database:
 
     def __init__(self, url: str, clock: Clock, faults: Faults | None = None) -> None:
         self.url = url
-        self.dialect = dialect_for(url)
+        self.dialect = _dialect(url)
         self.engine = self.dialect.engine()
         self._clock = clock
         self._faults = faults or NoFaults()
@@ -79,14 +79,17 @@ class Database:
             self._raise(error)
 
     @contextmanager
-    def write(self, tx: Tx | None = None, *, durable: bool = True) -> Generator[Tx]:
+    def write(self, tx: Tx | None = None, *, durable: bool = True, locks: Sequence[str] = ()) -> Generator[Tx]:
         """A write transaction; joins the one given, so that the outermost verb commits (decision 10).
 
         Args:
             durable: False where nothing is promised yet: a power cut may take the transaction back until the next
                 durable one has ended. The end of the process takes nothing back, and the order stays.
+            locks: names that it locks first, in this order (see ``Tx.lock``).
         """
         if tx is not None:
+            for name in locks:
+                tx.lock(name)
             yield tx
             return
         held = self.dialect.single_writer
@@ -95,7 +98,7 @@ class Database:
             self._queue.acquire()
         try:
             with self.engine.connect() as conn, conn.begin():
-                self.dialect.begin_write(conn, durable=durable)
+                self.dialect.begin_write(conn, durable=durable, locks=locks)
                 made = Tx(conn=conn, dialect=self.dialect, now_ms=self._clock.now_ms())
                 yield made
                 self._faults.at("db.commit")
@@ -137,3 +140,11 @@ class Database:
         if translated is not None:
             raise translated from error
         raise error
+
+
+def _dialect(url: str) -> Dialect:
+    if url.startswith(("postgresql:", "postgresql+psycopg:")):
+        from noria.db.postgres import PostgresDialect
+
+        return PostgresDialect(url)
+    return SqliteDialect(Path(url.removeprefix("sqlite:///")))

@@ -1,8 +1,9 @@
 """Group commit: what many callers write at the same time is made durable by one commit.
 
 Each caller hands in a function of an open transaction. One thread takes all that wait, runs them one after the other
-inside one transaction, each behind a savepoint, and commits once. A function that raises is undone alone. Nobody gets
-an answer before the commit is on the disk, so what was acknowledged is there after a crash.
+inside one transaction, and commits once. A function that raises is undone alone, and so it must not matter that a
+function was called before in a transaction that was undone. Nobody gets an answer before the commit is on the disk, so
+what was acknowledged is there after a crash.
 """
 
 from __future__ import annotations
@@ -112,14 +113,15 @@ class GroupWriter:
                 self._write(writes)
 
     def _write(self, writes: list[_Write]) -> None:
-        outcomes: list[_Outcome] = []
         try:
-            with self._db.write() as tx:
-                for name in sorted({w.lock for w in writes if w.lock is not None}):
-                    tx.lock(name)
-                for kind in dict.fromkeys(w.together for w in writes if w.together is not None):
-                    outcomes += self._many(tx, kind, [w for w in writes if w.together == kind])
-                outcomes += [self._one(tx, write, write.work) for write in writes if write.work is not None]
+            try:
+                outcomes = self._together(writes, _at_once)
+            except _Refused as refused:
+                if len(writes) == 1:
+                    writes[0].done.set_exception(refused.error)
+                    return
+                # Nothing of it was written. Once more, each behind a savepoint, which costs two statements.
+                outcomes = self._together(writes, _apart)
         except BaseException as error:  # noqa: BLE001 - the commit failed: nothing was written, everybody hears it
             for write in writes:
                 write.done.set_exception(error)
@@ -130,20 +132,54 @@ class GroupWriter:
             else:
                 write.done.set_exception(error)
 
-    def _many(self, tx: Tx, together: Together, writes: list[_Write]) -> list[_Outcome]:
-        try:
-            with tx.savepoint():
-                return [(w, None, e) for w, e in zip(writes, together(tx, [w.item for w in writes]), strict=True)]
-        except Exception:  # noqa: BLE001 - whose fault it is shows when each is written alone
-            return [self._one(tx, write, lambda tx, item=write.item: _alone(tx, together, item)) for write in writes]
+    def _together(self, writes: list[_Write], how: Callable[[Tx, list[_Write]], list[_Outcome]]) -> list[_Outcome]:
+        with self._db.write(locks=sorted({w.lock for w in writes if w.lock is not None})) as tx:
+            return how(tx, writes)
 
-    @staticmethod
-    def _one(tx: Tx, write: _Write, work: Callable[[Tx], Any]) -> _Outcome:
-        try:
-            with tx.savepoint():
-                return write, work(tx), None
-        except Exception as error:  # noqa: BLE001 - it goes to the caller who handed it in
-            return write, None, error
+
+class _Refused(Exception):
+    """One of many raised ``error``."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _at_once(tx: Tx, writes: list[_Write]) -> list[_Outcome]:
+    """All of them as if nothing could go wrong.
+
+    Raises:
+        _Refused: something did, and the transaction is of no use any more.
+    """
+    outcomes: list[_Outcome] = []
+    try:
+        for kind, those in _kinds(writes):
+            outcomes += [(w, None, e) for w, e in zip(those, kind(tx, [w.item for w in those]), strict=True)]
+        outcomes += [(w, w.work(tx), None) for w in writes if w.work is not None]
+    except Exception as error:
+        raise _Refused(error) from error
+    return outcomes
+
+
+def _apart(tx: Tx, writes: list[_Write]) -> list[_Outcome]:
+    """Each so that what it raises undoes it alone."""
+    outcomes: list[_Outcome] = []
+    for kind, those in _kinds(writes):
+        outcomes += [_one(tx, w, lambda tx, item=w.item, kind=kind: _alone(tx, kind, item)) for w in those]
+    return outcomes + [_one(tx, w, w.work) for w in writes if w.work is not None]
+
+
+def _kinds(writes: list[_Write]) -> list[tuple[Together, list[_Write]]]:
+    kinds = dict.fromkeys(w.together for w in writes if w.together is not None)
+    return [(kind, [w for w in writes if w.together == kind]) for kind in kinds]
+
+
+def _one(tx: Tx, write: _Write, work: Callable[[Tx], Any]) -> _Outcome:
+    try:
+        with tx.savepoint():
+            return write, work(tx), None
+    except Exception as error:  # noqa: BLE001 - it goes to the caller who handed it in
+        return write, None, error
 
 
 def _alone(tx: Tx, together: Together, item: Any) -> None:

@@ -92,22 +92,29 @@ def experiment_state(conn: Connection, project_id: ProjectId, id: int) -> tuple[
     return None if row is None else (row[0], row[1], row[2] is not None)
 
 
-_TRACKED = (
-    select(
-        t.tracked_runs.c.no,
-        t.tracked_runs.c.run_id,
-        t.experiments.c.project_id,
-        t.tracked_runs.c.experiment_id,
-        t.tracked_runs.c.deleted,
-    )
-    .join(t.experiments, t.experiments.c.id == t.tracked_runs.c.experiment_id)
-    .where(t.tracked_runs.c.run_id == bindparam("run_id"))
-)
+_TRACKED_RUNS = select(
+    t.tracked_runs.c.no,
+    t.tracked_runs.c.run_id,
+    t.experiments.c.project_id,
+    t.tracked_runs.c.experiment_id,
+    t.tracked_runs.c.deleted,
+).join(t.experiments, t.experiments.c.id == t.tracked_runs.c.experiment_id)
+_TRACKED = _TRACKED_RUNS.where(t.tracked_runs.c.run_id == bindparam("run_id"))
+_TRACKED_FEW = _TRACKED_RUNS.where(t.tracked_runs.c.run_id.in_(bindparam("runs", expanding=True)))
 
 
 def tracked(conn: Connection, run_id: RunId) -> Tracked | None:
     row = conn.execute(_TRACKED, {"run_id": run_id}).one_or_none()
     return None if row is None else Tracked(row[0], RunId(row[1]), ProjectId(row[2]), row[3], bool(row[4]))
+
+
+def tracked_runs(conn: Connection, run_ids: Sequence[RunId]) -> dict[RunId, Tracked]:
+    """Those of some hundred runs that this room knows."""
+    if len(run_ids) == 1:  # a list, even of one, is written out anew at each execution
+        found = tracked(conn, run_ids[0])
+        return {} if found is None else {found.run_id: found}
+    rows = conn.execute(_TRACKED_FEW, {"runs": run_ids}).all()
+    return {RunId(row[1]): Tracked(row[0], RunId(row[1]), ProjectId(row[2]), row[3], bool(row[4])) for row in rows}
 
 
 # ---- what runs said

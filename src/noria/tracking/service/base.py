@@ -61,18 +61,27 @@ class Base:
             RunNotFound, RunDeleted: it is not there, or in the bin.
         """
         found = queries.tracked(tx.conn, run_id)
-        if found is None:
-            run = self._assets.run(run_id, tx)
-            row = {
-                "run_id": run_id,
-                "experiment_id": self.ensure_default(tx, run.project_id),
-                "user": "",
-                "started_at": run.started_at,
-                "deleted": run.deleted_at is not None,
-            }
-            tx.insert_new(t.tracked_runs, row)
-            found = queries.tracked(tx.conn, run_id)
-            assert found is not None
+        return self._open(self._first(tx, run_id) if found is None else found, project_id)
+
+    def _first(self, tx: Tx, run_id: RunId) -> Tracked:
+        """A run that says something for the first time."""
+        run = self._assets.run(run_id, tx)
+        row = {
+            "run_id": run_id,
+            "experiment_id": self.ensure_default(tx, run.project_id),
+            "user": "",
+            "started_at": run.started_at,
+            "deleted": run.deleted_at is not None,
+        }
+        tx.insert_new(t.tracked_runs, row)
+        found = queries.tracked(tx.conn, run_id)
+        assert found is not None
+        return found
+
+    @staticmethod
+    def _open(found: Tracked, project_id: ProjectId | None) -> Tracked:
+        """``found``, if it may say something."""
+        run_id = found.run_id
         if project_id is not None and found.project_id != project_id:
             raise RunNotFound(f"There is no run {run_id!r} in this project.", hint="noria runs list")
         if found.deleted:

@@ -222,12 +222,14 @@ class Saying(Experiments, Coding):
             For each what ``log`` would have raised, or None; one that is refused leaves nothing and stops no other.
         """
         outcomes: list[Exception | None] = [None] * len(said)
-        runs: dict[tuple[RunId, ProjectId | None], Tracked | NoriaError] = {}
+        runs = queries.tracked_runs(tx.conn, list({one.run_id for one in said}))
         points: dict[tuple[int, str], list[Mark]] = {}
         for n, one in enumerate(said):
             try:
                 self._check({}, one.marks, {})
-                run = self._known_run(tx, one, runs)
+                if one.run_id not in runs:
+                    runs[one.run_id] = self._first(tx, one.run_id)
+                run = self._open(runs[one.run_id], one.project_id)
                 self._quotas.points(tx, run, one.marks)
             except NoriaError as error:
                 outcomes[n] = error
@@ -239,21 +241,6 @@ class Saying(Experiments, Coding):
             ids = self._keys.ids(tx, {key for _, key in points})
             series.add(tx, {(no, ids[key]): marks for (no, key), marks in points.items()})
         return outcomes
-
-    def _known_run(
-        self, tx: Tx, one: Said, runs: dict[tuple[RunId, ProjectId | None], Tracked | NoriaError]
-    ) -> Tracked:
-        asked = (one.run_id, one.project_id)
-        found = runs.get(asked)
-        if found is None:
-            try:
-                found = self._tracked(tx, one.run_id, one.project_id)
-            except NoriaError as error:
-                found = error
-            runs[asked] = found
-        if isinstance(found, NoriaError):
-            raise found
-        return found
 
     def _check(self, params: Mapping[str, str], points: Mapping[str, list[Mark]], tags: Mapping[str, str]) -> None:
         for key in (*params, *points, *tags):

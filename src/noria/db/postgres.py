@@ -1,0 +1,176 @@
+"""PostgreSQL. A message to its server costs more than what most statements do, so few are sent beside them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import select
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DataError, InvalidatePoolError
+
+from noria.base.errors import DiskFull, MissingExtra, NoriaError
+from noria.db.dialects import rows_sql
+from noria.db.errors import DatabaseBusy, DatabaseUnavailable, ReadTooLong, ValueUnfit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine, Executable
+    from sqlalchemy.exc import DBAPIError
+
+    from noria.db.dialects import Columns
+
+
+class PostgresDialect:
+    single_writer = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        self._limited = False
+
+    def engine(self) -> Engine:
+        try:
+            import psycopg  # noqa: F401 - an optional package, reported by name
+        except ImportError:
+            raise MissingExtra("psycopg", "postgres", "A PostgreSQL workspace") from None
+        # A read is its statements: the driver begins and ends no transaction around them, which this level of isolation
+        # would gain nothing from. Writers begin theirs themselves.
+        engine = create_engine(self.url, pool_size=8, max_overflow=16, connect_args={"autocommit": True})
+        event.listen(engine, "checkout", _check)
+        return engine
+
+    def limit_reads(self, engine: Engine, seconds: float) -> None:
+        # New connections begin with the limit, and what may take longer lifts it: a limited read, the one that is
+        # made thousands of times a second, sends nothing more than itself.
+        def prepare(connection: Any, _record: Any) -> None:
+            connection.execute(f"SET statement_timeout = {max(1, round(seconds * 1000))}")
+
+        event.listen(engine, "connect", prepare)
+        self._limited = True
+        engine.dispose()
+
+    def begin_read(self, conn: Connection, seconds: float | None = None, still: bool = False) -> None:
+        lifted = self._limited and seconds is None
+        if still or lifted:
+            level = " ISOLATION LEVEL REPEATABLE READ" if still else ""
+            more = "; SET LOCAL statement_timeout = 0" if lifted else ""
+            conn.exec_driver_sql(f"BEGIN{level}{more}")
+
+    def begin_write(self, conn: Connection, *, durable: bool, locks: Sequence[str] = ()) -> None:
+        commands = ["BEGIN", "SET LOCAL lock_timeout = '10s'"]
+        if not durable:
+            commands.append("SET LOCAL synchronous_commit = off")
+        if self._limited:
+            commands.append("SET LOCAL statement_timeout = 0")
+        commands += [f"SELECT pg_advisory_xact_lock({_number(name)})" for name in locks]
+        conn.exec_driver_sql("; ".join(commands))
+
+    @functools.cache  # noqa: B019
+    def insert_new(self, table: Any) -> Executable:
+        return postgresql.insert(table).on_conflict_do_nothing().inline()
+
+    @functools.cache  # noqa: B019
+    def insert_new_key(self, table: Any) -> Executable:
+        return postgresql.insert(table).on_conflict_do_nothing().returning(table.c.id)
+
+    @functools.cache  # noqa: B019
+    def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
+        statement = postgresql.insert(table)
+        changed = {name: statement.excluded[name] for name in columns if name not in key}
+        return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
+
+    def write_rows(
+        self,
+        conn: Connection,
+        table: Any,
+        columns: tuple[str, ...],
+        rows: Sequence[tuple[Any, ...]],
+        key: tuple[str, ...],
+    ) -> None:
+        # One statement with an array for each column: a row costs no message of its own.
+        conn.exec_driver_sql(
+            self._rows_sql(table, columns, key), tuple([r[n] for r in rows] for n in range(len(columns)))
+        )
+
+    @functools.cache  # noqa: B019
+    def _rows_sql(self, table: Any, columns: Columns, key: Columns) -> str:
+        kinds = [table.c[name].type.compile(dialect=postgresql.dialect()) for name in columns]
+        arrays = ", ".join(f"%s::{kind}[]" for kind in kinds)
+        return rows_sql(table, columns, f"SELECT * FROM unnest({arrays})", key)  # noqa: S608
+
+    def control(self, conn: Connection, command: str) -> None:
+        conn.exec_driver_sql(command)
+
+    def lock(self, conn: Connection, name: str) -> None:
+        conn.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_number(name),))
+
+    def revision(self, conn: Connection) -> int:
+        if conn.execute(text("SELECT to_regclass('alembic_version')")).scalar_one() is None:
+            return 0
+        found = conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        return int(found) if found else 0
+
+    def set_revision(self, conn: Connection, revision: int) -> None:
+        return  # alembic_version is the record
+
+    def skip_locked(self) -> dict[str, Any] | None:
+        return {"skip_locked": True}
+
+    def backup(self, engine: Engine, target: Path) -> str | None:
+        return None
+
+    def vacuum(self, engine: Engine) -> None:
+        with engine.connect() as conn:
+            if self._limited:
+                conn.execute(text("SET statement_timeout = 0"))
+                conn.detach()  # it is closed afterwards, not used again
+            for table in ("quarantine", "online_rows"):
+                conn.execute(text(f"VACUUM (FULL) {table}"))
+
+    def translate(self, error: DBAPIError) -> NoriaError | None:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if state == "57014":
+            return ReadTooLong()
+        if state == "55P03":
+            return DatabaseBusy("A row was locked by another process for more than 10 seconds.", hint="Try again.")
+        if state in ("40P01", "40001"):
+            return DatabaseBusy("Two writers waited for each other; this one gave way.", hint="Try again.")
+        if state == "53100":
+            return DiskFull("the PostgreSQL server's disk")
+        if state.startswith("53"):
+            return DatabaseBusy("The PostgreSQL server has no memory or no connection left.", hint="Try again.")
+        if isinstance(error, DataError):  # before the next line: psycopg itself refuses NUL, without a state
+            return ValueUnfit(str(error.orig).strip().partition("\n")[0])
+        if error.connection_invalidated or state.startswith(("08", "57P")) or not state:
+            return DatabaseUnavailable(
+                "The PostgreSQL server cannot be reached.", hint="Check that it runs and that the URL is right."
+            )
+        return None
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
+def _check(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Leaves connections whose server has gone: it says so before it ends, and nothing else comes unasked for.
+
+    Raises:
+        InvalidatePoolError: the pool then makes new ones.
+    """
+    if not connection.closed:
+        waiting = select.poll()
+        waiting.register(connection.fileno(), select.POLLIN)
+        if not waiting.poll(0):
+            return
+        from psycopg import OperationalError
+
+        with suppress(OperationalError):
+            connection.execute("")
+            return
+    raise InvalidatePoolError
