@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("noria.tracking.cli:runs", "What ran: list, show, compare, logs, metrics."),
     "import": ("noria.cli.importing:import_", "Take over what MLflow holds."),
     "models": ("noria.registry.cli:models", "Registered models: list, show, alias."),
+    "adopt": ("noria.training.cli:adopt", "Make what MLflow's client logged a model that is judged and served."),
     "deploy": ("noria.serving.cli:deploy", "Put a model version behind an endpoint."),
     "endpoints": ("noria.cli.endpoints:endpoints", "What is called: list, show, status, stop."),
     "apply": ("noria.delivery.cli:apply", "Write down this project's definitions for a running server."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -41,6 +41,28 @@ def judge(
             made.append(_slices(gate, evaluation))
         else:
             made.append(_metric(gate, evaluation))
+    return made
+
+
+def judge_unseen(
+    gates: Sequence[dict[str, Any]], logged: Mapping[str, float], champion: str | None
+) -> list[GateResult]:
+    """The gates of a model that no rows of ours have judged: what its client logged is all that there is.
+
+    Args:
+        logged: metrics of the run that made it.
+    """
+    made = [GateResult(kind="loads", passed=True, text="it loads and answers; no rows have judged it")]
+    for gate in gates:
+        name = gate["metric"] or ""
+        if gate["kind"] == "beats_champion" and champion is None:
+            made.append(GateResult(kind=gate["kind"], passed=True, text="there is no champion yet"))
+        elif gate["kind"] == "metric" and name in logged:
+            made.append(_bounded(gate, logged[name], f"{name} as logged"))
+        else:
+            what = f"its run logged no {name}" if gate["kind"] == "metric" else "it takes rows to say"
+            text = f"{what}: noria adopt MODEL --on TABLE --target COLUMN"
+            made.append(GateResult(kind=gate["kind"], passed=False, text=text))
     return made
 
 
@@ -119,7 +141,10 @@ def _slices(gate: dict[str, Any], evaluation: Evaluation) -> GateResult:
 
 
 def _metric(gate: dict[str, Any], evaluation: Evaluation) -> GateResult:
-    value = evaluation[gate["metric"]]
+    return _bounded(gate, evaluation[gate["metric"]], gate["metric"])
+
+
+def _bounded(gate: dict[str, Any], value: float, name: str) -> GateResult:
     least, most = gate["least"], gate["most"]
     passed = not math.isnan(value) and (least is None or value >= least) and (most is None or value <= most)
     bounds = " and ".join(
@@ -128,7 +153,7 @@ def _metric(gate: dict[str, Any], evaluation: Evaluation) -> GateResult:
     return GateResult(
         kind="metric",
         passed=passed,
-        text=f"{gate['metric']} {value:.4f}, has to be {bounds}",
+        text=f"{name} {value:.4f}, has to be {bounds}",
         details={"metric": gate["metric"], "value": value, "least": least, "most": most},
     )
 

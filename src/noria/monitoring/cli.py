@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from noria.data.collectors.files import read_rows
 from noria.monitoring import wire as w
 from noria.terminal import Shell, group
 
@@ -130,6 +132,21 @@ def drift(shell: Shell, endpoint: str, since: str | None, until: str | None, dep
         shell.table(columns, rows, right=columns[1:])
 
     shell.emit(_plain(found), human)
+
+
+@monitor.command()
+@click.argument("endpoint")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.pass_obj
+def truth(shell: Shell, endpoint: str, file: Path) -> None:
+    """Say what turned out to be so: FILE (CSV, Parquet, JSON lines) has the columns id and truth.
+
+    The id is what the request called the row, or what the answer did. Only of models whose rows have no key: of the
+    others noria finds the truth itself.
+    """
+    ws = shell.ws
+    told = ws.monitoring.tell_truth(endpoint, read_rows(file), actor=ws.actor)
+    shell.emit({"endpoint": endpoint, "told": told}, f"{told:,} truths were told to {endpoint}.")
 
 
 @monitor.command()

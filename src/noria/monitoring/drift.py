@@ -46,7 +46,12 @@ def grouped(counts: Any, groups: Ints) -> Ints:
 
 
 def psi(reference: Any, current: Any) -> float:
-    """The population stability index of two vectors of counts; shares are clipped at 1e-4."""
+    """The population stability index of two vectors of counts; shares are clipped at 1e-4.
+
+    0 where the reference has no rows: nothing can be said of a model that nobody has judged.
+    """
+    if not np.any(reference):
+        return 0.0
     p, q = _shares(reference), _shares(current)
     return float(((q - p) * np.log(q / p)).sum())
 

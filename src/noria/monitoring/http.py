@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from noria.base.errors import Invalid
 from noria.base.ids import ProjectId
 from noria.http import Call, Route
@@ -28,6 +30,14 @@ class MonitoringRoutes:
         since, until = w.span(query.since, query.until)
         found = self._monitoring.windows(call.path["name"], deployment=query.deployment, since=since, until=until)
         return w.WindowPage([w.window_out(x) for x in found])
+
+    def truth(self, call: Call) -> w.TruthOut:
+        body: w.TruthBody = call.body
+        ids, truths = [row.id for row in body.rows], [float(row.truth) for row in body.rows]
+        told = self._monitoring.tell_truth(
+            call.path["name"], pl.DataFrame({"id": ids, "truth": truths}), actor=call.actor
+        )
+        return w.TruthOut(endpoint=call.path["name"], told=told)
 
     def accuracy(self, call: Call) -> w.AccuracyPage:
         query: w.AccuracyQuery = call.query
@@ -74,6 +84,16 @@ def routes(monitoring: Monitoring, serving: Serving, registry: Registry, project
             query=w.SpanQuery,
             answer=w.WindowPage,
             cli="noria monitor show NAME",
+        ),
+        Route(
+            method="POST",
+            path=one + "/truth",
+            handler=r.truth,
+            permission="monitor.write",
+            summary="Say what turned out to be so of predictions that were answered.",
+            body=w.TruthBody,
+            answer=w.TruthOut,
+            cli="noria monitor truth NAME FILE",
         ),
         Route(
             method="GET",

@@ -9,12 +9,22 @@ from typing import Any, Final
 
 import polars as pl
 
-from noria.labels.records import LabelSpec
+from noria.labels.records import KNOWN, LabelSpec
 from noria.monitoring.errors import TruthFailed
 from noria.pipelines.executors import SideWorker, TaskFailed
 from noria.pipelines.task import InputSpec, TaskSpec
 
 _SECONDS: Final = 120.0
+
+
+def read_labels(spec: LabelSpec, frame: pl.DataFrame, meta: dict[str, Any]) -> pl.DataFrame:
+    """The truth where it is a column of a table: the key, the target and ``_known``, of the rows that have it."""
+    known = meta.get("known")
+    since = pl.col(known).cast(pl.Datetime("us", "UTC")) if known else pl.lit(None, pl.Datetime("us", "UTC"))
+    made = frame.filter(pl.col(spec.target).is_not_null())
+    return made.select(*spec.key, spec.target, since.alias(KNOWN)).unique(
+        list(spec.key), keep="last", maintain_order=True
+    )
 
 
 class Labeller:

@@ -12,7 +12,7 @@ import polars as pl
 from noria.assets import Change, Changes, EvidenceLog, ProjectClock
 from noria.assets.records import AssetKind
 from noria.base.actor import Actor
-from noria.base.errors import NotFound
+from noria.base.errors import Invalid, NotFound
 from noria.base.ids import ProjectId
 from noria.base.times import DAY, to_datetime
 from noria.data import Data
@@ -23,7 +23,8 @@ from noria.monitoring import queries, skew, windows
 from noria.monitoring import tables as t
 from noria.monitoring.against import against, cut
 from noria.monitoring.drift import column_drift, missing_share, score_drift
-from noria.monitoring.labeller import Labeller
+from noria.monitoring.errors import TruthUnfit
+from noria.monitoring.labeller import Labeller, read_labels
 from noria.monitoring.records import Accuracy, Alert, Compared, Drift, DriftOf, Window
 from noria.pipelines.service import Pipelines
 from noria.registry.records import ModelVersion
@@ -116,13 +117,18 @@ class Monitoring:
         if champion is None:
             return
         package, _ = self.package(champion)
+        if not package.labels:  # its truth is told: noria monitor truth
+            return
         spec = LabelSpec.of_value(package.labels)
         found = self._changed(endpoint, spec)
         if found is None:
             return
         tables, seqs = found
-        _, code = self._serving.folders(champion)
-        made = self._labeller.label(spec, code, tables)
+        if spec.entry:
+            _, code = self._serving.folders(champion)
+            made = self._labeller.label(spec, code, tables)
+        else:
+            made = read_labels(spec, *tables["rows"])
         frame = _truth_frame(made, spec)
         repository = self.truth_repository(endpoint.name)
 
@@ -179,6 +185,37 @@ class Monitoring:
             meta = {"key": list(schema.key), "time": schema.time, "known": schema.known_column}
             tables[slot] = (frame, {**meta, "columns": {c.name: c.type for c in schema.columns}})
         return tables, seqs
+
+    def tell_truth(self, name: str, rows: pl.DataFrame, *, actor: Actor) -> int:
+        """Says what turned out to be so of predictions that an endpoint gave; what is told again replaces what was.
+
+        Args:
+            rows: columns ``id`` (of the prediction, as the caller named it or the answer did) and ``truth``.
+
+        Returns:
+            how many truths were told.
+
+        Raises:
+            TruthUnfit: the columns are others, an id is there twice, a truth is no number; or the endpoint's rows have
+                a key, and noria finds their truth itself.
+        """
+        endpoint = self._serving.get(name)
+        champion = self.champion(endpoint)
+        package = None if champion is None else self.package(champion)[0]
+        if package is not None and (package.features.spine.key or package.labels):
+            where = f"the column {package.target!r} of {package.features.name!r}" if package.adopted else "its labels"
+            raise TruthUnfit(
+                f"The truth of {name!r} is taken from {where}.", hint="Add rows there: noria data append, noria run"
+            )
+        frame = _told(rows)
+        known = to_datetime(self._event_clock.event_ms(self._project_id))
+        made = frame.with_columns(known=pl.lit(known, pl.Datetime("us", "UTC")))
+        now = self.truth(name)
+        if len(now):  # told again: since when it is known stays
+            made = made.join(now, on=["entity", "truth"], how="anti")
+        if len(made):
+            self._data.append(self.truth_repository(name), made, actor=actor, message="truth was told")
+        return len(frame)
 
     def truth(self, endpoint: str) -> pl.DataFrame:
         """Columns ``entity``, ``truth`` (float64), ``known``."""
@@ -381,6 +418,7 @@ class Monitoring:
         if not len(frame):
             return []
         package = self._training.package_of(model)
+        _check_keyed(package, model.name)
         features = self._pipelines.current(package.features.name)
         scores = self._training.score(self._training.version_of(model), features)
         key = list(package.features.spine.key)
@@ -469,6 +507,7 @@ class Monitoring:
         for number in frame["deployment"].unique(maintain_order=True).to_list():
             deployment = self._serving.deployment(number)
             package, _ = self.package(deployment)
+            _check_computed(package, deployment.model)
             version = self._pipelines.current(package.features.name)
             mine = frame.filter(pl.col("deployment") == number)
             bulk = self._pipelines.value(package.features.name)
@@ -549,6 +588,42 @@ def _truth_frame(made: pl.DataFrame, spec: LabelSpec) -> pl.DataFrame:
             "known": known,
         }
     )
+
+
+def _check_computed(package: Package, model: str) -> None:
+    if package.adopted is not None:
+        raise Invalid(
+            f"{model} takes its rows as they are sent: no feature is computed that could differ.",
+            hint="noria trace ENDPOINT/ID computes an answer again.",
+        )
+
+
+def _check_keyed(package: Package, model: str) -> None:
+    if not package.features.spine.key:
+        raise Invalid(
+            f"{model} takes rows without a key: no table holds those that were asked for.",
+            hint="noria adopt MODEL --on TABLE --target COLUMN, of a table with a key",
+        )
+
+
+def _told(rows: pl.DataFrame) -> pl.DataFrame:
+    """Columns ``entity``, ``truth`` of told rows."""
+    if sorted(rows.columns) != ["id", "truth"]:
+        raise TruthUnfit(
+            f"Truth has the columns id and truth, not {', '.join(rows.columns) or 'none'}.",
+            hint="id is what the request called the row, or what the answer did.",
+        )
+    try:
+        made = rows.select(pl.col("id").cast(pl.String), pl.col("truth").cast(pl.Float64))
+    except pl.exceptions.PolarsError:
+        raise TruthUnfit("A truth is no number.", hint="Yes or no is 1 or 0.") from None
+    empty = made.filter(pl.any_horizontal(pl.all().is_null()) | pl.col("truth").is_nan()).height
+    if empty or not len(made):
+        raise TruthUnfit(f"{empty or 'All'} rows have no id or no truth.", hint="Leave out what is not known yet.")
+    twice = made.filter(pl.col("id").is_duplicated())["id"]
+    if len(twice):
+        raise TruthUnfit(f"The id {twice[0]!r} is there twice.", hint="One truth for each prediction.")
+    return made.select(pl.Series("entity", _entities(made.select("id")), dtype=pl.String), "truth")
 
 
 def _entities(keys: pl.DataFrame) -> list[str]:

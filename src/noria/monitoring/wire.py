@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from noria.base.times import parse_time, to_text
 from noria.monitoring.records import Accuracy, Alert, Compared, Drift, DriftOf, Window
+
+
+class TruthRow(msgspec.Struct, forbid_unknown_fields=True):
+    """``id`` is what the request called the row, or what the answer did."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    truth: float | bool
+
+
+class TruthBody(msgspec.Struct, forbid_unknown_fields=True):
+    rows: Annotated[list[TruthRow], msgspec.Meta(min_length=1, max_length=100_000)]
+
+
+class TruthOut(msgspec.Struct):
+    endpoint: str
+    told: int
 
 
 class WindowOut(msgspec.Struct):

@@ -72,7 +72,8 @@ class Subjects:
         deployment = self._champion(name)
         if deployment is None:
             return Subject(endpoint=name)
-        return self._with_ancestors(self._registry.resolve(self._project_id, deployment.model), name)
+        model = self._registry.resolve(self._project_id, deployment.model)
+        return self._with_ancestors(model, name, deployment.version_id)
 
     def _stood(self, endpoint: str, model: str) -> tuple[tuple[int, int | None], ...]:
         """The spans of wall time in which a version stood behind an endpoint; oldest first."""
@@ -102,13 +103,18 @@ class Subjects:
         for endpoint in endpoints:
             champion = self._champion(endpoint.name)
             if champion is not None and champion.model == model.name:
-                return self._with_ancestors(model, endpoint.name)
+                return self._with_ancestors(model, endpoint.name, champion.version_id)
         return self._with_ancestors(model, None)
 
     # ---- ancestors
 
-    def _with_ancestors(self, model: ModelVersion, endpoint: str | None) -> Subject:
+    def _with_ancestors(self, model: ModelVersion, endpoint: str | None, served: VersionId | None = None) -> Subject:
+        """``served``: the version that is deployed, where another run made it of the model's own: an adoption."""
         found = self._ancestors(model.run_id) if model.run_id is not None else {}
+        if served is not None and served != model.version_id:
+            found[served] = self._assets.version(served)
+            for run in self._lineage.makers(served):
+                found |= self._ancestors(run.id)
         if model.version_id is not None:
             found[model.version_id] = self._assets.version(model.version_id)
         params = self._tracking.data(model.run_id).params if model.run_id is not None else {}

@@ -22,6 +22,7 @@ from noria.server.own import own
 from noria.serving import http as serving_http
 from noria.trace import http as trace_http
 from noria.tracking import http as tracking_http
+from noria.training import http as training_http
 from noria.webhooks import http as webhooks_http
 from noria.workspace import Workspace
 
@@ -40,6 +41,7 @@ def all_routes(
         *delivery_http.routes(ws.delivery),
         *monitoring_http.routes(ws.monitoring, ws.serving, ws.registry, ws.project.id),
         *registry_http.routes(ws.registry, project),
+        *training_http.routes(ws.training, ws.registry, project),
         *webhooks_http.routes(ws.webhooks, project),
         *serving_http.routes(ws.serving),
         *scorecard_http.routes(ws.scorecard),

@@ -31,6 +31,8 @@ log = logging.getLogger("noria.endpoint")
 MAX_BODY: Final = 16 << 20
 INLINE_ROWS: Final = 8
 """Up to so many rows are scored at once in the event loop; a hand-over to a thread costs more than they do."""
+APART_THREADS: Final = 16
+"""So many requests wait for models in processes of their own, each for its turn; a slow one delays no other model."""
 _SHADOW_QUEUE: Final = 256
 
 
@@ -106,6 +108,7 @@ class InferenceApp(InferenceDoor):
         self._max_body = max_body
         self._shadows: asyncio.Queue[_Shadow] = asyncio.Queue(_SHADOW_QUEUE)
         self._threads = ThreadPoolExecutor(1, "predict")
+        self._apart_threads = ThreadPoolExecutor(APART_THREADS, "apart")
         self._shadow_threads = ThreadPoolExecutor(1, "shadow")
 
     async def predict(self, name: str, receive: Any) -> bytes:
@@ -162,11 +165,13 @@ class InferenceApp(InferenceDoor):
         jobs, shadows = _share(live, request.ids)
         computed: dict[Any, Computed] = {}
         try:
-            if len(request.rows) <= INLINE_ROWS:
+            apart = any(job.loaded.apart for job in jobs)
+            if len(request.rows) <= INLINE_ROWS and not apart:
                 self._score(live, jobs, request, computed)
             else:
+                threads = self._apart_threads if apart else self._threads
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._threads, self._score, live, jobs, request, computed)
+                await loop.run_in_executor(threads, self._score, live, jobs, request, computed)
         except NoriaError:
             self.counts.failed += 1
             raise
@@ -239,6 +244,7 @@ class InferenceApp(InferenceDoor):
 
     def close(self) -> None:
         self._threads.shutdown()
+        self._apart_threads.shutdown()
         self._shadow_threads.shutdown()
 
 
@@ -277,7 +283,8 @@ def _scored(live: Live, job: _Job, request: _Request, computed: dict[Any, Comput
     rows: list[CapturedRow] = []
     for place, score, at, features in zip(job.places, scores, moments, values, strict=True):
         row = request.rows[place]
-        rows.append(CapturedRow(request.ids[place], contract.entity(row), at, score, encode(row), features))
+        entity = contract.entity(row) if contract.keyed else named(request.ids[place])
+        rows.append(CapturedRow(request.ids[place], entity, at, score, encode(row), features))
         if answered:
             request.scores[place] = (score, loaded.model)
     return Captured(
@@ -292,6 +299,11 @@ def _scored(live: Live, job: _Job, request: _Request, computed: dict[Any, Comput
         commits=all_rows.commits,
         rows=rows,
     )
+
+
+def named(prediction: str) -> str:
+    """What a row without a key is called: by its prediction, which the caller may have named."""
+    return encode([prediction]).decode()
 
 
 def _failed(live: Live, job: _Job, code: str, request: _Request, *, answered: bool = True) -> Captured:

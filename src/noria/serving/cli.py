@@ -68,15 +68,19 @@ def show(shell: Shell, name: str, history: int) -> None:
 @command()
 @click.argument("model", metavar="MODEL[@ALIAS|@vN]")
 @click.option("--endpoint", "name", required=True, help="Made if it is new.")
+@click.option("--follow", metavar="ALIAS", help="Of a new endpoint: an alias whose moves start a release.")
 @click.pass_obj
-def deploy(shell: Shell, model: str, name: str) -> None:
+def deploy(shell: Shell, model: str, name: str, follow: str | None) -> None:
     """Put a model version behind an endpoint and send all its traffic there, at once and without gates.
 
-    The version becomes the champion. Where no endpoints run (noria up), it waits for them.
+    The version becomes the champion. Where no endpoints run (noria up), it waits for them. What a client of MLflow
+    logged is adopted by that (noria adopt): its code runs here, in a process of its own.
     """
     ws = shell.ws
     version = find_version(ws.registry, ws.project.id, model)
-    endpoint = _endpoint(ws, name, version)
+    endpoint = _endpoint(ws, name, version, follow)
+    with shell.progress(f"Looking at {version.name}"):
+        ws.training.ensure_adopted(version, actor=ws.actor)
     deployment: Deployment = ws.serving.deploy(endpoint, version, actor=ws.actor)
     with shell.progress(f"Loading {version.name}"):
         running = _synchronised(ws)
@@ -100,10 +104,16 @@ def deploy(shell: Shell, model: str, name: str) -> None:
     shell.emit(value, text)
 
 
-def _endpoint(ws: Any, name: str, version: ModelVersion) -> Endpoint:
-    """The endpoint of this name; a new one has the policy that the project declares, if it was applied."""
+def _endpoint(ws: Any, name: str, version: ModelVersion, follow: str | None) -> Endpoint:
+    """The endpoint of this name; a new one has the policy that the project declares, if it was applied.
+
+    ``follow`` is said once: to an endpoint that is there it is said anew.
+    """
     try:
         found: Endpoint = ws.serving.get(name)
+        if follow is not None and found.policy.get("follow") != follow:
+            _check_model(name, found.model, version)
+            found = ws.serving.ensure(name, found.model, {**found.policy, "follow": follow}, actor=ws.actor)
     except EndpointNotFound:
         applied = ws.pipelines.definitions().get(name)
         if applied is not None and applied.kind == "endpoint":
@@ -113,6 +123,8 @@ def _endpoint(ws: Any, name: str, version: ModelVersion) -> Endpoint:
             made = declared(name, model=version.model)
             policy = {"p99_ms": made.p99_ms, "release": made.release.spec()}
             model = version.model
+        if follow is not None:
+            policy["follow"] = follow
         _check_model(name, model, version)
         return ws.serving.ensure(name, model, policy, actor=ws.actor)
     _check_model(name, found.model, version)

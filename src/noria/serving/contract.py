@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -26,17 +27,24 @@ _BITS: Final = {
 
 
 class Contract:
-    """Decodes and checks the rows of requests, and turns them into frames."""
+    """Decodes and checks the rows of requests, and turns them into frames.
 
-    def __init__(self, source: TableMeta, features: dict[str, str]) -> None:
+    Attributes:
+        keyed: the rows have a key; those of a model that takes any rows have none, and are named by their prediction.
+    """
+
+    def __init__(self, source: TableMeta, features: dict[str, str], needed: Collection[str] = ()) -> None:
+        """``needed``: columns that must not be missing, beside the key."""
         self.source = source
+        self.keyed = bool(source.key)
+        never = {*source.key, *needed}
         self._features = features
         self._names = list(source.columns)
         self._types = {name: polars_type(kind) for name, kind in source.columns.items()}
         # Columns may have names that are no names of attributes, such as "tail number".
         self._places = {name: f"c{number}" for number, name in enumerate(source.columns)}
         fields = [
-            (self._places[name], _field(kind, nullable=name not in source.key)) for name, kind in source.columns.items()
+            (self._places[name], _field(kind, nullable=name not in never)) for name, kind in source.columns.items()
         ]
         renamed = {place: name for name, place in self._places.items()}
         row = msgspec.defstruct("Row", fields, rename=renamed, forbid_unknown_fields=True)
@@ -91,7 +99,7 @@ class Contract:
 
     def _explained(self, text: str) -> RequestInvalid:
         hint = f"Columns: {', '.join(self._names)}."
-        for name in self._features:
+        for name in self._features.keys() - self.source.columns.keys():
             if f"unknown field `{name}`" in text:
                 hint = f"{name} is a feature: it is computed here. Send the row of {self.source.name} only."
                 break
@@ -125,7 +133,7 @@ class Contract:
         return RequestInvalid("The request does not fit the source.", hint=f"Columns: {', '.join(self._names)}.")
 
     def entity(self, row: Any) -> str:
-        """The key of a row, as JSON."""
+        """The key of a row, as JSON: what its truth is found by later."""
         return msgspec.json.encode([getattr(row, self._places[name]) for name in self.source.key]).decode()
 
     def describe(self) -> dict[str, Any]:

@@ -20,7 +20,10 @@ from noria.features.service import FeatureServer
 from noria.pipelines.views import CodeView
 from noria.serving.contract import Contract
 from noria.training import package
-from noria.training.rows import conform
+from noria.training.apart import Apart
+from noria.training.asis import as_they_are
+from noria.training.errors import ModelApartFailed
+from noria.training.rows import Columns, conform
 
 _TOLERANCE = 1e-9
 _encode = msgspec.json.Encoder().encode
@@ -56,6 +59,7 @@ class Loaded:
 
     Attributes:
         features_key: two deployments with the same one compute the same features, so it is done once.
+        apart: the model answers from a process of its own: it is waited for, and never in the event loop.
     """
 
     def __init__(self, deployment: int, model: str, package_folder: Path, code: Path, replica: Path) -> None:
@@ -63,15 +67,18 @@ class Loaded:
         self.model = model
         self.package, self._predict = package.load(package_folder)
         spec = self.package.features
+        self.apart = self.package.adopted is not None
         self.features_key = (code.name, spec.entry, tuple(use.id for use in spec.uses))
-        self.contract = Contract(spec.spine, spec.columns)
-        self._function = CodeView(code).get(spec.entry)
+        self.contract = Contract(spec.spine, spec.columns, self.package.needed)
+        self._function = CodeView(code).get(spec.entry) if spec.entry else None
         self._replica = replica
         self._servers = threading.local()
         self._sample = package.sample(package_folder)
 
     def features(self, spine: pl.DataFrame) -> Computed:
         """Features of source rows, in their order, all from one moment of the online store."""
+        if self._function is None:
+            return Computed(frame=as_they_are(spine, self.package.features), commits=[])
         try:
             frame, commits = self._server().compute(spine)
         except NoriaError:
@@ -87,6 +94,8 @@ class Loaded:
         """One score for each row."""
         try:
             scores = self._predict(conform(computed.frame, self.package.columns))
+        except ModelApartFailed as error:
+            raise ModelFailed(f"{self.model} failed: {error.message}", hint=error.hint) from None
         except NoriaError:
             raise
         except Exception as error:
@@ -112,7 +121,9 @@ class Loaded:
             WarmUpFailed: a score differs from the one in the package.
         """
         wanted = np.array(self._sample["scores"], np.float64)
-        types = pl.DataFrame(self._sample["features"], infer_schema_length=None)
+        if not len(wanted):  # a model of which nobody has shown a row yet
+            return 0
+        types = _sampled(self._sample["features"], self.package.columns)
         found = self._predict(conform(types, self.package.columns))
         if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=_TOLERANCE, atol=_TOLERANCE):
             raise WarmUpFailed(
@@ -126,8 +137,21 @@ class Loaded:
                 self.score(self.features(self.contract.frame(made)))
         return len(wanted)
 
+    def close(self) -> None:
+        """Ends the model's own process, if it has one."""
+        if isinstance(self._predict, Apart):
+            self._predict.close()
+
     def _server(self) -> FeatureServer:
+        assert self._function is not None
         found = getattr(self._servers, "server", None)
         if found is None:
             found = self._servers.server = FeatureServer(self.package.features, self._function, Reader(self._replica))
         return found
+
+
+def _sampled(rows: list[dict[str, Any]], columns: Columns) -> pl.DataFrame:
+    """The sample's features; moments stand in it as texts."""
+    made = pl.DataFrame(rows, infer_schema_length=None)
+    times = [name for name, dtype in columns.dtypes.items() if dtype.is_temporal()]
+    return made.with_columns(pl.col(name).str.to_datetime(time_unit="us") for name in times)

@@ -149,6 +149,7 @@ class Serving:
                 hint="Make another endpoint for it.",
                 details={"endpoint": endpoint.name, "serves": endpoint.model, "model": version.model},
             )
+        self._training.ensure_adopted(version, actor=actor)
         return self.deploy(endpoint, version, actor=actor, once=once)
 
     def deploy(
@@ -168,6 +169,7 @@ class Serving:
         Raises:
             ContractChanged: the model asks for other rows than the endpoint takes.
             NotOnline: its features cannot be computed for single requests.
+            PackageForeign: a client of MLflow logged it, and nobody has adopted it.
         """
         version = self._training.version_of(model)
         package = self._training.package(version)
@@ -182,7 +184,7 @@ class Serving:
             "columns": dict(package.features.spine.columns),
         }
         _check_contract(endpoint, model, contract)
-        code = self._code_of(model)
+        code = version.layout if package.adopted is not None else self._code_of(model)
         if tx is None:
             self.prepare(model)
         with self._changes.begin("serving.deploy", self._project_id, actor, once=once, tx=tx) as change:

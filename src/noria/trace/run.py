@@ -19,6 +19,7 @@ from noria.features.tables_seen import Use, WholeTable
 from noria.pipelines.execute import JSON, Output, Task
 from noria.serving.contract import MOST_ROWS, Contract
 from noria.training import package
+from noria.training.asis import as_they_are
 from noria.training.rows import conform
 
 EVALUATOR = "noria.trace.run:1"
@@ -45,16 +46,18 @@ def run_replay(task: Task) -> list[Output]:
     """
     made, predict = package.load(task.load("model"))
     spec, wanted = made.features, int(task.spec.spec["rows"])
-    contract = Contract(spec.spine, spec.columns)
+    contract = Contract(spec.spine, spec.columns, made.needed)
     requests: list[str] = task.spec.spec["requests"]
-    function = FeatureFunction(spec.name, task.function, spec.spine_parameter, spec.spine.key)
+    function = None
+    if spec.entry:
+        function = FeatureFunction(spec.name, task.function, spec.spine_parameter, spec.spine.key)
     answers: list[dict[str, Any]] = []
     for start in range(0, len(requests), MOST_ROWS):
         part = requests[start : start + MOST_ROWS]
         rows, _, _ = contract.decode(('{"rows":[' + ",".join(part) + "]}").encode())
         spine = contract.frame(rows)
         tables = {name: _table(task, name, meta) for name, meta in spec.tables.items()}
-        frame = function.compute(spine, tables)
+        frame = as_they_are(spine, spec) if function is None else function.compute(spine, tables)
         scores = predict(conform(frame, made.columns)).tolist()
         features = pl.DataFrame([frame.get_column(name) for name in made.columns.names])
         used = _used(spec, tables, len(spine), wanted)

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import click
 import msgspec
 
+from noria.base.times import parse_duration
+from noria.registry.wire import find_version
 from noria.terminal import Shell, command
 from noria.training import wire as w
+from noria.training.adopting import TASKS, Adopting, gates_of
 from noria.training.records import Sweep
 
 
@@ -25,6 +31,65 @@ def sweep(shell: Shell, model: str, trials: int | None, executor: str | None, tr
             model, actor=ws.actor, trials=trials, executor=executor, trigger=trigger, advance=advance
         )
     shell.emit(msgspec.to_builtins(w.sweep_out(done)), lambda: _show(shell, done))
+
+
+@command()
+@click.argument("model", metavar="MODEL[@ALIAS|@vN]")
+@click.option(
+    "--on", metavar="TABLE[@REF]", help="Rows that it was not trained on: they judge it, and drift is told from them."
+)
+@click.option("--target", metavar="COLUMN", help="Their truth.")
+@click.option("--key", metavar="COLUMN", multiple=True, help="What names a row. Default: the table's key.")
+@click.option("--task", type=click.Choice(TASKS), help="Default: what the truth looks like.")
+@click.option(
+    "--proba/--no-proba", default=None, help="The score is the chance of a yes (predict_proba), not the class."
+)
+@click.option("--after", metavar="7d", help="How long after a row's moment its truth is waited for.")
+@click.option(
+    "--gate", "gates", metavar="GATE", multiple=True, help="roc_auc>=0.8, beats_champion, slices:origin:roc_auc>=0.6"
+)
+@click.pass_obj
+def adopt(
+    shell: Shell,
+    model: str,
+    on: str | None,
+    target: str | None,
+    key: tuple[str, ...],
+    task: str | None,
+    proba: bool | None,
+    after: str | None,
+    gates: tuple[str, ...],
+) -> None:
+    """Make a model that a client of MLflow logged one that is judged, gated, served and monitored like noria's own.
+
+    The next versions of the model are adopted by themselves, with the same settings, when they are deployed or
+    released. A client's package holds code: from here on it runs, in a process of its own.
+    """
+    ws = shell.ws
+    version = find_version(ws.registry, ws.project.id, model)
+    given: dict[str, Any] = {
+        "on": on, "target": target, "key": key or None, "task": task, "proba": proba,
+        "after_ms": None if after is None else parse_duration(after), "gates": gates_of(gates) or None,
+    }  # fmt: skip
+    before = ws.training.adoption.settings(version.model) or Adopting()
+    settings = replace(before, **{name: value for name, value in given.items() if value is not None})
+    with shell.progress(f"Looking at {version.name}"):
+        made = ws.training.adoption.adopt(version, actor=ws.actor, settings=settings)
+    value = w.adopted_out(version.name, made)
+
+    def human() -> None:
+        judged = (
+            f"judged on {value.rows:,} rows of {value.settings['on']}" if value.rows else "not judged: no --on TABLE"
+        )
+        shell.say(f"{value.model} is adopted as {value.task}, {judged}.")
+        rows = [[name, f"{number:.6g}"] for name, number in value.metrics.items()]
+        if rows:
+            shell.table(["metric", "value"], rows, right=["value"])
+        if value.differs:
+            shell.warn(f"It was logged with {', '.join(value.differs[:5])}.", "Other versions may give other scores.")
+        shell.say(f"noria deploy {value.model} --endpoint NAME   or, through its gates: noria release {value.model}")
+
+    shell.emit(msgspec.to_builtins(value), human)
 
 
 def _show(shell: Shell, done: Sweep) -> None:

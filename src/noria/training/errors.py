@@ -43,3 +43,21 @@ class MetricUnknown(Invalid):
     """There is no metric of this name."""
 
     code = "metric_unknown"
+
+
+class SignatureUnfit(Invalid):
+    """A model of MLflow does not say which rows it takes, or takes something that is no row."""
+
+    code = "signature_unfit"
+
+
+class ModelApartFailed(Failed):
+    """A model in a process of its own could not be loaded, raised, or its process died."""
+
+    code = "model_failed"
+
+
+class AdoptionInvalid(Invalid):
+    """A model of MLflow's client cannot be adopted with what was said."""
+
+    code = "adoption_invalid"

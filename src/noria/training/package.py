@@ -4,9 +4,12 @@ MLmodel               MLflow's description (YAML; written as JSON, which is YAML
 input_example.json    rows as MLflow's clients send them, also as serving_input_example.json
 requirements.txt      what MLflow needs to load it, with python_env.yaml: noria and the model's library
 model.lgb|model.skops the model itself
-noria.json            signature, levels, feature version, training window, trust class, digest of each file
+noria.json            columns, levels, feature version, training window, trust class, digest of each file
 reference.json        the distribution of scores and features on held-out rows, for drift
 sample.json           source rows and the score of each, for warming up and checking a loaded model
+
+Of a model that MLflow's client logged, an *adopted* one (``training/adoption.py``), the client's own package lies whole
+in the folder ``model`` instead of the first four.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ import polars as pl
 
 from noria.features.function import FeatureSpec
 from noria.training import models
+from noria.training.apart import Apart
 from noria.training.errors import PackageDamaged, PackageForeign
 from noria.training.models import Predictor, Stored
 from noria.training.rows import Columns
+from noria.training.signature import Signature
 
 FORMAT: Final = 1
 _EXAMPLE: Final = 5
@@ -45,6 +50,7 @@ class Package:
         features: what the features function needs; None for a model that takes its features as they are.
         window: the moments (event time, milliseconds) that its training, validation and test rows span.
         metrics: name -> test value, the primary one first.
+        adopted: of an adopted model, what it was adopted with, and the ``signature`` of its rows.
     """
 
     name: str
@@ -60,6 +66,12 @@ class Package:
     metrics: dict[str, Any]
     primary: str
     code: str
+    adopted: dict[str, Any] | None = None
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Columns of a request that must not be missing, beside the key."""
+        return frozenset(self.adopted["signature"]["needed"]) if self.adopted else frozenset()
 
     def as_value(self) -> dict[str, Any]:
         return {
@@ -83,6 +95,7 @@ class Package:
             "metrics": self.metrics,
             "primary": self.primary,
             "code": self.code,
+            **({} if self.adopted is None else {"adopted": self.adopted}),
         }
 
 
@@ -90,14 +103,16 @@ def write(folder: Path, package: Package, reference: dict[str, Any], sample: dic
     """Writes everything but the model file, which lies in the folder already."""
     (folder / "reference.json").write_text(json.dumps(reference), encoding="utf-8")
     (folder / "sample.json").write_text(json.dumps(sample), encoding="utf-8")
-    _write_for_mlflow(folder, package, sample)
-    digests = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+    if package.adopted is None:
+        _write_for_mlflow(folder, package, sample)
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
     value = {**package.as_value(), "files": digests}
     (folder / "noria.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def file_digest(path: Path) -> str:
-    return f"blake3:{blake3.blake3(path.read_bytes()).hexdigest()}"
+    return f"blake3:{blake3.blake3().update_mmap(path).hexdigest()}"
 
 
 def read(folder: Path) -> Package:
@@ -113,8 +128,8 @@ def read(folder: Path) -> Package:
                 f"{folder.name}: the file noria.json is missing.", hint="Train or pull the model again."
             )
         raise PackageForeign(
-            "The model was logged through MLflow; noria serves only what it trained itself.",
-            hint="Load it with mlflow.pyfunc.load_model, or train it in a pipeline: @nr.model",
+            "The model was logged through MLflow, and nobody has adopted it here yet.",
+            hint="noria adopt MODEL, or noria deploy MODEL --endpoint NAME",
         )
     try:
         value = json.loads((folder / "noria.json").read_text(encoding="utf-8"))
@@ -147,12 +162,16 @@ def read(folder: Path) -> Package:
         metrics=value["metrics"],
         primary=value["primary"],
         code=value["code"],
+        adopted=value.get("adopted"),
     )
 
 
 def load(folder: Path) -> tuple[Package, Predictor]:
     """A verified package and its model. Only in worker processes."""
     package = read(folder)
+    if package.adopted is not None:
+        signature = Signature.of_value(package.adopted["signature"])
+        return package, Apart(folder / package.stored.file, signature, probabilities=package.adopted["proba"])
     return package, models.load(folder, package.stored, package.task, package.columns)
 
 

@@ -18,6 +18,7 @@ from noria.pipelines.execute import JSON, MODEL, TABLE, TREE, Output, Task
 from noria.pipelines.logging import log
 from noria.pipelines.runners import arguments
 from noria.training import baselines, metrics, models, package, reference
+from noria.training.asis import as_they_are
 from noria.training.errors import TooFewRows, TrainingInvalid
 from noria.training.evaluation import PART, SCORE, TRUTH, Evaluation, days_of, importance, judge
 from noria.training.keys import with_keys
@@ -258,6 +259,8 @@ def run_score(task: Task) -> list[Output]:
     frame = task.load("features")
     wanted, keys = task.spec.spec.get("at_from"), task.spec.spec.get("keys")
     key = list(found.features.spine.key)
+    if found.adopted is not None:
+        frame = as_they_are(frame, found.features)
     if wanted is not None:
         frame = frame.filter(pl.col(AT).dt.epoch("ms") > wanted)
     if keys is not None:

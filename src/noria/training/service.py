@@ -24,7 +24,8 @@ from noria.registry.records import ModelVersion
 from noria.tracking import Tracking
 from noria.training import package
 from noria.training import sweep as sweeps
-from noria.training.errors import TrainingInvalid
+from noria.training.adopting import Adopting
+from noria.training.errors import PackageForeign, TrainingInvalid
 from noria.training.evaluation import Evaluation
 from noria.training.kinds import EVALUATOR, record_facts
 from noria.training.metrics import DEFAULTS, METRICS
@@ -33,6 +34,8 @@ from noria.training.records import Sweep, Trial
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from noria.training.adoption import Adoption
 
 WIDTH = 4
 """Trials of one round. Fixed: the number of processes must not change what is tried."""
@@ -51,6 +54,7 @@ class Training:
         tracking: Tracking,
         registry: Registry,
         pipelines: Pipelines,
+        adoption: Adoption,
     ) -> None:
         self._db = db
         self._project_id = project_id
@@ -60,6 +64,7 @@ class Training:
         self._tracking = tracking
         self._registry = registry
         self._pipelines = pipelines
+        self.adoption = adoption
 
     # ---- sweeps
 
@@ -253,12 +258,27 @@ class Training:
         return self.package(self.version_of(model))
 
     def version_of(self, model: ModelVersion) -> Version:
-        """The asset version that holds a model version's package."""
+        """The asset version that holds the package that is served for a model version.
+
+        Raises:
+            PackageForeign: a client of MLflow logged it, and nobody has adopted it.
+        """
         if model.version_id is None:
             raise TrainingInvalid(
                 f"{model.name} names a model that noria did not store.", hint="Train it here: noria run"
             )
-        return self._assets.version(model.version_id)
+        return self.adoption.served(model, self._assets.version(model.version_id))
+
+    def ensure_adopted(self, model: ModelVersion, *, actor: Actor) -> Version:
+        """``version_of``; what a client of MLflow logged is adopted, with the settings of the version before.
+
+        Raises:
+            AdoptionInvalid, SignatureUnfit, ComputeFailed: it cannot be.
+        """
+        try:
+            return self.version_of(model)
+        except PackageForeign:
+            return self.adoption.adopt(model, actor=actor)
 
     def version_at(self, version_id: VersionId) -> Version:
         """An asset version by its number."""
@@ -291,18 +311,53 @@ class Training:
         return made.value
 
     def evaluation(self, model: ModelVersion) -> Evaluation:
-        """The test rows of a model version with their scores."""
-        assert model.run_id is not None
-        for edge in self._assets.edges(model.run_id):
-            if edge.direction == Direction.OUT and edge.slot == "evaluation":
-                return Evaluation.read(self._pipelines.values.materialise(self._assets.version(edge.version_id)))
-        raise TrainingInvalid(f"{model.name} was never judged.")
+        """The test rows of a model version with their scores.
+
+        Raises:
+            TrainingInvalid: it was never judged.
+        """
+        folder = self._judged(model)
+        if folder is None:
+            raise TrainingInvalid(f"{model.name} was never judged.", hint=f"noria adopt {model.name} --on TABLE")
+        return Evaluation.read(folder)
+
+    def judged_alike(self, model: ModelVersion, other: ModelVersion, *, actor: Actor) -> pl.DataFrame | None:
+        """The rows that judged an adopted version, with the scores that another one gives them as ``other``.
+
+        None where the two cannot be judged alike: noria trained one of them, or no table judged it.
+        """
+        found = self.adoption.rows_of(self.version_of(model))
+        if found is None or other.version_id is None:
+            return None
+        if not self.adoption.is_foreign(self._assets.version(other.version_id)):
+            return None
+        settings, table = found
+        kept = self.adoption.find(other)
+        if kept is not None:  # asked in its own way, on the rows of the other
+            settings = replace(settings, proba=Adopting.of_value(kept.meta["asked"]).proba)
+        made = self.adoption.adopt(other, actor=actor, settings=settings, table=table)
+        folder = self._evaluated(self.adoption.run_of(made))
+        assert folder is not None
+        return self.evaluation(model).frame.with_columns(Evaluation.read(folder).frame["score"].alias("other"))
+
+    def logged_metrics(self, model: ModelVersion) -> dict[str, float]:
+        """What the run that made a model version says of it."""
+        if model.run_id is None:
+            return {}
+        return {name: point.value for name, point in self._tracking.data(model.run_id).metrics.items()}
 
     def facts(self, model: ModelVersion) -> dict[str, Any]:
         """What was found when a model version was judged: metrics with intervals, baselines, slices."""
-        assert model.run_id is not None
-        for edge in self._assets.edges(model.run_id):
+        folder = self._judged(model)
+        return {} if folder is None else json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+
+    def _judged(self, model: ModelVersion) -> Path | None:
+        """What the run that made a model version, or that adopted it, found out about it."""
+        run_id = self.adoption.run_of(self.version_of(model)) if model.version_id is not None else None
+        return self._evaluated(run_id or model.run_id)
+
+    def _evaluated(self, run_id: RunId | None) -> Path | None:
+        for edge in [] if run_id is None else self._assets.edges(run_id):
             if edge.direction == Direction.OUT and edge.slot == "evaluation":
-                folder = self._pipelines.values.materialise(self._assets.version(edge.version_id))
-                return json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        return {}
+                return self._pipelines.values.materialise(self._assets.version(edge.version_id))
+        return None

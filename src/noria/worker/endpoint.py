@@ -79,7 +79,7 @@ class EndpointWorker:
             self.app.endpoints = {n: e for n, e in self.app.endpoints.items() if n != command.endpoint}
         elif isinstance(command, Unload):
             for deployment in command.deployments:  # requests in flight hold what they need themselves
-                self._loaded.pop(deployment, None)
+                self._loaded.pop(deployment, None)  # a model in a process of its own ends with the last of them
         elif isinstance(command, Flush):
             await self.app.drain_shadows()
             await asyncio.to_thread(self._capture.sync)
@@ -111,6 +111,8 @@ class EndpointWorker:
 
     def close(self) -> None:
         self.app.close()
+        for loaded in self._loaded.values():
+            loaded.close()
         self._capture.close()
 
 

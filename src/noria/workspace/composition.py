@@ -484,8 +484,12 @@ class Workspace:
 
     @cached_property
     def training(self) -> Training:
+        from noria.training.adoption import Adoption
         from noria.training.service import Training
 
+        adoption = Adoption(
+            self.project.id, self.assets, self.changes, self.evidence, self.sessions, self.pipelines, self.clock
+        )
         return Training(
             self.db,
             self.project.id,
@@ -495,6 +499,7 @@ class Workspace:
             self.tracking,
             self.registry,
             self.pipelines,
+            adoption,
         )
 
     @cached_property

@@ -157,18 +157,12 @@ class Candidates(Following):
     def _judge(self, candidate: Candidate) -> Candidate:
         """Puts a candidate through its gates, keeps what they saw, and deploys it where they say yes."""
         assert candidate.number is not None
-        definition = self.definition(candidate.model)
         model = self._s.registry.version(self._project_id, candidate.model, candidate.number)
-        evaluation = self._s.training.evaluation(model)
         champion = self._champion_of(candidate)
         name = None if champion is None else champion.model
         if model.name == name:  # whoever asked for it: there is nothing to compare it with
             return self._refuse(candidate, f"nothing new: {name} is the champion")
-        wanted = definition.spec["options"]["gates"]
-        shared = None
-        if champion is not None and any(g["kind"] == "beats_champion" for g in wanted):
-            shared = self._shared_rows(model, champion, evaluation)
-        found = gates.judge(wanted, evaluation, shared, name)
+        found = self._gated(model, champion)
         results = [*candidate.gates, *(g.as_value() for g in found)]
         passed = all(g["passed"] for g in results)
         endpoint = self._s.serving.get(candidate.endpoint) if candidate.endpoint else None
@@ -212,6 +206,20 @@ class Candidates(Following):
                     self._end(change, candidate, CandidateState.PROMOTED, {"verdict": verdict})
         return self.candidate(candidate.id)
 
+    def _gated(self, model: ModelVersion, champion: Deployment | None) -> list[GateResult]:
+        """What the gates say; those of a client's model are the ones that it was adopted with."""
+        name = None if champion is None else champion.model
+        version = self._s.training.ensure_adopted(model, actor=SYSTEM)
+        asked = version.meta.get("asked")
+        wanted = asked["gates"] if asked is not None else self.definition(model.model).spec["options"]["gates"]
+        if asked is not None and asked["table"] is None:
+            return gates.judge_unseen(wanted, self._s.training.logged_metrics(model), name)
+        evaluation = self._s.training.evaluation(model)
+        shared = None
+        if champion is not None and any(g["kind"] == "beats_champion" for g in wanted):
+            shared = self._shared_rows(model, champion, evaluation)
+        return gates.judge(wanted, evaluation, shared, name)
+
     def _refuse(self, candidate: Candidate, text: str) -> Candidate:
         refused = GateResult(kind="new", passed=False, text=text).as_value()
         with self._s.changes.begin("delivery.gated", self._project_id, SYSTEM) as change:
@@ -245,6 +253,11 @@ class Candidates(Following):
         """
         package = self._s.training.package_of(model)
         known, _ = self._s.monitoring.package(champion)
+        if package.adopted is not None:
+            other = self._s.registry.resolve(self._project_id, champion.model)
+            alike = self._s.training.judged_alike(model, other, actor=SYSTEM)
+            if alike is not None:
+                return alike.rename({"other": gates.CHAMPION})
         since = _unseen_from(known.window)
         frame = evaluation.frame
         if "_at" in frame.columns and since is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -160,13 +161,21 @@ class Pipelines(Driver):
         return self.collect_source(node.thing, actor)
 
     def compute(self, name: str, runner: str, inputs: Mapping[str, Version], spec: dict[str, Any]) -> list[Output]:
-        """Runs one of noria's own runners on versions, in a process of its own, and returns its outputs.
+        """Runs one of noria's own runners on versions, in a process of its own, and returns its tables and values.
 
         Nothing is recorded: the caller says what the result is for.
 
         Raises:
             ComputeFailed: the runner failed, or its process died.
         """
+        with self.computed(name, runner, inputs, spec) as outputs:
+            return [_held(output) for output in outputs]
+
+    @contextmanager
+    def computed(
+        self, name: str, runner: str, inputs: Mapping[str, Version], spec: dict[str, Any]
+    ) -> Generator[list[Output]]:
+        """The same, with outputs that are folders too: they are there until the block ends."""
         folder = Path(tempfile.mkdtemp(prefix="noria-compute-"))
         try:
             specs = [self.values.spec(slot, version, files=True) for slot, version in inputs.items()]
@@ -178,7 +187,7 @@ class Pipelines(Driver):
                 done = self._s.worker.run(task)
             except TaskFailed as error:
                 raise ComputeFailed(f"{name} could not be computed: {error.message}", hint=error.hint) from None
-            return [_held(read_output(o, folder)) for o in done.outputs]
+            yield [read_output(o, folder) for o in done.outputs]
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
