@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -33,6 +34,7 @@ from noria.monitoring.errors import TruthUnfit
 from noria.registry.records import ModelVersion
 from noria.serving.loaded import Loaded, ModelFailed
 from noria.serving.records import Arm, DeploymentState
+from noria.serving.segments import Captured, CapturedRow, SegmentWriter
 from noria.training.adopting import Adopting, gates_of
 from noria.training.apart import Apart
 from noria.training.errors import AdoptionInvalid, ModelApartFailed, PackageForeign, SignatureUnfit
@@ -336,6 +338,47 @@ def test_what_judged_it_counts_in_the_scorecard(ws: Workspace, judged: ModelVers
         ws.monitoring.tell_truth(name, pl.DataFrame({"id": ["a"], "truth": [1]}), actor=ME)
     marks = {test.id: test for test in ws.scorecard.score(name).tests}
     assert marks["M5"].points > 0, marks["M5"]  # a simpler model is worse: the constant
+
+
+def test_the_truth_of_rows_with_a_key_comes_from_the_table_that_judged_it(ws: Workspace, judged: ModelVersion) -> None:
+    name = fresh("e")
+    routed(ws, judged, name)
+    (deployment,) = [d for d in ws.serving.status(name).deployments if d.model == judged.name]
+    found = Loaded(deployment.id, deployment.model, *ws.serving.folders(deployment), ws.features.replica_path)
+    asked = rows(50, seed=7).assign(id=[f"new{n}" for n in range(50)])
+    capture = SegmentWriter(ws.serving.capture_folder, name)
+    try:
+        assert found.contract.keyed
+        made = found.contract.decode_rows(asked[["id", "a", "b", "c"]].to_dict("records"))
+        computed = found.features(found.contract.frame(made))
+        lines = [
+            CapturedRow(f"p{n}", found.contract.entity(row), None, score, msgspec.json.encode(row), features)
+            for n, (row, score, features) in enumerate(
+                zip(made, found.score(computed).tolist(), found.values(computed), strict=True)
+            )
+        ]
+        capture.write(
+            Captured(
+                endpoint=name, revision=1, deployment=deployment.id, model=judged.name, role="champion", answered=True,
+                received=ws.clock.now_ms(), latency=900, commits=[], rows=lines,
+            )
+        )  # fmt: skip
+    finally:
+        found.close()
+        capture.close()
+    ws.ingest.take(actor=ME)
+    ws.delivery.process(name)
+    (window,) = ws.monitoring.windows(name)
+    assert (window.n, window.labelled, set(window.columns)) == (50, 0, {"a", "b", "c"})
+    ws.data.append(ws.data.get(ws.project.id, "held"), pl.from_pandas(asked), actor=ME)
+    ws.delivery.process(name)
+    (window,) = ws.monitoring.windows(name)
+    assert window.labelled == 50
+    chances = GOOD.predict_proba(asked[["a", "b", "c"]])[:, 1]
+    assert window.metrics["roc_auc"] == pytest.approx(roc_auc_score(asked["y"], chances))
+    drift = ws.monitoring.report(name, None, None, None)
+    assert drift.score.n == 50
+    assert 0 < drift.score.psi < 1
 
 
 # ---- other forms of rows

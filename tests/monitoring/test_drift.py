@@ -122,3 +122,9 @@ def test_a_feature_of_one_value_and_an_empty_window_are_no_drift() -> None:
     nothing = drift.score_drift(made, count(made, pl.Series([], dtype=pl.Float64)))
     assert (nothing.n, nothing.ks, nothing.missing) == (0, 0.0, 0.0)
     assert reference.EDGES == 1024
+
+
+def test_nothing_drifts_from_a_reference_without_rows() -> None:
+    """A model that nobody has judged has no distribution to move away from."""
+    made = freeze(np.zeros(0), pl.DataFrame())["columns"][SCORE]
+    assert drift.score_drift(made, count(made, pl.Series([0.1, 0.9, 5.0]))).psi == 0
