@@ -77,7 +77,7 @@ def following(shop: Workspace) -> Iterator[Workspace]:
 def test_a_moved_alias_starts_a_release_and_moves_no_traffic_by_itself(following: Workspace) -> None:
     ws = following
     move(ws, 2)
-    assert ws.deliveries.waiting() == 2  # the release hears of it, and the webhooks
+    assert ws.deliveries.waiting() == 1  # the release hears of it
     turn(ws)
     (made,) = ws.delivery.candidates()
     assert (made.name, made.trigger, made.reason["alias"]) == ("tree/2", "follow", CHAMPION)
@@ -210,7 +210,7 @@ def test_a_command_follows_where_no_server_runs(following: Workspace) -> None:
     assert candidates(ws) == [("tree/2", "follow", "gating")]  # a server brings it on
     ws.jobs.take_lease("scheduler", 60_000)
     assert noria(ws, "models", "alias", "tree", "champion", "3").returncode == 0
-    assert ws.deliveries.waiting() == 2  # the server does it
+    assert ws.deliveries.waiting() == 1  # the server does it
     ws.jobs.release_lease("scheduler")
     assert noria(ws, "models", "list").returncode == 0
     assert ws.deliveries.waiting() == 0
@@ -222,7 +222,7 @@ def test_another_projects_events_wait_for_its_own_server(following: Workspace, t
     with copied(template, ws.home.parent) as other:
         elsewhere = other.assets.ensure_project("elsewhere")
         assert other.deliveries.run_due({FOLLOW: lambda _: None}, project_id=elsewhere.id) == 0
-    assert ws.deliver() == 2  # the release and the webhooks
+    assert ws.deliver() == 1  # the release
 
 
 def noria(ws: Workspace, *args: str) -> subprocess.CompletedProcess[str]:

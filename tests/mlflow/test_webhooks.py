@@ -9,15 +9,22 @@ import hmac
 import json
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asgi import Answer, call
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from mlflow_wire import Wire
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -48,7 +55,7 @@ SECRET = "a secret: ümläut"
 class Receiver:
     """A server on loopback that keeps what it gets, and answers what the test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         receiver = self
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         self.status = 200
@@ -71,6 +78,8 @@ class Receiver:
                 return
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
         self.port = self._server.server_address[1]
@@ -308,6 +317,85 @@ def test_nothing_goes_to_a_place_that_is_not_allowed(workspace: Workspace, recei
         listed = workspace.webhooks.list(workspace.project.id).items
         assert all(one.failed == 1 and "is off" in one.last_error for one in listed)
     assert receiver.got == []
+
+
+def waiting(ws: Workspace) -> int:
+    with ws.db.read() as conn:
+        return conn.exec_driver_sql("SELECT count(*) FROM deliveries WHERE substr(subscriber, 1, 7) = 'webhook'").scalar_one()
+
+
+def test_an_event_that_nobody_hears_of_leaves_no_delivery(both: Workspace, receiver: Receiver) -> None:
+    registry, project = both.registry, both.project.id
+    with hooked(both, receiver.place) as h:
+        registry.create(project, "a", actor=ME)
+        assert waiting(both) == 0
+        id = h.register(receiver.place, "registered_model.created")
+        registry.register(project, "a", actor=ME, version_id=None, run_id=None)  # it hears of other events
+        assert waiting(both) == 0
+        h.call("PATCH", f"/{id}", {"status": "DISABLED"})
+        registry.create(project, "b", actor=ME)
+        assert waiting(both) == 0
+        h.call("PATCH", f"/{id}", {"status": "ACTIVE"})
+        registry.create(project, "c", actor=ME)
+        assert waiting(both) == 1
+        h.settle()
+        h.call("DELETE", f"/{id}")
+        before = waiting(both)
+        registry.create(project, "d", actor=ME)
+        assert waiting(both) == before
+    assert [data["name"] for _, data in receiver.told] == ["c"]
+
+
+# ---- TLS
+
+
+def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, Path]:
+    """What a receiver shows that is called so, and the file of those that sign for themselves."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1)).not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    file, both = folder / f"{name}.pem", folder / f"{name}.key.pem"
+    file.write_bytes(made.public_bytes(Encoding.PEM))
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    both.write_bytes(secret + file.read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    return context, file
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted", "why"),
+    [
+        ("localhost", True, None),
+        ("localhost", False, "certificate verify failed"),
+        ("other.example", True, "certificate is not valid for 'localhost'"),
+    ],
+)
+def test_only_a_trusted_certificate_of_the_very_host_hears_of_anything(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, trusted: bool, why: str | None
+) -> None:
+    context, file = certificate(tmp_path, name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file if trusted else certificate(tmp_path, "nobody.example")[1]))
+    secure = Receiver(context)
+    try:
+        with hooked(workspace, f"localhost:{secure.port}") as h:
+            id = h.register(f"https://localhost:{secure.port}/a", "registered_model.created", secret=SECRET)
+            workspace.registry.create(workspace.project.id, "m", actor=ME)
+            assert h.settle() == 1
+            found = workspace.webhooks.get(workspace.project.id, id)
+            assert (found.sent, found.failed) == ((1, 0) if why is None else (0, 1))
+            if why is not None:
+                assert why in found.last_error
+        assert [data["name"] for _, data in secure.told] == (["m"] if why is None else [])
+    finally:
+        secure.close()
 
 
 # ---- messages

@@ -4,7 +4,7 @@ answer to its idempotency key (decisions 10, 11, 15; promise 4).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,9 @@ from noria.db import Database, Tx
 Subscriptions = Mapping[str, tuple[str, ...]]
 """Which subscribers hear of which type of event. Put together in ``workspace``."""
 
+Listens = Callable[[Connection, ProjectId, str], bool]
+"""Whether a subscriber wants events of a type now. Asked in the transaction of the event."""
+
 
 class Change:
     """An open change.
@@ -35,7 +38,14 @@ class Change:
     """
 
     def __init__(
-        self, verb: str, tx: Tx, project_id: ProjectId, actor: Actor, event_ms: int, subscriptions: Subscriptions
+        self,
+        verb: str,
+        tx: Tx,
+        project_id: ProjectId,
+        actor: Actor,
+        event_ms: int,
+        subscriptions: Subscriptions,
+        listens: Mapping[str, Listens],
     ) -> None:
         self.verb = verb
         self.tx = tx
@@ -44,6 +54,7 @@ class Change:
         self.event_ms = event_ms
         self.earlier: Any = None
         self._subscriptions = subscriptions
+        self._listens = listens
         self._subject = ""
         self._detail: dict[str, Any] = {}
         self._answer: Any = {}
@@ -58,7 +69,7 @@ class Change:
         self._answer = value
 
     def event(self, kind: str, subject: str, payload: dict[str, Any] | None = None) -> EventId:
-        """Appends an event and one delivery for each subscriber."""
+        """Appends an event and one delivery for each subscriber that listens."""
         event_id = self.tx.insert(
             t.events,
             {
@@ -71,6 +82,9 @@ class Change:
             },
         )
         for subscriber in self._subscriptions.get(kind, ()):
+            listens = self._listens.get(subscriber)
+            if listens is not None and not listens(self.tx.conn, self.project_id, kind):
+                continue
             row = {"event_id": event_id, "subscriber": subscriber, "state": "waiting"}
             self.tx.insert(t.deliveries, {**row, "attempts": 0, "due_at": self.tx.now_ms, "token": 0})
         return EventId(event_id)
@@ -97,6 +111,8 @@ class Changes:
         self._db = db
         self._clock = clock
         self._subscriptions = subscriptions
+        self.listens: dict[str, Listens] = {}
+        """Subscribers that do not always listen; the others hear of everything that they subscribed to."""
         self._faults = faults or NoFaults()
 
     @contextmanager
@@ -121,7 +137,7 @@ class Changes:
         """
         with self._db.write(tx) as open_tx:
             event_ms = self._clock.event_ms_in(open_tx, project_id)
-            change = Change(verb, open_tx, project_id, actor, event_ms, self._subscriptions)
+            change = Change(verb, open_tx, project_id, actor, event_ms, self._subscriptions, self.listens)
             asked = "" if once is None else _asked(verb, once.request)
             if once is not None:
                 change.earlier = self._earlier(open_tx, project_id, once.key, asked)

@@ -23,7 +23,8 @@ from noria.terminal import Shell, command
 @click.option("--role", default="all", show_default=True, type=click.Choice(["all", "server"]),
               help="server: only the API and the loop, no processes for endpoints.")  # fmt: skip
 @click.option("--webhook-host", "webhook_hosts", multiple=True, metavar="HOST[:PORT]",
-              help="Where webhooks may lead; http://HOST:PORT without TLS. May be given again.")  # fmt: skip
+              help="Where webhooks may lead; http://HOST:PORT without TLS. May be given again. SSL_CERT_FILE names an "
+              "authority of your own.")  # fmt: skip
 @click.option("--read-timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS",
               help="That a question of an MLflow client may take the database.")  # fmt: skip
 @click.pass_obj

@@ -34,6 +34,11 @@ def hearing(conn: Connection, project_id: ProjectId, kind: str) -> list[str]:
     return [row.id for row in conn.execute(found) if kind in row.kinds]
 
 
+def anybody_hears(conn: Connection, project_id: ProjectId, kind: str) -> bool:
+    """Whether an active webhook hears of a type of event; asked with each such event, so that none leaves a row."""
+    return bool(hearing(conn, project_id, kind))
+
+
 def ids(conn: Connection, project_id: ProjectId) -> list[str]:
     return list(conn.execute(select(_C.id).where(_C.project_id == project_id).order_by(_C.no)).scalars())
 

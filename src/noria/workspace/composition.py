@@ -45,7 +45,7 @@ from noria.db import Database, Tx
 from noria.delivery.records import FOLLOW, FOLLOWED
 from noria.jobs import Jobs
 from noria.jobs.queries import prune as prune_jobs
-from noria.webhooks import KINDS, SUBSCRIBER, Webhooks
+from noria.webhooks import KINDS, SUBSCRIBER, Webhooks, anybody_hears
 from noria.workspace.datasets import commit_of
 from noria.workspace.glance import Glance
 from noria.workspace.holders import loaded_from, model_users, version_holders
@@ -136,6 +136,7 @@ class Workspace:
         self.event_clock = ProjectClock(db, clock)
         self.assets = Assets(db, clock, self.event_clock, faults)
         self.changes = Changes(db, self.event_clock, SUBSCRIPTIONS, faults)
+        self.changes.listens[SUBSCRIBER] = anybody_hears
         self.deliveries = Deliveries(db, clock)
         self.lineage = Lineage(db)
         self.evidence = EvidenceLog(db)
