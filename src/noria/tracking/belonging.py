@@ -23,6 +23,8 @@ from noria.tracking.traces import tables as tt
 
 _MODELS: Final = 50
 """Logged models that are deleted together."""
+_FILES: Final = 10_000
+"""Files that are deleted together, of traces."""
 _TRACES: Final = 500
 """Traces that are deleted together: each is a few dozen rows."""
 
@@ -145,9 +147,11 @@ def _delete_traces(tx: Tx, runs: Doomed, limit: int) -> int:
 
 
 def delete_traces(tx: Tx, found: Sequence[tuple[int, str]]) -> None:
-    ids = [id for _, id in found]
-    while ids and delete_files(tx, OwnerKind.TRACE, ids, 10_000) == 10_000:
-        pass
+    """Deletes traces (number, id) with their files, spans and assessments."""
+    for start in range(0, len(found), _TRACES):
+        part = [id for _, id in found[start : start + _TRACES]]
+        while delete_files(tx, OwnerKind.TRACE, part, _FILES) == _FILES:
+            pass
     trace_queries.delete_traces(tx, [number for number, _ in found])
 
 

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, or_, select, up
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
 from noria.tracking import tables as tt
-from noria.tracking.records import OwnerKind
 from noria.tracking.traces import packed
 from noria.tracking.traces import tables as t
 from noria.tracking.traces.records import Assessment, Source, Span, Trace, TraceState
@@ -231,16 +230,6 @@ def oldest(
         found = found.where(_T.started_at <= until)
     rows = conn.execute(found.order_by(_T.started_at, _T.trace_id).limit(limit)).all()
     return {row.id: row.trace_id for row in rows}
-
-
-def with_files(conn: Connection, trace_ids: Sequence[str]) -> list[str]:
-    """Those of the traces that have files."""
-    a = tt.artifacts.c
-    found: set[str] = set()
-    for start in range(0, len(trace_ids), _PART):
-        part = select(a.owner).where(a.owner_kind == OwnerKind.TRACE.value)
-        found |= set(conn.execute(part.where(a.owner.in_(list(trace_ids[start : start + _PART])))).scalars())
-    return sorted(found)
 
 
 def delete_traces(tx: Tx, numbers: Sequence[int]) -> None:

@@ -7,16 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from noria.assets.errors import RunNotFound
-from noria.assets.sessions import retire
 from noria.base.actor import Actor
-from noria.base.digest import Digest
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
-from noria.store import Kind
-from noria.tracking import shelves
+from noria.tracking.belonging import delete_traces
 from noria.tracking.errors import KeyInvalid, TagNotFound
 from noria.tracking.keys import check_key
-from noria.tracking.records import Owner, OwnerKind
 from noria.tracking.traces import packed, queries
 from noria.tracking.traces import tables as t
 from noria.tracking.traces.errors import TraceInvalid
@@ -287,22 +283,12 @@ class Telling(Base):
             with self._changes.begin("tracking.delete_traces", project_id, actor) as change:
                 target = self._experiment(change.tx, project_id, experiment_id)
                 found = queries.oldest(change.tx.conn, target, trace_ids=trace_ids, until=until, limit=part)
-                self._delete(change.tx, found)
+                delete_traces(change.tx, list(found.items()))
                 change.note(str(experiment_id), traces=len(found))
             deleted += len(found)
             if len(found) < part:
                 break
         return deleted
-
-    def _delete(self, tx: Tx, found: Mapping[int, str]) -> None:
-        self._delete_files(tx, list(found.values()))
-        queries.delete_traces(tx, list(found))
-
-    @staticmethod
-    def _delete_files(tx: Tx, trace_ids: Sequence[str]) -> None:
-        for trace_id in queries.with_files(tx.conn, trace_ids):
-            gone = shelves.remove(tx, Owner(OwnerKind.TRACE, trace_id), "")
-            retire(tx, [(Kind(kind), Digest(bytes.fromhex(name))) for kind, name in gone])
 
 
 def _short(text: str | None) -> str | None:
