@@ -321,7 +321,9 @@ def test_nothing_goes_to_a_place_that_is_not_allowed(workspace: Workspace, recei
 
 def waiting(ws: Workspace) -> int:
     with ws.db.read() as conn:
-        return conn.exec_driver_sql("SELECT count(*) FROM deliveries WHERE substr(subscriber, 1, 7) = 'webhook'").scalar_one()
+        return conn.exec_driver_sql(
+            "SELECT count(*) FROM deliveries WHERE substr(subscriber, 1, 7) = 'webhook'"
+        ).scalar_one()
 
 
 def test_an_event_that_nobody_hears_of_leaves_no_delivery(both: Workspace, receiver: Receiver) -> None:
