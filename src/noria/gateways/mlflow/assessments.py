@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from noria.gateways.mlflow import assessmentwire as aw
 from noria.gateways.mlflow import door as d
-from noria.gateways.mlflow import tracewire as tw
 from noria.gateways.mlflow import wire as w
+from noria.gateways.mlflow import wire_traces as wt
 from noria.gateways.mlflow.routes import Asked, Route
 
 
@@ -17,23 +18,23 @@ class AssessmentCalls:
         self._project_id = door.project_id
 
     async def create(self, asked: Asked) -> w.Json:
-        message: tw.AssessmentBody = asked.message
+        message: wt.AssessmentBody = asked.message
         given = d.need(message.assessment, "assessment")
-        one = tw.assessment_in(given, asked.path["trace_id"], self._door.ws.clock.now_ms())
+        one = aw.assessment_in(given, asked.path["trace_id"], self._door.ws.clock.now_ms())
         made = await self._door.write(lambda tx: self._traces.assess(tx, self._project_id, one))
-        return {"assessment": tw.assessment_out(made)}
+        return {"assessment": aw.assessment_out(made)}
 
     def get(self, asked: Asked) -> w.Json:
         found = self._traces.assessment(self._project_id, asked.path["trace_id"], asked.path["assessment_id"])
-        return {"assessment": tw.assessment_out(found)}
+        return {"assessment": aw.assessment_out(found)}
 
     async def update(self, asked: Asked) -> w.Json:
-        changed = tw.amended_in(asked.message)
+        changed = aw.amended_in(asked.message)
         trace_id, id = asked.path["trace_id"], asked.path["assessment_id"]
         made = await self._door.write(
             lambda tx: self._traces.amend_assessment(tx, self._project_id, trace_id, id, **changed)
         )
-        return {"assessment": tw.assessment_out(made)}
+        return {"assessment": aw.assessment_out(made)}
 
     async def delete(self, asked: Asked) -> None:
         trace_id, id = asked.path["trace_id"], asked.path["assessment_id"]
@@ -44,8 +45,8 @@ def routes(door: d.Door) -> list[Route]:
     c = AssessmentCalls(door)
     all_, one = "3.0/mlflow/traces/{trace_id}/assessments", "3.0/mlflow/traces/{trace_id}/assessments/{assessment_id}"
     return [
-        Route(method="POST", path=all_, handler=c.create, message=tw.AssessmentBody),
+        Route(method="POST", path=all_, handler=c.create, message=wt.AssessmentBody),
         Route(method="GET", path=one, handler=c.get),
-        Route(method="PATCH", path=one, handler=c.update, message=tw.UpdateAssessment),
+        Route(method="PATCH", path=one, handler=c.update, message=wt.UpdateAssessment),
         Route(method="DELETE", path=one, handler=c.delete),
     ]

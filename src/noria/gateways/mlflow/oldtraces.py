@@ -6,6 +6,7 @@ from noria.base.errors import Invalid
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import tracewire as tw
 from noria.gateways.mlflow import wire as w
+from noria.gateways.mlflow import wire_traces as wt
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.tracking.traces.service import lock_of
 
@@ -19,7 +20,7 @@ class OldTraceCalls:
         self._project_id = door.project_id
 
     async def start(self, asked: Asked) -> w.Json:
-        message: tw.OldStart = asked.message
+        message: wt.OldStart = asked.message
         experiment_id = d.experiment_id_in(message.experiment_id)
         name, tags = tw.tags_in({tag.key: tag.value for tag in message.tags or ()})
         metadata = {pair.key: pair.value for pair in message.request_metadata or ()}
@@ -30,7 +31,7 @@ class OldTraceCalls:
                 experiment_id,
                 started_at=message.timestamp_ms or 0,
                 name=name,
-                session=metadata.get(tw.SESSION),
+                session=metadata.get(wt.SESSION),
                 runs=tw.runs_in(metadata),
                 tags=tags,
                 metadata=metadata,
@@ -40,7 +41,7 @@ class OldTraceCalls:
         return {"trace_info": await self._door.in_thread(tw.old_info_out, self._door, made)}
 
     async def end(self, asked: Asked) -> w.Json:
-        message: tw.OldEnd = asked.message
+        message: wt.OldEnd = asked.message
         if message.timestamp_ms is None:
             raise Invalid("Missing value for required parameter 'timestamp_ms'.")
         state, ended = tw.state_in(message.status), message.timestamp_ms
@@ -54,7 +55,7 @@ class OldTraceCalls:
                 ended_at=ended,
                 state=state,
                 name=name,
-                session=metadata.get(tw.SESSION),
+                session=metadata.get(wt.SESSION),
                 tags=tags,
                 metadata=metadata,
             )
@@ -70,7 +71,7 @@ def routes(door: d.Door) -> list[Route]:
     c = OldTraceCalls(door)
     at = "2.0/mlflow/traces"
     return [
-        Route(method="POST", path=at, handler=c.start, message=tw.OldStart),
-        Route(method="PATCH", path=at + "/{trace_id}", handler=c.end, message=tw.OldEnd),
+        Route(method="POST", path=at, handler=c.start, message=wt.OldStart),
+        Route(method="PATCH", path=at + "/{trace_id}", handler=c.end, message=wt.OldEnd),
         Route(method="GET", path=at + "/{trace_id}/info", handler=c.info),
     ]

@@ -14,6 +14,7 @@ from noria.base.ids import RunId
 from noria.db import Tx
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import tracewire as tw
+from noria.gateways.mlflow import wire_traces as wt
 from noria.gateways.mlflow.app import read
 from noria.gateways.mlflow.errors import Required
 from noria.gateways.mlflow.otlp import binary, json_form
@@ -115,7 +116,7 @@ def _batch(trace_id: str, received: Sequence[Received]) -> SpanBatch:
     metadata: dict[str, str] = {}
     session = _first(spans, "session.id", "gen_ai.conversation.id")
     if session is not None:
-        metadata[tw.SESSION] = session
+        metadata[wt.SESSION] = session
     user = _first(spans, "user.id")
     if user is not None:
         metadata["mlflow.trace.user"] = user

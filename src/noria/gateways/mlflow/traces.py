@@ -18,6 +18,7 @@ from noria.db import Tx
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import tracewire as tw
 from noria.gateways.mlflow import wire as w
+from noria.gateways.mlflow import wire_traces as wt
 from noria.gateways.mlflow.artifacts import ArtifactCalls
 from noria.gateways.mlflow.errors import Required
 from noria.gateways.mlflow.otlp import sent
@@ -58,7 +59,7 @@ class TraceCalls:
     # ---- told as a whole
 
     async def start(self, asked: Asked) -> w.Json:
-        message: tw.StartTrace = asked.message
+        message: wt.StartTrace = asked.message
         given = d.need(d.need(message.trace, "trace").trace_info, "trace.trace_info")
         place = given.trace_location.mlflow_experiment if given.trace_location else None
         experiment_id = d.experiment_id_in(place.experiment_id if place else None, "experiment_id")
@@ -73,7 +74,7 @@ class TraceCalls:
 
     async def get(self, asked: Asked) -> w.Json:
         """A trace with its spans; those that are still on their way are waited for, unless a part is enough."""
-        message: tw.GetTrace = asked.message
+        message: wt.GetTrace = asked.message
         trace_id = d.need(message.trace_id, "trace_id")
         waited = 0.0
         while True:
@@ -102,7 +103,7 @@ class TraceCalls:
         made = [self.info(one) for one in self._some(asked.message)]
         return {"trace_infos": made} if made else {}
 
-    def _some(self, message: tw.TraceIds) -> list[Trace]:
+    def _some(self, message: wt.TraceIds) -> list[Trace]:
         ids = d.need(message.trace_ids or None, "trace_ids")
         if len(ids) > _MOST_IDS:
             raise Invalid(f"{len(ids)} traces are too many for one request.", hint=f"Ask for {_MOST_IDS} at most.")
@@ -133,18 +134,18 @@ class TraceCalls:
     # ---- search
 
     def search(self, asked: Asked) -> w.Json:
-        message: tw.SearchTraces = asked.message
+        message: wt.SearchTraces = asked.message
         places = [place.mlflow_experiment for place in d.need(message.locations or None, "locations")]
         ids = [place.experiment_id or "" for place in places if place is not None]
         return self._searched(ids, message, self.info)
 
     def old_search(self, asked: Asked) -> w.Json:
-        message: tw.OldSearch = asked.message
+        message: wt.OldSearch = asked.message
         ids = d.need(message.experiment_ids or None, "experiment_ids")
         return self._searched(ids, message, lambda trace: tw.old_info_out(self._door, trace))
 
     def _searched(
-        self, ids: Sequence[str], message: tw.SearchTraces | tw.OldSearch, shown: Callable[[Trace], w.Json]
+        self, ids: Sequence[str], message: wt.SearchTraces | wt.OldSearch, shown: Callable[[Trace], w.Json]
     ) -> w.Json:
         page = self._traces.find(
             self._project_id,
@@ -158,7 +159,7 @@ class TraceCalls:
 
     def correlation(self, asked: Asked) -> w.Json:
         """How much more often two filters fit the same traces than chance would have it."""
-        message: tw.Correlation = asked.message
+        message: wt.Correlation = asked.message
         ids = d.need(message.experiment_ids or None, "experiment_ids")
         known = self._door.known_experiments([d.experiment_id_in(id) for id in ids])
         base = _clauses(message.base_filter)
@@ -179,7 +180,7 @@ class TraceCalls:
     # ---- tags, links, the end
 
     async def set_tag(self, asked: Asked) -> None:
-        message: tw.Keyed = asked.message
+        message: wt.Keyed = asked.message
         key, value, id = d.need(message.key, "key"), message.value or "", asked.path["trace_id"]
         _not_blocked(key)
 
@@ -192,7 +193,7 @@ class TraceCalls:
         await self.write(write)
 
     async def delete_tag(self, asked: Asked) -> None:
-        message: tw.Keyed = asked.message
+        message: wt.Keyed = asked.message
         key, id = d.need(message.key, "key"), asked.path["trace_id"]
         _not_blocked(key)
 
@@ -205,13 +206,13 @@ class TraceCalls:
         await self.write(write)
 
     async def link_to_run(self, asked: Asked) -> None:
-        message: tw.LinkToRun = asked.message
+        message: wt.LinkToRun = asked.message
         ids = d.need(message.trace_ids or None, "trace_ids")
         run_id = d.run_id_of(message.run_id)
         await self.write(lambda tx: self._traces.link_run(tx, self._project_id, ids, run_id))
 
     async def link_prompts(self, asked: Asked) -> None:
-        message: tw.LinkPrompts = asked.message
+        message: wt.LinkPrompts = asked.message
         id = d.need(message.trace_id, "trace_id")
         prompts = d.need(message.prompt_versions or None, "prompt_versions")
         names = [
@@ -220,7 +221,7 @@ class TraceCalls:
         await self.write(lambda tx: self._traces.link_prompts(tx, self._project_id, id, names))
 
     def delete(self, asked: Asked) -> w.Json:
-        message: tw.DeleteTraces = asked.message
+        message: wt.DeleteTraces = asked.message
         experiment_id = d.experiment_id_in(message.experiment_id)
         ids, until, most = message.request_ids or None, message.max_timestamp_millis, message.max_traces
         if (ids is None) == (until is None):
@@ -308,19 +309,19 @@ def routes(door: d.Door) -> list[Route]:
         return [Route(method=method, path=at + path, handler=handler, message=message) for at in (new, old)]
 
     return [
-        Route(method="POST", path=new, handler=c.start, message=tw.StartTrace),
-        Route(method="GET", path=new + "/get", handler=c.get, message=tw.GetTrace),
-        Route(method="GET", path=new + "/batchGet", handler=c.batch, message=tw.TraceIds),
-        Route(method="POST", path=new + "/batchGetInfos", handler=c.batch_infos, message=tw.TraceIds),
-        Route(method="POST", path=new + "/search", handler=c.search, message=tw.SearchTraces),
-        Route(method="POST", path=new + "/calculate-filter-correlation", handler=c.correlation, message=tw.Correlation),
+        Route(method="POST", path=new, handler=c.start, message=wt.StartTrace),
+        Route(method="GET", path=new + "/get", handler=c.get, message=wt.GetTrace),
+        Route(method="GET", path=new + "/batchGet", handler=c.batch, message=wt.TraceIds),
+        Route(method="POST", path=new + "/batchGetInfos", handler=c.batch_infos, message=wt.TraceIds),
+        Route(method="POST", path=new + "/search", handler=c.search, message=wt.SearchTraces),
+        Route(method="POST", path=new + "/calculate-filter-correlation", handler=c.correlation, message=wt.Correlation),
         Route(method="GET", path=new + "/{trace_id}", handler=c.get_info),
-        Route(method="GET", path=old, handler=c.old_search, message=tw.OldSearch),
-        *both("POST", "/delete-traces", c.delete, tw.DeleteTraces),
-        *both("PATCH", "/{trace_id}/tags", c.set_tag, tw.Keyed),
-        *both("DELETE", "/{trace_id}/tags", c.delete_tag, tw.Keyed),
-        *both("POST", "/link-to-run", c.link_to_run, tw.LinkToRun),
-        *both("POST", "/link-prompts", c.link_prompts, tw.LinkPrompts),
+        Route(method="GET", path=old, handler=c.old_search, message=wt.OldSearch),
+        *both("POST", "/delete-traces", c.delete, wt.DeleteTraces),
+        *both("PATCH", "/{trace_id}/tags", c.set_tag, wt.Keyed),
+        *both("DELETE", "/{trace_id}/tags", c.delete_tag, wt.Keyed),
+        *both("POST", "/link-to-run", c.link_to_run, wt.LinkToRun),
+        *both("POST", "/link-prompts", c.link_prompts, wt.LinkPrompts),
         Route(method="GET", path="2.0/mlflow/get-trace-artifact", handler=c.artifact),
         Route(method="GET", path="3.0/mlflow/get-trace-artifact", handler=c.artifact),
     ]

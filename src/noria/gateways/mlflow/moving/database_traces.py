@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from noria.base.ids import RunId
 from noria.gateways.mlflow import tracewire as tw
+from noria.gateways.mlflow import wire_traces as wt
 from noria.gateways.mlflow.moving.filed import span_of
 from noria.gateways.mlflow.moving.records import SourceExperiment, SourceFile, SourceTrace, spans_in_file
 from noria.gateways.mlflow.moving.sheets import Sheets, marks_of
@@ -65,7 +66,7 @@ class TraceSheets(Sheets):
                 state=_STATES.get(state, TraceState.UNKNOWN),
                 name=tagged if name is None else name,
                 client_id=client,
-                session=facts[id].get(tw.SESSION),
+                session=facts[id].get(wt.SESSION),
                 request=request,
                 response=response,
                 runs=tw.runs_in(facts[id]),
@@ -136,7 +137,7 @@ class TraceSheets(Sheets):
 
 def _own_columns(session: str | None, counted: list[Any]) -> dict[str, str]:
     """Metadata that newer versions keep in columns, as clients are told it."""
-    found = {} if session is None else {tw.SESSION: session}
+    found = {} if session is None else {wt.SESSION: session}
     tokens = {key: int(n) for key, n in zip(_TOKENS, counted, strict=False) if n is not None}
     costs = {key: n for key, n in zip(_COSTS, counted[len(_TOKENS) :], strict=True) if n is not None}
     told = {"mlflow.trace.tokenUsage": tokens, "mlflow.trace.cost": costs}
@@ -161,7 +162,7 @@ def _assessment(
         overrides=overrides or None,
         valid=bool(valid),
         metadata=facts,
-        whole_session=tw.SESSION in facts,
+        whole_session=wt.SESSION in facts,
         created_at=made,
         updated_at=changed,
     )
