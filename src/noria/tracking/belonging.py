@@ -11,20 +11,16 @@ from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, select, tuple_
 
-from noria.assets.sessions import retire
-from noria.base.digest import Digest
 from noria.base.ids import RunId
 from noria.db import Tx
-from noria.store import Kind
+from noria.tracking import shelves
 from noria.tracking import tables as t
 from noria.tracking.records import OwnerKind
-from noria.tracking.traces import queries as trace_queries
 from noria.tracking.traces import tables as tt
+from noria.tracking.traces.removal import delete_traces
 
 _MODELS: Final = 50
 """Logged models that are deleted together."""
-_FILES: Final = 10_000
-"""Files that are deleted together, of traces."""
 _TRACES: Final = 500
 """Traces that are deleted together: each is a few dozen rows."""
 
@@ -109,20 +105,7 @@ def _count_files(conn: Connection, runs: Doomed) -> tuple[int, int]:
 
 
 def _delete_files(tx: Tx, runs: Doomed, limit: int) -> int:
-    return delete_files(tx, OwnerKind.RUN, runs.free, limit)
-
-
-def delete_files(tx: Tx, kind: OwnerKind, owners: Sequence[str], limit: int) -> int:
-    """Deletes rows of files and folders; what they named is kept for writers that may carry it into something new."""
-    c = t.artifacts.c
-    key = [c.owner_kind, c.owner, c.folder, c.name]
-    chosen = select(*key, c.content_kind, c.content).where(c.owner_kind == kind.value, c.owner.in_(list(owners)))
-    found = tx.execute(chosen.limit(limit)).all()
-    for start in range(0, len(found), 500):
-        some = [tuple(row)[:4] for row in found[start : start + 500]]
-        tx.execute(delete(t.artifacts).where(tuple_(*key).in_(some)))
-    retire(tx, [(Kind(row.content_kind), Digest(bytes.fromhex(row.content))) for row in found if row.content_kind])
-    return len(found)
+    return shelves.delete_files(tx, OwnerKind.RUN, runs.free, limit)
 
 
 def _own_traces(conn: Connection, runs: Doomed, limit: int | None = None) -> list[tuple[int, str]]:
@@ -144,15 +127,6 @@ def _delete_traces(tx: Tx, runs: Doomed, limit: int) -> int:
     found = _own_traces(tx.conn, runs, most)
     delete_traces(tx, found)
     return limit if len(found) == most else len(found)
-
-
-def delete_traces(tx: Tx, found: Sequence[tuple[int, str]]) -> None:
-    """Deletes traces (number, id) with their files, spans and assessments."""
-    for start in range(0, len(found), _TRACES):
-        part = [id for _, id in found[start : start + _TRACES]]
-        while delete_files(tx, OwnerKind.TRACE, part, _FILES) == _FILES:
-            pass
-    trace_queries.delete_traces(tx, [number for number, _ in found])
 
 
 def _models(conn: Connection, runs: Doomed, limit: int) -> list[tuple[int, str]]:
@@ -180,7 +154,7 @@ def _delete_models(tx: Tx, runs: Doomed, limit: int) -> int:
         some = select(*key).where(table.c.model_no.in_(numbers)).limit(limit)
         if tx.execute(delete(table).where(tuple_(*key).in_(some))).rowcount == limit:
             return limit
-    if delete_files(tx, OwnerKind.MODEL, ids, limit) == limit:
+    if shelves.delete_files(tx, OwnerKind.MODEL, ids, limit) == limit:
         return limit
     tx.execute(delete(t.logged_models).where(t.logged_models.c.no.in_(numbers)))
     return limit if len(found) == _MODELS else len(found)

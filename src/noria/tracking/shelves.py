@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, or_, select, tuple_, update
 
+from noria.assets.sessions import retire
+from noria.base.digest import Digest
 from noria.db import Tx
 from noria.store import Kind
 from noria.tracking import tables as t
@@ -168,6 +170,18 @@ def remove(tx: Tx, owner: Owner, path: str) -> list[tuple[int, str]]:
         tx.execute(delete(t.artifacts).where(at(owner, above)))
         above = above.rpartition("/")[0]
     return named
+
+
+def delete_files(tx: Tx, kind: OwnerKind, owners: Sequence[str], limit: int) -> int:
+    """Deletes rows of files and folders; what they named is kept for writers that may carry it into something new."""
+    key = [_A.owner_kind, _A.owner, _A.folder, _A.name]
+    chosen = select(*key, _A.content_kind, _A.content).where(_A.owner_kind == kind.value, _A.owner.in_(list(owners)))
+    found = tx.execute(chosen.limit(limit)).all()
+    for start in range(0, len(found), 500):
+        some = [tuple(row)[:4] for row in found[start : start + 500]]
+        tx.execute(delete(t.artifacts).where(tuple_(*key).in_(some)))
+    retire(tx, [(Kind(row.content_kind), Digest(bytes.fromhex(row.content))) for row in found if row.content_kind])
+    return len(found)
 
 
 def waiting(conn: Connection, limit: int) -> list[tuple[Owner, Artifact]]:

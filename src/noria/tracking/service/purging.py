@@ -30,7 +30,7 @@ from noria.base.search import Clause, parse
 from noria.db import Database, Tx
 from noria.tracking import compared, logged, naming
 from noria.tracking import tables as t
-from noria.tracking.belonging import OWN, Belonging, Doomed, delete_traces
+from noria.tracking.belonging import OWN, Belonging, Doomed
 from noria.tracking.errors import NotInBin, RunPurged, RunUnended
 from noria.tracking.grammar import RUNS
 from noria.tracking.records import Owner, OwnerKind, Purged, Tombstone
@@ -39,6 +39,7 @@ from noria.tracking.service.base import lock_of
 from noria.tracking.service.listing import Listing
 from noria.tracking.service.organizing import Organizing
 from noria.tracking.traces import tables as tt
+from noria.tracking.traces.removal import delete_traces
 
 RUNS_AT_ONCE: Final = 200
 ROWS_AT_ONCE: Final = 100_000

@@ -10,13 +10,13 @@ from noria.assets.errors import RunNotFound
 from noria.base.actor import Actor
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
-from noria.tracking.belonging import delete_traces
 from noria.tracking.errors import KeyInvalid, TagNotFound
 from noria.tracking.keys import check_key
 from noria.tracking.traces import packed, queries
 from noria.tracking.traces import tables as t
 from noria.tracking.traces.errors import TraceInvalid
 from noria.tracking.traces.records import Span, SpanBatch, Trace, TraceState
+from noria.tracking.traces.removal import delete_traces
 from noria.tracking.traces.service.base import MOST_METADATA, MOST_PREVIEW, MOST_TAG, Base, check_id, kept
 
 if TYPE_CHECKING:
