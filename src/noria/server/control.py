@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import threading
@@ -107,6 +108,7 @@ class Server:
                 loop.start()
                 self._sender.start()
                 begun.loop = True
+                gc.freeze()  # what is there by now stays: the collector need not go through it again and again
                 ready(self)
                 if ws.glance.has_repositories() or ws.glance.has_definitions() or ws.glance.has_endpoints():
                     self._api.grow()  # it will be asked for: the first who does so need not wait
