@@ -34,7 +34,10 @@ def test_migrations_make_exactly_the_tables_of_the_code(empty_db: Database) -> N
     assert int(head()) == HEAD_REVISION
     with empty_db.read() as conn:
         context = MigrationContext.configure(conn, opts={"compare_type": True})
-        assert compare_metadata(context, metadata) == []
+        only_there = () if conn.dialect.name == "postgresql" else ("ix_latest_metrics_key_id_run_no",)
+        found = compare_metadata(context, metadata)
+        assert [d for d in found if not (d[0] == "add_index" and d[1].name in only_there)] == []
+        assert len(found) == len(only_there)
         assert empty_db.dialect.revision(conn) == HEAD_REVISION
 
 

@@ -100,6 +100,9 @@ latest = Table(
     # Points of the whole history, and how many of them are rows of metric_tail.
     Column("count", Ms, nullable=False),
     Column("tail", Integer, nullable=False),
+    # A search reads the newest points of one metric; without it PostgreSQL goes through those of the whole workspace.
+    # SQLite looks each up beside the others of its run, and does not need it.
+    Index("ix_latest_metrics_key_id_run_no", "key_id", "run_no").ddl_if(dialect="postgresql"),
     sqlite_with_rowid=False,
 )
 

@@ -92,6 +92,8 @@ def _tracking() -> None:
         sa.PrimaryKeyConstraint("run_no", "key_id", name=op.f("pk_latest_metrics")),
         sqlite_with_rowid=False,
     )
+    if op.get_bind().dialect.name == "postgresql":
+        op.create_index(op.f("ix_latest_metrics_key_id_run_no"), "latest_metrics", ["key_id", "run_no"])
     op.create_table(
         "metric_tail",
         sa.Column("run_no", BigId, nullable=False),
