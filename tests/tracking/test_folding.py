@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +36,7 @@ from noria.tracking.blocks import (
     encode_bundle,
 )
 from noria.tracking.service import lock_of
-from noria.workspace import Workspace
+from noria.workspace import Workspace, connect, init
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 MARKS = st.lists(st.tuples(INT64, INT64, st.floats(width=64)), min_size=1, max_size=9)
@@ -278,6 +282,47 @@ def test_a_fold_that_is_cut_off_leaves_everything_as_it_was(both: Workspace, clo
     db.close()
     assert rows(both, run) == there == (81, 0, 0)
     assert told(both, run, ["m1", "m8"]) == before
+
+
+_FOLDS = """
+import sys
+from noria.tracking import folding
+from noria.workspace import connect
+folding.LARGEST = 40  # several transactions for each run
+fold = folding.fold
+def told(*given):
+    print(1, flush=True)
+    return fold(*given)
+folding.fold = told
+with connect(sys.argv[1]) as ws:
+    ws.tracking.fold_ended()
+"""
+
+
+def test_killed_in_the_middle_nothing_is_lost_and_nothing_is_there_twice(tmp_path: Path) -> None:
+    keys = [f"m{n}" for n in range(12)]
+    init(tmp_path).close()
+    with connect(tmp_path) as ws:
+        runs = [begun(ws) for _ in range(16)]
+        for n, run in enumerate(runs):
+            ws.tracking.log(run, marks={key: [(k, k, n / (k + 1)) for k in range(9)] for key in keys})
+            ended(ws, run)
+        before = [told(ws, run, keys[4:6]) for run in runs]
+        count = sum(rows(ws, run)[0] for run in runs)
+    process = subprocess.Popen([sys.executable, "-c", _FOLDS, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        for _ in range(20):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    process.wait()
+    with connect(tmp_path) as ws:
+        left = sum(rows(ws, run)[0] for run in runs)
+        assert 0 < left < count
+        assert [told(ws, run, keys[4:6]) for run in runs] == before
+        assert ws.tracking.fold_ended() == left
+        assert [told(ws, run, keys[4:6]) for run in runs] == before
+        assert ws.verify() == []
 
 
 def test_counts_that_do_not_match_are_left_alone(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
