@@ -79,6 +79,7 @@ runs = Table(
     Index(None, "parent_id"),
     Index(None, "asset_id", "state", "started_at"),
     Index("ix_runs_leases", "state", "lease_until"),
+    Index("ix_runs_newest", "project_id", "started_at"),
 )
 
 edges = Table(

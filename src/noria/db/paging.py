@@ -38,7 +38,13 @@ def behind(parts: Sequence[Part], values: Sequence[Any]) -> ColumnElement[bool]:
             later = part.value < value if part.descending else part.value > value
             cases.append(and_(*same, later))
         same.append(part.value == value if part.whole else part.value.is_not_distinct_from(value))
-    return or_(*cases) if cases else false()
+    if not cases:
+        return false()
+    first, value = parts[0], values[0]
+    if not first.whole or value is None:
+        return or_(*cases)
+    # Says nothing new, but an index can begin there; it cannot with what is tied by OR.
+    return and_(first.value <= value if first.descending else first.value >= value, or_(*cases))
 
 
 def ordered(parts: Sequence[Part]) -> list[ColumnElement[Any]]:

@@ -65,6 +65,7 @@ def _tracking() -> None:
         sa.UniqueConstraint("run_id", name=op.f("uq_tracked_runs_run_id")),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_runs_newest", "runs", ["project_id", "started_at"])
     op.create_index("ix_tracked_runs_newest", "tracked_runs", ["experiment_id", "deleted", "started_at", "run_id"])
     for table in ("params", "run_tags"):
         op.create_table(
