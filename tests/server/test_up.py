@@ -132,7 +132,7 @@ def test_what_there_is_not_gets_the_one_form_of_an_error(idle: tuple[Path, Up]) 
 @pytest.mark.parametrize("path", ["/v1/health", "/v1/clock", "/openapi.json"])
 def test_who_may_not_is_refused(idle: tuple[Path, Up], headers: dict[str, str], code: str, path: str) -> None:
     status, answer = idle[1].ask("GET", path, **headers)
-    assert (status, answer["error"]["code"]) == (403, code)
+    assert (status, answer["error"]["code"]) == (401 if code == "token_needed" else 403, code)
 
 
 def test_another_server_on_the_same_workspace_leaves_the_first_ones_endpoints_alone(idle: tuple[Path, Up]) -> None:
@@ -206,10 +206,10 @@ def test_beyond_loopback_a_forged_host_opens_neither_port(daily: Path, tmp_path:
         for port, path in ((server.place.port, "/v1/clock"), (server.place.port, "/openapi.json"),
                            (endpoints.port, "/endpoints")):  # fmt: skip
             for host in ("localhost", "127.0.0.1", f"localhost:{port}", "[::1]", "0.0.0.0", "noria.example"):
-                assert answer_of(port, path, Host=host) == (403, "token_needed"), (path, host)
+                assert answer_of(port, path, Host=host) == (401, "token_needed"), (path, host)
                 assert answer_of(port, path, Host=host, **token)[0] == 200, (path, host)
             assert answer_of(port, path, Host="evil.example", **token) == (403, "host_foreign")
-            assert answer_of(port, path, Host="localhost", Authorization="Bearer x") == (403, "token_needed")
+            assert answer_of(port, path, Host="localhost", Authorization="Bearer x") == (401, "token_needed")
         rows = folder / "rows.json"
         rows.write_text("[]")
         denied = noria(folder, "predict", ENDPOINT, str(rows), "--json", NORIA_TOKEN="wrong")

@@ -227,7 +227,7 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(app: InferenceApp) -> N
     [
         ({"host": "127.0.0.1"}, 200),
         ({"host": "127.0.0.1", "origin": "http://x", "authorization": "Bearer secret"}, 200),
-        ({"host": "127.0.0.1", "authorization": "Bearer secrets"}, 403),
+        ({"host": "127.0.0.1", "authorization": "Bearer secrets"}, 401),
         ({"host": "models.example", "authorization": "Bearer secret"}, 403),
         ({}, 403),
     ],

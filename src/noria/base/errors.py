@@ -5,7 +5,7 @@
     ├── Conflict      somebody else was first, or it exists     HTTP 409, exit 5
     ├── Invalid       what was asked for makes no sense         HTTP 400, exit 2
     │   └── Refused   understood, but a rule or a gate says no  HTTP 422, exit 3
-    ├── Denied        the caller may not                        HTTP 403, exit 7
+    ├── Denied        the caller may not                        HTTP 403 or 401, exit 7
     ├── Unavailable   a part is missing, full, busy or damaged  HTTP 503, exit 6
     ├── Failed        the user's own code or data failed        HTTP 422, exit 1
     └── Bug           our fault                                 HTTP 500, exit 70

@@ -22,7 +22,7 @@ from noria.terminal import Shell, command
 
 _BATCH: Final = 1_000
 _SECONDS: Final = 60.0
-_KINDS: Final[dict[int, type[NoriaError]]] = {403: Denied, 404: NotFound, 409: Conflict, 422: Failed}
+_KINDS: Final[dict[int, type[NoriaError]]] = {401: Denied, 403: Denied, 404: NotFound, 409: Conflict, 422: Failed}
 
 
 @endpoints.command()

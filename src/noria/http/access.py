@@ -20,7 +20,9 @@ from noria.base.actor import Actor
 from noria.base.errors import Denied, Invalid
 
 CHALLENGE = 'Bearer realm="noria", Basic realm="noria", charset="UTF-8"'
-"""What a 401 says of how to prove who one is."""
+"""What a 401 says to MLflow's clients of how to prove who one is."""
+BEARER = 'Bearer realm="noria"'
+"""The same of our own API. Basic is taken there too, but its name would make a browser ask people for a password."""
 
 
 class TokenNeeded(Denied):

@@ -18,7 +18,7 @@ from starlette.routing import Route as StarletteRoute
 from noria.base.errors import Invalid, NoriaError, NotFound
 from noria.http.access import Access
 from noria.http.content import Content, respond
-from noria.http.errors import MethodWrong, RequestTooLarge, from_exception, status_of
+from noria.http.errors import MethodWrong, RequestTooLarge, from_exception, headers_of, status_of
 from noria.http.routes import Call, Route
 
 _LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
@@ -33,8 +33,7 @@ def json_response(value: Any, status: int = 200) -> Response:
 def error_response(error: NoriaError) -> Response:
     status = status_of(error)
     answer = json_response(error.as_dict(), status)
-    if status == 503:
-        answer.headers["retry-after"] = "1"
+    answer.headers.update(headers_of(status))
     return answer
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from noria.base import errors as e
+from noria.http.access import BEARER, TokenNeeded
 
 log = logging.getLogger("noria.http")
 
@@ -19,6 +20,7 @@ STATUSES: Final[list[tuple[type[e.NoriaError], int]]] = [
     (e.Refused, 422),
     (e.Failed, 422),
     (e.Invalid, 400),
+    (TokenNeeded, 401),
     (e.Denied, 403),
     (e.Unavailable, 503),
     (e.Bug, 500),
@@ -56,6 +58,13 @@ def status_of(error: e.NoriaError) -> int:
     if isinstance(error, MethodWrong):
         return 405
     return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+
+
+def headers_of(status: int) -> dict[str, str]:
+    """The headers that go with the status of an error."""
+    if status == 401:
+        return {"www-authenticate": BEARER}
+    return {"retry-after": "1"} if status == 503 else {}
 
 
 def from_exception(error: Exception) -> e.NoriaError:

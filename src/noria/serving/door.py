@@ -17,7 +17,7 @@ import msgspec
 from noria.base.errors import DiskFull, NoriaError, NotFound
 from noria.base.names import nearest
 from noria.http.access import Access
-from noria.http.errors import MethodWrong, from_exception, status_of
+from noria.http.errors import MethodWrong, from_exception, headers_of, status_of
 from noria.serving.errors import EndpointNotFound
 
 _HEADERS: Final = [
@@ -48,6 +48,7 @@ class InferenceDoor:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
+        headers = self._headers
         try:
             status, body = await self._answer(scope, receive)
         except Gone:
@@ -55,7 +56,8 @@ class InferenceDoor:
         except Exception as error:  # noqa: BLE001 - the border: every error becomes an answer in the one form
             found = _full(error) or from_exception(error)
             status, body = status_of(found), encode(found.as_dict())
-        headers = [*self._headers, (b"content-length", b"%d" % len(body))]  # else it is sent in chunks
+            headers = [*headers, *((k.encode(), v.encode()) for k, v in headers_of(status).items())]
+        headers = [*headers, (b"content-length", b"%d" % len(body))]  # else it is sent in chunks
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
