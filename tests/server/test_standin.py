@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -20,8 +21,8 @@ from running import WAIT, ask_endpoint, gone, noria, until, up
 from noria.http.access import Access
 from noria.server import launch
 from noria.server.launch import SupervisorFailed
-from noria.server.listening import PortTaken
-from noria.server.standin import StandIn
+from noria.server.listening import PortTaken, listen, url_of
+from noria.server.standin import StandIn, _Port
 from noria.serving import link
 from noria.serving.records import Arm, DeploymentState
 from noria.workspace import Workspace, connect
@@ -116,10 +117,9 @@ def test_the_first_deployment_brings_the_workers_up_and_no_request_fails(templat
 
 
 def test_a_server_that_is_only_logged_to_imports_neither_polars_nor_numpy(template: Path, tmp_path: Path) -> None:
-    made = noria(tmp_path, "init", "plain")
-    assert made.returncode == 0, made.stderr
     folder = tmp_path / "plain"
-    with up(folder) as server:
+    folder.mkdir()
+    with up(folder, "--init") as server:
         status, run = server.ask("POST", "/api/2.0/mlflow/runs/create", {"experiment_id": "0"})
         assert status == 200
         point = {"run_id": run["run"]["info"]["run_id"], "key": "loss", "value": 0.5, "timestamp": 1, "step": 0}
@@ -134,7 +134,28 @@ def test_a_server_that_is_only_logged_to_imports_neither_polars_nor_numpy(templa
         assert server.ask("GET", "/v1/data") == (200, {"items": []})
         assert "polars" in maps(server.process.pid)  # so the lines above look at the right place
         assert server.end() == 0
-    assert "endpoints" in server.told
+    with up(folder, "--init") as server:  # what is there stays
+        assert len(server.ask("GET", "/v1/runs")[1]["items"]) == 1
+
+
+def test_two_who_accept_on_one_socket_take_turns_and_no_request_fails() -> None:
+    listening = listen("127.0.0.1", 0)
+
+    async def turns() -> None:
+        one, other = _Port(listening, Access()), _Port(listening, Access())
+        await one.open()
+        with Probes(url_of(listening)) as probes:
+            for _ in range(10):
+                await other.open()
+                await one.close()
+                one, other = other, one
+            await asyncio.to_thread(until, lambda: len(probes.health) > 50, "probes")
+        await one.close()
+        assert probes.failures == []
+        assert (set(probes.health), set(probes.predicted)) == ({200}, {404})
+
+    asyncio.run(turns())
+    listening.close()
 
 
 # ---- the stand-in in this process

@@ -27,6 +27,8 @@ from noria.terminal import Shell, command
               "authority of your own.")  # fmt: skip
 @click.option("--read-timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS",
               help="That a question of an MLflow client may take the database.")  # fmt: skip
+@click.option("--init", "make", is_flag=True,
+              help="Make a workspace first where there is none, as `noria init` does.")  # fmt: skip
 @click.pass_obj
 def up(
     shell: Shell,
@@ -37,10 +39,15 @@ def up(
     role: str,
     webhook_hosts: tuple[str, ...],
     read_timeout: float,
+    make: bool,
 ) -> None:
     """Run the server: the API, the loop that trains and releases, and the endpoints. Ends on Ctrl-C or SIGTERM."""
     from noria.server.control import Server, Settings
 
+    if make:
+        from noria.workspace import ensure
+
+        ensure(shell.url)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     settings = Settings(
         host=host,

@@ -255,8 +255,10 @@ class _Port:
         """Ends to accept, and returns when what was accepted is answered; the socket stays open for others."""
         server, self._server = self._server, None
         if server is not None:
-            for one in server.servers:
-                one.close()
+            for one in server.servers:  # a closed server drops what it has just accepted: first it hears of no more
+                for listening in one.sockets:
+                    asyncio.get_running_loop().remove_reader(listening.fileno())
+            await asyncio.sleep(_LOOK)  # what was accepted becomes a connection
             end = time.monotonic() + _UNDER_WAY
             while server.server_state.connections and time.monotonic() < end:  # each ends with its answer
                 await asyncio.sleep(_LOOK)

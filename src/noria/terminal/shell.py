@@ -66,7 +66,11 @@ class Shell:
 
     def say(self, text: str = "") -> None:
         """A line for people; may hold rich mark-up where square brackets are escaped by the caller."""
-        if not self.json:
+        if self.json:
+            return
+        if text.isprintable() and "[" not in text:  # no mark-up: it takes no import to write that
+            self._out.write(text + "\n")
+        else:
             self.console.print(text, highlight=False, soft_wrap=True)
 
     def warn(self, message: str, hint: str = "") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from noria.workspace.composition import CAPTURE, FORMATS, SUBSCRIPTIONS, Workspace
 from noria.workspace.errors import WorkspaceExists, WorkspaceMissing, WorkspaceUrlInvalid
 from noria.workspace.location import HOME, place_of, redacted
-from noria.workspace.opening import connect, init, migrate
+from noria.workspace.opening import connect, ensure, init, migrate
 
 __all__ = [
     "CAPTURE",
@@ -17,6 +17,7 @@ __all__ = [
     "WorkspaceMissing",
     "WorkspaceUrlInvalid",
     "connect",
+    "ensure",
     "init",
     "migrate",
     "place_of",

@@ -18,7 +18,7 @@ from noria.base.faults import Faults
 from noria.db import Database
 from noria.db.engine import HEAD_REVISION
 from noria.workspace.composition import FORMATS, Workspace
-from noria.workspace.errors import WorkspaceExists
+from noria.workspace.errors import WorkspaceExists, WorkspaceMissing
 from noria.workspace.location import HOME, check_url, database_of, locate
 
 
@@ -115,6 +115,23 @@ def init(
     assert found is not None
     url = db_url or f"sqlite:///{home / 'meta.db'}"
     return _open(url, home, project_file.load(found), None, clock, _faults(env), env)
+
+
+def ensure(url: str | os.PathLike[str] | None = None, *, environment: Mapping[str, str] | None = None) -> bool:
+    """Makes the workspace that ``connect(url)`` would open, where there is none in that folder; returns whether it did.
+
+    A database is left as it is: ``noria init --db`` makes a workspace in one.
+    """
+    env = os.environ if environment is None else environment
+    try:
+        place, _ = locate(url, env)
+    except WorkspaceMissing:
+        place = Path.cwd() / HOME
+    if isinstance(place, str) or (place / "meta.db").is_file():
+        return False
+    place.parent.mkdir(parents=True, exist_ok=True)
+    init(place.parent, environment=env).close()
+    return True
 
 
 def migrate(url: str | os.PathLike[str] | None = None, *, environment: Mapping[str, str] | None = None) -> Any:
