@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -144,12 +145,14 @@ def test_two_who_accept_on_one_socket_take_turns_and_no_request_fails() -> None:
     async def turns() -> None:
         one, other = _Port(listening, Access()), _Port(listening, Access())
         await one.open()
-        with Probes(url_of(listening)) as probes:
+        with ExitStack() as ended:
+            probes = ended.enter_context(Probes(url_of(listening)))
             for _ in range(10):
                 await other.open()
                 await one.close()
                 one, other = other, one
             await asyncio.to_thread(until, lambda: len(probes.health) > 50, "probes")
+            await asyncio.to_thread(ended.close)  # they wait for answers of this loop
         await one.close()
         assert probes.failures == []
         assert (set(probes.health), set(probes.predicted)) == ({200}, {404})
