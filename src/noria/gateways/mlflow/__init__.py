@@ -18,6 +18,7 @@ from noria.gateways.mlflow import (
     runs,
     search,
     spans,
+    tracemetrics,
     traces,
     webhooks,
 )
@@ -41,6 +42,7 @@ _GROUPS = (
     search,
     artifacts,
     registry,
+    tracemetrics,
     traces,
     oldtraces,
     assessments,

@@ -188,11 +188,6 @@ ABSENT: Final = (
         ),
     ),
     Absent(
-        what="sums over traces",
-        why="POST /api/3.0/mlflow/traces/search finds the traces; noria runs traces lists them.",
-        paths=("POST 3.0/mlflow/traces/metrics",),
-    ),
-    Absent(
         what="traces in tables of Databricks",
         why="POST /api/3.0/mlflow/traces/search finds traces; MLflow's own server has not this path either.",
         paths=("GET 2.0/mlflow/get-online-trace-details", "GET 2.0/mlflow/unified-traces"),
