@@ -244,6 +244,7 @@ RIGHT: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "2.0/mlflow/webhooks", {"name": "w", "url": "https://example.org/x", "events": [{"entity": "MODEL_VERSION", "action": "CREATED"}], "secret": "s", "status": "ACTIVE"}),
     ("POST", "3.0/mlflow/traces", {"trace": {"trace_info": INFO}}),
     ("POST", "3.0/mlflow/traces/search", {"locations": WHERE, "filter": "status = 'OK'", "max_results": 3, "order_by": ["timestamp_ms DESC"]}),
+    ("POST", "3.0/mlflow/traces/metrics", {"experiment_ids": ["EXP"], "view_type": "TRACES", "metric_name": "latency", "aggregations": [{"aggregation_type": "PERCENTILE", "percentile_value": 50.5}], "dimensions": ["trace_name"], "filters": ["trace.status = 'OK'"], "time_interval_seconds": 60, "start_time_ms": 0, "end_time_ms": 5, "max_results": 3}),
     ("POST", "3.0/mlflow/traces/tr-1/assessments", {"assessment": ASSESSED}),
     ("PATCH", "3.0/mlflow/traces/tr-1/tags", {"key": "k", "value": "v"}),
     ("POST", "3.0/mlflow/traces/delete-traces", {"experiment_id": "EXP", "max_timestamp_millis": 5, "max_traces": 3}),

@@ -16,6 +16,7 @@ from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.errors import Required
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.gateways.mlflow.tracewire import SOURCE_RUN
+from noria.gateways.mlflow.wire_times import FAR
 from noria.tracking.grammar import TRACE_STATUS
 from noria.tracking.traces.records import Assessment, Span, Trace
 from noria.tracking.traces.summing import Groups, Key
@@ -256,7 +257,7 @@ def _point(
     names = (["time_bucket"] if step else []) + list(dimensions)
     said = dict(zip(names, map(str, key), strict=True))
     if step:
-        said["time_bucket"] = datetime.fromtimestamp(int(key[0]) / 1_000, UTC).isoformat()
+        said["time_bucket"] = datetime.fromtimestamp(min(int(key[0]), FAR) / 1_000, UTC).isoformat()
     values: dict[str, float] = {}
     for kind, share in wanted:
         if kind == "COUNT":

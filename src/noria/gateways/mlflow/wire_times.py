@@ -9,7 +9,7 @@ from typing import Final
 from noria.base.errors import Invalid
 from noria.base.times import from_datetime, to_text
 
-_FAR: Final = 253_402_300_799_999
+FAR: Final = 253_402_300_799_999
 """The last millisecond that a time in protobuf's JSON can say."""
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 _TOOK: Final = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s")
@@ -30,7 +30,7 @@ def time_in(value: str | None, field: str) -> int | None:
 
 
 def time_out(ms: int) -> str:
-    return to_text(min(max(ms, 0), _FAR))
+    return to_text(min(max(ms, 0), FAR))
 
 
 def took_in(value: str | None) -> int | None:
