@@ -95,8 +95,10 @@ def logged(client: Any, ws: Workspace, name: str, model: Any = GOOD, **more: Any
 
 @pytest.fixture(scope="module")
 def plain(client: Any, ws: Workspace) -> ModelVersion:
-    """A model that no rows judge: adopted by the first test that asks for it."""
-    return logged(client, ws, fresh("plain"))
+    """A model that no rows judge."""
+    made = logged(client, ws, fresh("plain"))
+    ws.training.adoption.adopt(made, actor=ME)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +128,7 @@ ON = Adopting(on="held", target="y", proba=True)
 
 
 def test_an_adopted_model_answers_what_plain_mlflow_answers(client: Any, ws: Workspace, plain: ModelVersion) -> None:
-    endpoint = ws.serving.ensure(fresh("e"), plain.model, {}, actor=ME)
-    with pytest.raises(PackageForeign) as caught:
-        ws.serving.deploy(endpoint, plain, actor=ME)
-    assert caught.value.hint == f"noria adopt {plain.name}"
-    ws.training.adoption.adopt(plain, actor=ME)
-    found = loaded(ws, plain, endpoint.name)
+    found = loaded(ws, plain, fresh("e"))
     try:
         assert found.warm_up() == 3
         assert (found.apart, found.contract.keyed) == (True, False)
@@ -142,6 +139,14 @@ def test_an_adopted_model_answers_what_plain_mlflow_answers(client: Any, ws: Wor
             scored(found, pd.DataFrame([{"a": 1.0, "b": None, "c": 1.0}], dtype=object))
     finally:
         found.close()
+
+
+def test_a_model_that_nobody_has_adopted_is_served_by_nobody(client: Any, ws: Workspace) -> None:
+    model = logged(client, ws, fresh("shy"))
+    endpoint = ws.serving.ensure(fresh("e"), model.model, {}, actor=ME)
+    with pytest.raises(PackageForeign) as caught:
+        ws.serving.deploy(endpoint, model, actor=ME)
+    assert caught.value.hint == f"noria adopt {model.name}"
 
 
 # ---- judged by rows
@@ -308,7 +313,6 @@ def routed(ws: Workspace, model: ModelVersion, endpoint: str) -> None:
 
 def test_truth_is_told_by_the_id_of_the_prediction(ws: Workspace, plain: ModelVersion) -> None:
     name = fresh("e")
-    ws.training.ensure_adopted(plain, actor=ME)
     routed(ws, plain, name)
     first = pl.DataFrame({"id": ["a", "b"], "truth": [1, 0]})
     assert ws.monitoring.tell_truth(name, first, actor=ME) == 2
@@ -340,8 +344,12 @@ def test_what_judged_it_counts_in_the_scorecard(ws: Workspace, judged: ModelVers
     assert marks["M5"].points > 0, marks["M5"]  # a simpler model is worse: the constant
 
 
-def test_the_truth_of_rows_with_a_key_comes_from_the_table_that_judged_it(ws: Workspace, judged: ModelVersion) -> None:
+def test_the_truth_of_rows_with_a_key_comes_from_the_table_that_judged_it(client: Any, ws: Workspace) -> None:
     name = fresh("e")
+    table = ws.data.ensure(ws.project.id, "growing", RepositoryKind.TABLE, actor=ME, key=("id",))
+    ws.data.append(table, pl.from_pandas(rows(300, seed=1)), actor=ME)
+    judged = logged(client, ws, fresh("keyed"))
+    ws.training.adoption.adopt(judged, actor=ME, settings=Adopting(on="growing", target="y", proba=True))
     routed(ws, judged, name)
     (deployment,) = [d for d in ws.serving.status(name).deployments if d.model == judged.name]
     found = Loaded(deployment.id, deployment.model, *ws.serving.folders(deployment), ws.features.replica_path)
@@ -370,7 +378,7 @@ def test_the_truth_of_rows_with_a_key_comes_from_the_table_that_judged_it(ws: Wo
     ws.delivery.process(name)
     (window,) = ws.monitoring.windows(name)
     assert (window.n, window.labelled, set(window.columns)) == (50, 0, {"a", "b", "c"})
-    ws.data.append(ws.data.get(ws.project.id, "held"), pl.from_pandas(asked), actor=ME)
+    ws.data.append(table, pl.from_pandas(asked), actor=ME)
     ws.delivery.process(name)
     (window,) = ws.monitoring.windows(name)
     assert window.labelled == 50

@@ -80,10 +80,11 @@ class Alerting(Watching):
             return []
         with self._changes.begin("monitor.inputs", self._project_id, SYSTEM) as change:
             change.note(endpoint.name, day=start, failed=len(failed))
-            details = {"rows": rows, "columns": checked, "failed": failed, "day": start}
-            self._evidence.record(
-                change, "serving_inputs", endpoint.name, passed=not failed, evaluator=EVALUATOR, details=details
-            )
+            if checked:  # a model that no rows have judged has nothing to check them against
+                details = {"rows": rows, "columns": checked, "failed": failed, "day": start}
+                self._evidence.record(
+                    change, "serving_inputs", endpoint.name, passed=not failed, evaluator=EVALUATOR, details=details
+                )
             self._evidence.record(
                 change, "numeric", endpoint.name, passed=finite, evaluator=EVALUATOR,
                 details={"rows": rows, "day": start},
