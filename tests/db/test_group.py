@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -81,3 +82,21 @@ def test_one_that_raises_hears_it_and_the_next_is_written(empty_db: Database, wr
         writer.submit_item(many, -1).result()
     assert writer.submit(insert(1), lock="a").result() == 1
     assert rows(empty_db) == [1]
+
+
+def test_what_a_caller_gave_up_is_not_written_and_the_writer_goes_on(empty_db: Database, writer: GroupWriter) -> None:
+    """A server that ends cancels what its clients wait for."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(tx: Tx) -> None:
+        entered.set()
+        go_on.wait(10)
+
+    first = writer.submit(slow)
+    assert entered.wait(10)
+    begun, given_up = first.cancel(), writer.submit(insert(1))
+    assert given_up.cancel()
+    go_on.set()
+    assert (begun, first.result(10)) == (False, None)  # what is begun cannot be given up
+    assert writer.submit(insert(2)).result(10) == 2
+    assert rows(empty_db) == [2]

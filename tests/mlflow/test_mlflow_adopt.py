@@ -39,6 +39,7 @@ from noria.training.adopting import Adopting, gates_of
 from noria.training.apart import Apart
 from noria.training.errors import AdoptionInvalid, ModelApartFailed, PackageForeign, SignatureUnfit
 from noria.training.signature import Signature, of_inputs
+from noria.worker.pyfunc import Unfit, scores
 from noria.workspace import Workspace
 
 pytestmark = pytest.mark.ours
@@ -404,6 +405,28 @@ def test_a_matrix_of_numbers_is_asked_by_place(client: Any, ws: Workspace) -> No
         assert scored(found, asked) == pytest.approx(fitted.predict(X.to_numpy()[:5]))
     finally:
         found.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ([[0.9, 0.1], [0.2, 0.8]], [0.1, 0.8]),
+        ([[3], [4]], [3, 4]),
+        (pd.Series([1, 0]), [1, 0]),
+        (pd.DataFrame({"p": [1.5, float("nan")]}), [1.5, None]),
+        (np.array([True, False]), [1, 0]),
+        ([[10, -5], [20, -7]], None),  # two targets of a regression are no chances
+        (["a", "b"], None),
+        ([[1, 2, 3]], None),
+        ([1.0], None),
+    ],
+)
+def test_one_number_for_each_of_two_rows_or_none(given: Any, wanted: list[float | None] | None) -> None:
+    if wanted is None:
+        with pytest.raises(Unfit, match="one number for each row"):
+            scores(given, 2)
+    else:
+        assert scores(given, 2) == wanted
 
 
 MIXED = """

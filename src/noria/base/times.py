@@ -17,20 +17,30 @@ _UNITS: Final = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
+_FIRST: Final = datetime(1, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def to_datetime(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, tz=UTC)
+    """The moment; the first or the last one that a date can name where it lies beyond: clients send any number."""
+    try:
+        return _EPOCH + timedelta(milliseconds=ms)
+    except OverflowError:
+        return _LAST if ms > 0 else _FIRST
 
 
 def from_datetime(value: datetime) -> int:
     if value.tzinfo is None:
         raise Invalid(f"The time {value.isoformat()} has no time zone.", hint="Write 2013-04-01T00:00:00Z.")
-    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    return (value - _EPOCH) // timedelta(milliseconds=1)
 
 
 def to_text(ms: int) -> str:
     """RFC 3339 in UTC, with milliseconds only where there are any."""
     value = to_datetime(ms)
-    return value.strftime("%Y-%m-%dT%H:%M:%S") + (f".{ms % 1000:03d}Z" if ms % 1000 else "Z")
+    exact = "milliseconds" if value.microsecond else "seconds"
+    return value.replace(tzinfo=None).isoformat(timespec=exact) + "Z"
 
 
 def parse_time(text: str) -> int:

@@ -109,6 +109,9 @@ class GroupWriter:
                     ending = True
                 else:
                     writes.append(more)
+            # What a caller has given up is not written, and what is begun cannot be given up any more: else this
+            # thread would end on telling it, and everybody behind it would wait for ever.
+            writes = [write for write in writes if write.done.set_running_or_notify_cancel()]
             if writes:
                 self._write(writes)
 

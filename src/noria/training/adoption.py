@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from noria.assets import Assets, Changes, EvidenceLog, StoreSessions
-from noria.assets.errors import AssetNotFound
+from noria.assets.beating import beating
+from noria.assets.errors import AssetNotFound, RunFenced
 from noria.assets.records import AssetKind, Content, Direction, RunState, Version
 from noria.base.actor import Actor
 from noria.base.clock import Clock
@@ -82,7 +83,10 @@ class Adoption:
         signature = _signature(source, model)
         run_id = self._begin(model, inputs, actor)
         try:
-            return self._made(model, inputs, signature, wanted, asked, run_id, actor)
+            with beating(self._assets.heartbeat):
+                return self._made(model, inputs, signature, wanted, asked, run_id, actor)
+        except RunFenced:
+            raise
         except NoriaError as error:
             with self._changes.begin("training.adopt", self._project_id, actor) as change:
                 self._assets.end_run(change.tx, run_id, RunState.FAILED, error=error.as_dict()["error"])

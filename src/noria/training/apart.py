@@ -85,7 +85,11 @@ class Apart:
         Raises:
             ModelApartFailed: the model raised, gave something else than a number for each row, or its process died.
         """
-        asked = _encode({"columns": {name: _values(features.get_column(name)) for name in self._signature.types}})
+        columns = {name: features.get_column(name) for name in self._signature.types}
+        infinite = [name for name, c in columns.items() if c.dtype.is_float() and c.is_infinite().any()]
+        if infinite:  # JSON has no word for it
+            raise ModelApartFailed(f"The column {infinite[0]!r} holds an infinite value.", hint="Leave such rows out.")
+        asked = _encode({"columns": {name: _values(column) for name, column in columns.items()}})
         with self._lock:
             child = self._child
             if child is None or not child.lives:

@@ -88,7 +88,7 @@ def _rows(columns: dict[str, list[Any]], signature: Signature) -> Any:
 
 
 def scores(given: Any, count: int) -> list[float | None]:
-    """One number for each row: a column of numbers, or the second of two (the chances of no and yes).
+    """One number for each row: a column of numbers, or the second of two that are chances of no and yes.
 
     Raises:
         Unfit: it is something else.
@@ -98,7 +98,7 @@ def scores(given: Any, count: int) -> list[float | None]:
     if hasattr(given, "to_numpy"):
         given = given.to_numpy()
     found = np.asarray(given)
-    if found.ndim == 2 and found.shape[1] in (1, 2):
+    if found.ndim == 2 and (found.shape[1] == 1 or _are_chances(found)):
         found = found[:, -1]
     if found.ndim == 0 and count == 1:
         found = found.reshape(1)
@@ -110,6 +110,15 @@ def scores(given: Any, count: int) -> list[float | None]:
     except (TypeError, ValueError):
         raise Unfit(f"it gave {found.tolist()[:3]!r:.100}; noria serves one number for each row") from None
     return [float(n) if np.isfinite(n) else None for n in numbers]
+
+
+def _are_chances(found: Any) -> bool:
+    """Whether these are two columns that add up to one; two targets of a regression are not."""
+    import numpy as np
+
+    if found.shape[1] != 2 or found.dtype.kind not in "fiu":
+        return False
+    return bool((found >= 0).all() and np.allclose(found.sum(axis=1), 1, atol=1e-4))
 
 
 def _words(error: BaseException) -> str:
