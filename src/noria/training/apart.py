@@ -118,10 +118,10 @@ class Apart:
         self.facts = child.read(self._seconds[0], "load")
         if "error" in self.facts:
             child.end()
-            raise ModelApartFailed(
-                f"The model cannot be loaded: {self.facts['error']}",
-                hint="It needs the libraries that it was logged with: its requirements.txt names them.",
-            )
+            said = str(self.facts["error"])
+            needs = "It needs the libraries that it was logged with: its requirements.txt names them."
+            hint = 'pip install "noria[mlflow]"' if "No module named 'mlflow'" in said else needs
+            raise ModelApartFailed(f"The model cannot be loaded: {said}", hint=hint)
         return child
 
 
