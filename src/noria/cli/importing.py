@@ -20,7 +20,8 @@ from noria.terminal import LazyGroup, Shell, command
 @click.option(
     "--artifacts",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder that mlflow server has as --artifacts-destination.",
+    help="A folder of this machine that files may be taken from: what mlflow server has as --artifacts-destination, or"
+    " what its experiments name. Other folders that a source names are not read.",
 )
 @click.option("--again", is_flag=True, help="Look also at what was whole when it was imported last.")
 @click.option("--dry-run", is_flag=True, help="Count only.")
@@ -74,7 +75,7 @@ def _say(shell: Shell, done: Moved) -> None:
     for what, count in done.others.items():
         shell.warn(f"{count} {what} were left out: an import takes runs, models and traces.")
     for place, count in done.places.most_common(20):
-        shell.warn(f"Files of {count} runs or models were left at {place}.")
+        shell.warn(f"Files of {count} runs or models were left at {place}: {done.stays[place]}.")
     for one in done.left[:20]:
         shell.warn(f"{one.what}: {one.why}.")
     if sum(done.reasons.values()) > 20:

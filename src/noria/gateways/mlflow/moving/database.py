@@ -23,6 +23,8 @@ from noria.tracking.records import Dataset, DatasetInput, ForeignRun
 
 _PIECE: Final = 10_000
 """Points that are read at once."""
+_BESIDE: Final = ("mlruns", "mlartifacts")
+"""Folders beside a database that MLflow puts files into unless it is told otherwise."""
 _OTHERS: Final = {
     "evaluation_datasets": "evaluation datasets",
     "scorers": "scorers",
@@ -39,6 +41,9 @@ class DatabaseSource(ModelSheets, TraceSheets):
     def __init__(self, path: Path, artifacts: Path | None = None) -> None:
         super().__init__(path)
         self._artifacts = artifacts
+        self._base = path.resolve().parent
+        own = [self._base / name for name in _BESIDE]
+        self._roots = own if artifacts is None else [artifacts, *own]
 
     # ---- experiments and runs
 
@@ -193,11 +198,11 @@ class DatabaseSource(ModelSheets, TraceSheets):
             inner = [part for part in place.partition(":")[2].split("/") if part]
             if ".." in inner:
                 raise Unreachable("its place leads elsewhere")
-            return places.walk(self._artifacts.joinpath(*inner), self._artifacts)
-        folder = places.local(place)
-        if folder is None:
-            raise Unreachable(f"they stay at {places.named(place)}")
-        return places.walk(folder)
+            found = places.inside(self._artifacts.joinpath(*inner), [self._artifacts])
+            if found is None:
+                raise Unreachable("its place leads elsewhere")
+            return places.walk(*found)
+        return places.files_in(place, self._roots, places.OUTSIDE, base=self._base)
 
     def others(self) -> dict[str, int]:
         found: dict[str, int] = {}

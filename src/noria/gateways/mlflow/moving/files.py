@@ -24,5 +24,4 @@ def files_to_take(
                 continue
             yield owner, one.path, one.opens
     except Unreachable as error:
-        report.places[places.named(place)] += 1
-        report.reasons[str(error)] += 1
+        report.stay(places.named(place), str(error))

@@ -30,7 +30,6 @@ from noria.gateways.mlflow.moving.records import (
     SourcePoint,
     SourceRun,
     SourceTrace,
-    Unreachable,
 )
 from noria.gateways.mlflow.moving.words import stage_of
 from noria.registry.records import ForeignModel, ForeignVersion
@@ -39,6 +38,8 @@ from noria.tracking.records import Dataset, DatasetInput, ForeignRun
 
 _PAGE: Final = 100
 _PIECE: Final = 10_000
+_TAIL: Final = 3
+"""Names at the end of a place that MLflow chose: experiment, run and ``artifacts``."""
 _META: Final = "meta.yaml"
 _TRASH: Final = ".trash"
 _BESIDE: Final = ("tags", "datasets", "traces", "models")
@@ -51,7 +52,7 @@ class FolderSource:
 
     def __init__(self, root: Path, artifacts: Path | None, report: Moved) -> None:
         self._root = root
-        self._artifacts = artifacts
+        self._roots = [root] if artifacts is None else [root, artifacts]
         self._report = report
         self._yaml = _loader()
         self.name = str(root.resolve())
@@ -136,7 +137,7 @@ class FolderSource:
             deleted=meta.get("lifecycle_stage") == "deleted" or folder.parent.parent.name == _TRASH,
             latest={},
             extent=repr(sizes),
-            place=_place(_text(meta.get("artifact_uri")), folder),
+            place=self._place(_text(meta.get("artifact_uri")), folder),
             where=str(folder),
             read=[model for model, _ in self._models(folder / "inputs", "MODEL_INPUT")],
             made=self._models(folder / "outputs", "MODEL_OUTPUT"),
@@ -188,19 +189,28 @@ class FolderSource:
 
     # ---- files
 
+    def _place(self, said: str, folder: Path) -> str:
+        """Where artifacts lie; the whole folder may have been moved or copied since it was written."""
+        own, found = folder / "artifacts", places.local(said)
+        if not said:
+            return str(own)
+        if found is None:
+            return said
+        if places.inside(found, self._roots) is not None:
+            return said if found.is_dir() else str(own)
+        moved = found.parts[-_TAIL:] == own.resolve().parts[-_TAIL:]
+        return str(own) if moved or _holds(own) or not found.is_dir() else said
+
     def files(self, place: str) -> Iterator[SourceFile]:
-        folder = places.local(place)
-        if folder is None:
-            raise Unreachable(f"they stay at {places.named(place)}")
-        if not folder.exists() and folder.parent.is_dir():
-            return iter(())
-        return places.walk(folder)
+        return places.files_in(place, self._roots, places.OUTSIDE)
 
     def others(self) -> dict[str, int]:
         return {}
 
     def traces(self, experiment: SourceExperiment) -> Iterator[list[SourceTrace]]:
-        return traces_in(self._folder_of(experiment) / "traces", Reads(self, self._yaml, _texts, _place), self._report)
+        return traces_in(
+            self._folder_of(experiment) / "traces", Reads(self, self._yaml, _texts, self._place), self._report
+        )
 
     # ---- models
 
@@ -213,7 +223,7 @@ class FolderSource:
                 kind=_text(meta.get("model_type")),
                 status=MODEL_STATES.get(status, "UNSPECIFIED") if isinstance(status, int) else _text(status),
                 run=_text(meta.get("source_run_id")),
-                place=_place(_text(meta.get("artifact_location")), folder),
+                place=self._place(_text(meta.get("artifact_location")), folder),
                 created_at=_number(meta.get("creation_timestamp")) or 0,
                 updated_at=_number(meta.get("last_updated_timestamp")) or 0,
                 deleted=meta.get("lifecycle_stage") == "deleted",
@@ -334,12 +344,12 @@ def _mark(parts: list[str]) -> Mark | None:
         return None
 
 
-def _place(said: str, folder: Path) -> str:
-    """Where artifacts lie; the whole folder may have been moved since it was written."""
-    found = places.local(said)
-    if not said or (found is not None and not found.is_dir()):
-        return str(folder / "artifacts")
-    return said
+def _holds(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
 
 
 def _text(value: Any) -> str:

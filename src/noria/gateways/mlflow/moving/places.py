@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,8 @@ from noria.gateways.mlflow.moving.records import SourceFile, Unreachable
 
 _LAZY: Final = 3
 """Folders above the files of a run (``<root>/<experiment>/<run>/artifacts``) that are made with the first file."""
+OUTSIDE: Final = "they lie in a folder that is only read if it is named with --artifacts"
+"""What is said of files in a folder that the person who imports did not name."""
 
 
 def scheme_of(place: str) -> str:
@@ -39,17 +42,50 @@ def local(place: str) -> Path | None:
 def named(place: str) -> str:
     """What a report calls a place that is left where it is: its scheme and host, or the folder."""
     folder = local(place)
-    if folder is not None:
-        return str(folder)
+    if folder is not None:  # of a run's own folder the one above, that many runs share
+        return str(folder.parent.parent if folder.name == "artifacts" else folder)
     parts = urlsplit(place)
     return f"{parts.scheme}://{parts.hostname or ''}"
 
 
-def walk(folder: Path, inside: Path | None = None) -> Iterator[SourceFile]:
+def inside(folder: Path, roots: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The folder and that of the roots it lies in, both without links; None where it lies in none of them."""
+    try:
+        found = folder.resolve()
+        for root in (one.resolve() for one in roots):
+            if found.is_relative_to(root):
+                return found, root
+    except (OSError, ValueError, RuntimeError):  # no name of a folder, or links that go round
+        pass
+    return None
+
+
+def files_in(place: str, roots: Sequence[Path], otherwise: str, *, base: Path | None = None) -> Iterator[SourceFile]:
+    """All files below a place that was read in a source, if it lies in a folder that may be read.
+
+    Whoever could write to the source may have named any place of this machine.
+
+    Args:
+        otherwise: what is said of a folder that lies in none of the roots.
+        base: what paths start at that do not start at the top.
+
+    Raises:
+        Unreachable: it lies in none of the roots, or is no folder of this machine.
+    """
+    folder = local(place)
+    if folder is None:
+        raise Unreachable(f"they stay at {named(place)}")
+    found = inside(folder if base is None else base / folder, roots)
+    if found is None:
+        raise Unreachable(otherwise)
+    return walk(*found)
+
+
+def walk(folder: Path, within: Path | None = None) -> Iterator[SourceFile]:
     """All files below a folder, by name. Links are followed to files, not to folders.
 
     Args:
-        inside: what a link leads to has to lie in there; default the folder.
+        within: what a link leads to has to lie in there; default the folder.
 
     Raises:
         Unreachable: there is no such folder, nor one of those that MLflow makes around it with its first file.
@@ -58,7 +94,7 @@ def walk(folder: Path, inside: Path | None = None) -> Iterator[SourceFile]:
         if any(above.is_dir() for above in list(folder.parents)[:_LAZY]):
             return
         raise Unreachable("its files are not where it says")
-    root = (inside or folder).resolve()
+    root = (within or folder).resolve()
     for base, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -68,6 +104,8 @@ def walk(folder: Path, inside: Path | None = None) -> Iterator[SourceFile]:
             try:
                 found = path.stat()
             except OSError:
+                continue
+            if not stat.S_ISREG(found.st_mode):
                 continue
             relative = path.relative_to(folder).as_posix()
             yield SourceFile(relative, found.st_size, int(found.st_mtime * 1_000), _opener(path))

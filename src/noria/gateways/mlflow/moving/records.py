@@ -218,6 +218,7 @@ class Moved:
         renamed: runs that could not keep their id: theirs and ours.
         others: what there is besides, and is not taken; how many of each kind.
         places: places of artifacts that were left where they are, with the number of runs and models.
+        stays: why the files of such a place were left there.
         reasons: why something was left out, with how often.
     """
 
@@ -244,6 +245,7 @@ class Moved:
     renamed: dict[str, str] = field(default_factory=dict[str, str])
     others: dict[str, int] = field(default_factory=dict[str, int])
     places: Counter[str] = field(default_factory=Counter[str])
+    stays: dict[str, str] = field(default_factory=dict[str, str])
     left: list[Left] = field(default_factory=list[Left])
     reasons: Counter[str] = field(default_factory=Counter[str])
 
@@ -264,6 +266,12 @@ class Moved:
             or self.versions_new
             or self.models_changed
         )
+
+    def stay(self, place: str, why: str) -> None:
+        """Files that were left at a place."""
+        self.places[place] += 1
+        self.stays.setdefault(place, why)
+        self.reasons[why] += 1
 
     def leave(self, what: str, why: str) -> None:
         self.reasons[why] += 1

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -41,11 +42,15 @@ Json = dict[str, Any]
 
 
 class ServerSource:
-    """A server, asked with the credentials that MLflow's clients take from the environment."""
+    """A server, asked with the credentials that MLflow's clients take from the environment.
+
+    What it says is no reason to open a file of this machine: its clients may have named any place.
+    """
 
     near = False
 
-    def __init__(self, url: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, url: str, environment: Mapping[str, str], artifacts: Path | None = None) -> None:
+        self._roots = [] if artifacts is None else [artifacts]
         parts = urlsplit(url)
         host = parts.hostname or ""
         netloc = (f"[{host}]" if ":" in host else host) + (f":{parts.port}" if parts.port else "")
@@ -183,10 +188,7 @@ class ServerSource:
         path = self._proxied(place)
         if path is not None:
             return self._listed(path)
-        folder = places.local(place)
-        if folder is None or not folder.is_dir():
-            raise Unreachable(f"they stay at {places.named(place)}")
-        return places.walk(folder)
+        return places.files_in(place, self._roots, f"{places.OUTSIDE} and --again")
 
     def _proxied(self, place: str) -> str | None:
         parts = urlsplit(place)

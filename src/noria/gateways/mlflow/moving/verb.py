@@ -49,7 +49,8 @@ def open_source(ws: Workspace, text: str, report: Moved, *, artifacts: Path | No
 
     Args:
         text: ``http(s)://...``, ``sqlite:///path``, a folder ``mlruns`` or the file of a database.
-        artifacts: the folder that holds what ``mlflow-artifacts:`` names.
+        artifacts: the folder that holds what ``mlflow-artifacts:`` names in a database, and a folder of this machine
+            that files are taken from where the source names a place in there.
 
     Raises:
         SourceMissing, SourceInvalid: there is none, or it is none.
@@ -57,7 +58,7 @@ def open_source(ws: Workspace, text: str, report: Moved, *, artifacts: Path | No
     scheme = places.scheme_of(text)
     found: DatabaseSource | FolderSource | ServerSource
     if scheme in ("http", "https"):
-        found = ServerSource(text, ws.environment)
+        found = ServerSource(text, ws.environment, artifacts)
     elif scheme == "sqlite":
         path = Path(unquote(text.partition("://")[2].removeprefix("/").partition("?")[0]))
         found = DatabaseSource(path, artifacts)
