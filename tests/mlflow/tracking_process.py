@@ -68,7 +68,10 @@ def workspace_folder(folder: Path, db_url: str | None = None) -> Iterator[Path]:
 def started(program: str, *args: str, **environment: str) -> subprocess.Popen[str]:
     """A Python program beside this one; its standard output is kept for ``said``."""
     here = str(Path(__file__).parent)
-    told = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": here, **environment}
+    # What clients of other tests in this process have chosen is not theirs.
+    chosen = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
+    kept = {key: value for key, value in os.environ.items() if key not in chosen}
+    told = {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": here, **environment}
     return subprocess.Popen([sys.executable, "-c", program, *args], stdout=subprocess.PIPE, text=True, env=told)
 
 
