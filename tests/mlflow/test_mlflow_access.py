@@ -8,9 +8,10 @@ import http.client
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 import uvicorn
 from asgi import Answer, call
@@ -20,6 +21,7 @@ import mlflow
 from noria import workspace as ws
 from noria.db.group import GroupWriter
 from noria.gateways.mlflow import Gateway, mlflow_gateway
+from noria.gateways.mlflow.routes import Route
 from noria.http.access import Access
 from noria.http.heads import MOST_HEAD, BoundedHttp
 from noria.workspace import Workspace
@@ -84,6 +86,34 @@ def local(make: Make) -> Gateway:
 def guarded(make: Make) -> Gateway:
     """As beyond loopback: everybody needs the token."""
     return make(Access(token="se:cret", listener="0.0.0.0"))
+
+
+def test_a_run_is_made_without_waiting_for_the_database(
+    make: Make, opened: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the gateway does not know of an experiment is read beside the loop that all clients share."""
+    readers: list[threading.Thread] = []
+    read = opened.tracking.experiment_by_id
+
+    def noted(*given: Any) -> Any:
+        readers.append(threading.current_thread())
+        return read(*given)
+
+    monkeypatch.setattr(opened.tracking, "experiment_by_id", noted)
+    gateway = make(Access())
+    assert [call(gateway, *CREATE).status for _ in range(2)] == [200, 200]
+    assert len(readers) == 1
+    assert threading.current_thread() not in readers
+
+
+def test_lists_are_what_a_query_may_repeat() -> None:
+    class Message(msgspec.Struct):
+        one: Literal["list"] | None = None
+        ids: list[str] | None = None
+        many: list[int] = msgspec.field(default_factory=list, name="more")
+
+    route = Route(method="GET", path="x", handler=print, message=Message)
+    assert route.lists == {"ids", "more"}
 
 
 def refused(answer: Answer, status: int, code: str) -> str:

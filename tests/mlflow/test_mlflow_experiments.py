@@ -62,6 +62,12 @@ def test_an_own_place_for_artifacts_is_kept(client: MlflowClient) -> None:
     assert run.info.artifact_uri == f"s3://bucket/deep/folder/{run.info.run_id}/artifacts"
 
 
+@pytest.mark.parametrize("place", ["/mnt/shared/x", "file:///mnt/shared/x", "s3://bucket/a b", "dbfs:/x"])
+def test_a_place_may_be_a_path_which_only_clients_open(client: MlflowClient, place: str) -> None:
+    made = client.create_experiment(fresh(), artifact_location=place)
+    assert client.get_experiment(made).artifact_location == place
+
+
 def test_a_name_is_taken_also_by_a_deleted_experiment(client: MlflowClient, wire: Wire) -> None:
     name = fresh()
     made = client.create_experiment(name)

@@ -189,6 +189,8 @@ ONE_INPUT = {
 }
 POINT = {"key": "m", "value": 0.5, "timestamp": 5, "step": 1}
 OF_MODEL = {**POINT, "model_id": "m-1", "dataset_name": "d", "dataset_digest": "x"}
+MODEL_TOLD = '{"run_id": "r", "artifact_path": "a", "flavors": {"f": {}}, "utc_time_created": "2020-01-01 00:00:00"}'
+HISTORY = {"key": "mlflow.log-model.history", "value": '[{"artifact_path": "a"}]'}
 RIGHT: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "2.0/mlflow/experiments/create", {"name": "NEW", "artifact_location": "s3://a/b", "tags": TAGS}),
     ("POST", "2.0/mlflow/experiments/search", {"max_results": 3, "filter": "name != 'x'", "order_by": ["name"], "view_type": "ALL"}),
@@ -250,9 +252,61 @@ RIGHT: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "3.0/mlflow/traces/delete-traces", {"experiment_id": "EXP", "max_timestamp_millis": 5, "max_traces": 3}),
     ("POST", "2.0/mlflow/traces", {"experiment_id": "EXP", "timestamp_ms": 5, "request_metadata": TAGS, "tags": TAGS}),
     ("PATCH", "2.0/mlflow/traces/tr-1", {"timestamp_ms": 5, "status": "OK", "request_metadata": TAGS, "tags": TAGS}),
+    ("POST", "2.0/mlflow/runs/log-model", {"run_id": "RUN", "model_json": MODEL_TOLD}),
+    ("POST", "2.0/mlflow/runs/log-parameter", {"run_id": "RUN", "key": "p", "value": "v"}),
+    ("POST", "2.0/mlflow/runs/set-tag", {"run_id": "RUN", **HISTORY}),
+    ("POST", "2.0/mlflow/runs/delete-tag", {"run_id": "RUN", "key": "k"}),
+    ("POST", "2.0/mlflow/runs/delete", {"run_id": "RUN"}),
+    ("POST", "2.0/mlflow/experiments/delete-experiment-tag", {"experiment_id": "EXP", "key": "k"}),
+    ("POST", "2.0/mlflow/experiments/delete", {"experiment_id": "EXP"}),
+    ("DELETE", "2.0/mlflow/registered-models/delete-tag", {"name": "MODEL", "key": "k"}),
+    ("DELETE", "2.0/mlflow/registered-models/alias", {"name": "MODEL", "alias": "a"}),
+    ("DELETE", "2.0/mlflow/registered-models/delete", {"name": "NEW"}),
+    ("DELETE", "2.0/mlflow/model-versions/delete-tag", {"name": "MODEL", "version": "1", "key": "k"}),
+    ("DELETE", "2.0/mlflow/model-versions/delete", {"name": "NEW", "version": "1"}),
+    ("DELETE", "2.0/mlflow/logged-models/m-1/tags/k", {}),
+    ("DELETE", "2.0/mlflow/logged-models/GONE", {}),
+    ("DELETE", "2.0/mlflow/webhooks/GONE", {}),
+    ("DELETE", "3.0/mlflow/traces/tr-1/tags", {"key": "k"}),
     ("GET", "3.0/mlflow/traces/batchGet", {"trace_ids": ["tr-1"]}),
     ("GET", "3.0/mlflow/traces/get", {"trace_id": "tr-1", "allow_partial": "true"}),
 ]  # fmt: skip
+
+
+NEW_MODEL = ("registered-models/create", {"name": "NEW"})
+HOOK = {"name": "w", "url": "https://example.org/x", "events": [{"entity": "MODEL_VERSION", "action": "CREATED"}]}
+BEFORE: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "runs/delete-tag": [("runs/set-tag", {"run_id": "RUN", "key": "k", "value": "v"})],
+    "experiments/delete-experiment-tag": [
+        ("experiments/set-experiment-tag", {"experiment_id": "EXP", "key": "k", "value": "v"})
+    ],
+    "registered-models/delete-tag": [("registered-models/set-tag", {"name": "MODEL", "key": "k", "value": "v"})],
+    "registered-models/alias": [("registered-models/alias", {"name": "MODEL", "alias": "a", "version": "1"})],
+    "registered-models/delete": [NEW_MODEL],
+    "model-versions/delete-tag": [
+        ("model-versions/set-tag", {"name": "MODEL", "version": "1", "key": "k", "value": "v"})
+    ],
+    "model-versions/delete": [NEW_MODEL, ("model-versions/create", {"name": "NEW", "source": "s3://a/b"})],
+    "logged-models/m-1/tags/k": [("logged-models/m-1/tags", {"tags": TAGS})],
+    "logged-models/GONE": [("logged-models", {"experiment_id": "EXP", "name": "n"})],
+    "webhooks/GONE": [("webhooks", HOOK)],
+    "traces/tr-1/tags": [("/api/3.0/mlflow/traces/tr-1/tags", {"key": "k", "value": "v"})],
+}
+"""What has to be there for a DELETE, or for a call that says ``delete``, to take it away."""
+
+
+def prepared(wire: Wire, path: str, made: dict[str, str]) -> dict[str, str]:
+    """Makes what a call takes away; the ids with its own."""
+    for what, id in (("experiments", {"experiment_id": made["EXP"]}), ("runs", {"run_id": made["RUN"]})):
+        wire.call("POST", f"{what}/restore", id)  # another call may have deleted it
+    made = {**made, "NEW": fresh()}
+    for target, body in BEFORE.get(path.partition("/mlflow/")[2], ()):
+        method = "PATCH" if target.endswith("/tags") else "POST"
+        found = wire.call(method, at(target, made), filled(copy.deepcopy(body), made)).json
+        made["GONE"] = found.get("model", {}).get("info", {}).get("model_id") or found.get("webhook", {}).get(
+            "webhook_id", ""
+        )
+    return made
 
 
 Place = tuple[Wire, dict[str, str]]
@@ -290,7 +344,7 @@ def clean(server: str) -> Iterator[Place]:
 
 
 def at(path: str, made: dict[str, str]) -> str:
-    return path.replace("m-1", made["m-1"]).replace("tr-1", made["tr-1"])
+    return path.replace("m-1", made["m-1"]).replace("tr-1", made["tr-1"]).replace("GONE", made.get("GONE", "GONE"))
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
@@ -307,9 +361,8 @@ def test_a_right_request_with_something_wild_in_it(
     place: Any, right: tuple[str, str, dict[str, Any]], ajax: bool, data: st.DataObject
 ) -> None:
     wire, made = place
-    for what, id in (("experiments", {"experiment_id": made["EXP"]}), ("runs", {"run_id": made["RUN"]})):
-        wire.call("POST", f"{what}/restore", id)  # something wild may have deleted it
     method, path, given_body = right
+    made = prepared(wire, path, made)
     body = copy.deepcopy(given_body)
     for _ in range(data.draw(st.integers(0, 2))):
         holder, key = data.draw(st.sampled_from(places(body) or [({}, "none")]))
@@ -322,7 +375,7 @@ def test_a_right_request_with_something_wild_in_it(
             holder.append(copy.deepcopy(holder[key]))
         elif isinstance(holder, list) or key in holder:
             holder[key] = [holder[key]]
-    body = filled(body, {**made, "NEW": fresh()})
+    body = filled(body, made)
     where = ("/ajax-api/" if ajax else "/api/") + at(path, made)
     if method != "GET":
         well(wire.call(method, where, body))
@@ -339,7 +392,8 @@ def test_a_right_request_with_something_wild_in_it(
 def test_the_requests_that_are_made_wild_are_right(clean: Place, method: str, path: str, body: dict[str, Any]) -> None:
     """Else they would be refused at the first look, and nothing behind it be tried."""
     wire, made = clean
-    given_body = filled(copy.deepcopy(body), {**made, "NEW": fresh()})
+    made = prepared(wire, path, made)
+    given_body = filled(copy.deepcopy(body), made)
     where = "/api/" + at(path, made)
     found = wire.call(method, where, None, given_body) if method == "GET" else wire.call(method, where, given_body)
     assert found.status == 200, found.body

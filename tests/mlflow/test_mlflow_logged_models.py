@@ -298,13 +298,40 @@ def test_a_parameter_of_a_model_does_not_change(wire: Wire, client: MlflowClient
     assert client.get_logged_model(model).params == {"a": "1", "b": "2"}
 
 
+HISTORY = "mlflow.log-model.history"
+
+
+def told(path: str, flavour: str = "a") -> dict[str, Any]:
+    """What a client says of a model that it logged."""
+    flavours = {flavour: {}}
+    return {"run_id": "r", "artifact_path": path, "utc_time_created": "2020-01-01 00:00:00", "flavors": flavours}
+
+
 def test_the_history_of_clients_before_mlflow_3(wire: Wire, experiment: str) -> None:
     run = wire.run(experiment)
     for path in ("one", "two"):
-        told = {"run_id": run, "artifact_path": path, "utc_time_created": "2020-01-01 00:00:00", "flavors": {"a": {}}}
-        wire.post("runs/log-model", run_id=run, model_json=json.dumps(told))
-    history = json.loads(wire.data(run)["tags"]["mlflow.log-model.history"])
+        wire.post("runs/log-model", run_id=run, model_json=json.dumps(told(path)))
+    history = json.loads(wire.data(run)["tags"][HISTORY])
     assert [entry["artifact_path"] for entry in history] == ["one", "two"]
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("before", ["abc", "5", "null", "{}", '"x"', "[" * 5_000, ""])
+def test_a_history_that_a_client_spoiled_begins_anew(wire: Wire, experiment: str, before: str) -> None:
+    run = wire.run(experiment, tags=[{"key": HISTORY, "value": before}])
+    wire.post("runs/log-model", run_id=run, model_json=json.dumps(told("one")))
+    assert [entry["artifact_path"] for entry in json.loads(wire.data(run)["tags"][HISTORY])] == ["one"]
+
+
+@pytest.mark.ours
+def test_the_oldest_of_a_history_go_where_it_is_too_long(wire: Wire, experiment: str) -> None:
+    run = wire.run(experiment)
+    for path in ("one", "two", "three"):
+        wire.post("runs/log-model", run_id=run, model_json=json.dumps(told(path, "x" * 3_500)))
+    history = json.loads(wire.data(run)["tags"][HISTORY])
+    assert [entry["artifact_path"] for entry in history] == ["two", "three"]
+    body = {"run_id": run, "model_json": json.dumps(told("four", "x" * 8_000))}
+    assert wire.refused("runs/log-model", body)[:2] == (400, "INVALID_PARAMETER_VALUE")
 
 
 # ---- search, compared with a model in Python
@@ -381,6 +408,15 @@ FILTERS: list[tuple[str, Any]] = [
     ("creation_timestamp > 0", lambda r: True),
     ("last_updated_timestamp < 1", lambda r: False),
     ("metrics.never > 0", lambda r: False),
+    ("lifecycle_stage = 'active'", lambda r: True),
+    ("lifecycle_stage != 'active'", lambda r: False),
+    ("lifecycle_stage LIKE 'act%'", lambda r: True),
+    ("lifecycle_stage LIKE 'del%'", lambda r: False),
+    ("lifecycle_stage ILIKE 'ACTIVE'", lambda r: True),
+    ("lifecycle_stage IN ('deleted')", lambda r: False),
+    ("lifecycle_stage IN ('deleted', 'active')", lambda r: True),
+    ("lifecycle_stage NOT IN ('active')", lambda r: False),
+    ("artifact_location LIKE 'mlflow-artifacts:/%/models/%/artifacts'", lambda r: True),
 ]
 
 
@@ -408,6 +444,19 @@ def test_search_by_status(client: MlflowClient, shelf: Any, text: str, wanted: s
     experiment, rows = shelf
     found = {m.model_id for m in client.search_logged_models([experiment], text)}
     assert found == {id for id, row in rows.items() if row.status in wanted}
+
+
+def test_search_by_the_whole_place_of_the_files(client: MlflowClient) -> None:
+    for place in (None, "s3://bucket/deep"):
+        experiment = client.create_experiment(fresh(), artifact_location=place)
+        one, other = (client.create_logged_model(experiment, name=name) for name in "ab")
+        for text, wanted in (
+            (f"artifact_location = '{one.artifact_location}'", {one.model_id}),
+            (f"artifact_location != '{one.artifact_location}'", {other.model_id}),
+            (f"artifact_location IN ('{one.artifact_location}', 'x')", {one.model_id}),
+            (f"artifact_location = 's3://nowhere/models/{one.model_id}/artifacts'", set()),
+        ):
+            assert {m.model_id for m in client.search_logged_models([experiment], text)} == wanted, text
 
 
 @pytest.mark.parametrize(

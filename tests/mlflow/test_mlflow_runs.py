@@ -535,13 +535,21 @@ def dataset(name: str, digest: str = "d1", context: str | None = None, **more: s
 
 @pytest.mark.parametrize(
     ("field", "limit"),
-    [("name", 500), ("digest", 36), ("schema", 1_048_575), ("source", 65_535), ("key", 255), ("value", 500)],
+    [
+        ("name", 500),
+        ("digest", 36),
+        ("schema", 1_048_575),
+        ("source", 65_535),
+        ("key", 255),
+        ("value", 500),
+        pytest.param("source_type", 36, marks=pytest.mark.ours),
+    ],
 )
 def test_limits_of_inputs(wire: Wire, experiment: str, field: str, limit: int) -> None:
     run = wire.run(experiment)
     for size in (limit, limit + 1):
         one = dataset(fresh(), context="c")
-        (one["dataset"] if field in ("name", "digest", "schema", "source") else one["tags"][0])[field] = "x" * size
+        (one["dataset"] if field not in ("key", "value") else one["tags"][0])[field] = "x" * size
         body = {"run_id": run, "datasets": [dataset("kept"), one]}
         if size == limit:
             wire.post("runs/log-inputs", **body)
@@ -553,6 +561,12 @@ def test_limits_of_inputs(wire: Wire, experiment: str, field: str, limit: int) -
     inputs = wire.get("runs/get", run_id=run)["run"]["inputs"]["dataset_inputs"]
     assert len(inputs) == 2
     assert "lost" not in {i["dataset"]["name"] for i in inputs}
+
+
+def test_a_run_may_begin_at_0(wire: Wire, experiment: str) -> None:
+    """It is a time like others; MLflow keeps it too."""
+    run = wire.run(experiment, start_time=0)
+    assert int(wire.get("runs/get", run_id=run)["run"]["info"].get("start_time", 0)) == 0
 
 
 @pytest.mark.ours  # MLflow's own server keeps data without a name

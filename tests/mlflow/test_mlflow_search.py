@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.entities import ViewType
-from mlflow_wire import AJAX, Wire
+from mlflow_wire import AJAX, Wire, fresh
 from search_model import (
     COMPARE,
     DATASET,
@@ -212,6 +212,33 @@ def test_run_ids_in_lists(world: World) -> None:
     row = next(r for r in world.rows if r.run_id == some[0])
     assert world.search(f"artifact_uri = '{row.artifact_uri}'") == some[:1]
     assert world.search(f"artifact_uri != '{row.artifact_uri}'") == world.wanted(lambda r: r.run_id != some[0])
+
+
+def test_the_place_of_artifacts_is_compared_as_a_whole(client: MlflowClient) -> None:
+    for place in (None, "s3://bucket/deep"):
+        experiment = client.create_experiment(fresh(), artifact_location=place)
+        runs = sorted(client.create_run(experiment).info.run_id for _ in range(3))
+        first = client.get_run(runs[0]).info.artifact_uri
+        for text, wanted in (
+            (f"artifact_uri = '{first}'", runs[:1]),
+            (f"artifact_uri != '{first}'", runs[1:]),
+            (f"artifact_uri = 's3://nowhere/{runs[0]}/artifacts'", []),
+            (f"artifact_uri != 's3://nowhere/{runs[0]}/artifacts'", runs),
+            (f"artifact_uri LIKE '%/{runs[1]}/art%'", runs[1:2]),
+            (f"artifact_uri ILIKE '{first[:8].upper()}%' AND run_name != ''", runs),
+            ("artifact_uri LIKE 'nowhere%'", []),
+        ):
+            assert sorted(r.info.run_id for r in client.search_runs([experiment], text)) == wanted, text
+        found = client.search_runs([experiment], order_by=["artifact_uri DESC"], max_results=2)
+        rest = client.search_runs([experiment], order_by=["artifact_uri DESC"], page_token=found.token)
+        assert [r.info.run_id for r in (*found, *rest)] == runs[::-1]
+
+
+def test_the_default_experiment_is_number_0_in_places(wire: Wire) -> None:
+    run = wire.run("0")
+    for text in (f"artifact_uri = 'mlflow-artifacts:/0/{run}/artifacts'", f"artifact_uri LIKE '%:/0/{run}%'"):
+        found = wire.post("runs/search", experiment_ids=["0"], filter=text)["runs"]
+        assert [one["info"]["run_id"] for one in found] == [run]
 
 
 def test_only_the_experiments_that_are_asked_for(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -500,6 +501,18 @@ def test_a_client_that_keeps_its_spans_in_a_file(tracing, wire: Wire, experiment
     assert (again.info.tags["mlflow.traceName"], again.data.spans[0].outputs) == ("old", 7)
     shown = wire.call("GET", "/ajax-api/3.0/mlflow/get-trace-artifact", query={"request_id": info["trace_id"]})
     assert shown.body == body
+
+
+@pytest.mark.parametrize("said", ['{"num_spans": 1e999}', '{"num_spans": NaN}', "[" * 5_000, "5", "x"])
+def test_a_number_of_spans_that_is_none_is_passed_over(wire: Wire, experiment: str, said: str) -> None:
+    id = f"tr-{uuid.uuid4().hex}"
+    place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
+    info = {"trace_id": id, "trace_location": place, "request_time": "2026-01-01T00:00:00Z", "state": "OK"}
+    wire.post(V3, trace={"trace_info": {**info, "trace_metadata": {"mlflow.trace.sizeStats": said}}})
+    span = {"name": "s", "traceId": id[3:], "spanId": "0" * 15 + "1", "startTimeUnixNano": "5", "endTimeUnixNano": "6"}
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+    assert wire.call("POST", "/v1/traces", body, x_mlflow_experiment_id=experiment).status == 200
+    assert len(wire.get(f"{V3}/get", trace_id=id)["trace"]["spans"]) == 1
 
 
 def test_clients_of_version_2_begin_and_end_a_trace(wire: Wire, experiment: str) -> None:

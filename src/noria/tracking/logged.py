@@ -19,6 +19,7 @@ from noria.tracking import tables as t
 from noria.tracking.errors import LoggedModelInvalid
 from noria.tracking.keys import Keys
 from noria.tracking.records import LoggedModel, LoggedPoint, LoggedState
+from noria.tracking.search import uri
 
 _M = t.logged_models.c
 _P = t.logged_metrics.c
@@ -158,10 +159,12 @@ def search(
     datasets: Sequence[tuple[str, str]] = (),
     limit: int = 100,
     after: str | None = None,
+    root: str = "",
 ) -> tuple[list[LoggedModel], str | None]:
     """Models that fit, and the token of the next page; unasked, the newest come first.
 
     Args:
+        root: where files lie whose experiment names no place, for ``artifact_location``.
         datasets: name and digest (empty: any); metrics count only where they were measured on one of them.
     """
     names = {c.key for c in clauses if c.kind != "attribute"} | {
@@ -175,7 +178,7 @@ def search(
     if "model_id" not in asked:
         parts.append(Part(_M.id))
     measured = or_(*(_on(name, digest) for name, digest in datasets)) if datasets else None
-    where = [_condition(clause, ids, measured) for clause in clauses]
+    where = [_condition(clause, ids, measured, root) for clause in clauses]
     if measured is not None and not any(clause.kind == "metric" for clause in clauses):
         where.append(exists().where(_P.model_no == _M.no, measured))
     found: Select[Any] = select(t.logged_models, *(part.value.label(f"part_{n}") for n, part in enumerate(parts)))
@@ -215,9 +218,11 @@ def _parts(order: LoggedOrder, ids: Mapping[str, int]) -> list[Part]:
     return [Part(case((value.is_(None), 1), else_=0)), Part(value, order.descending, whole=False)]
 
 
-def _condition(clause: Clause, ids: Mapping[str, int], measured: ColumnElement[bool] | None) -> ColumnElement[bool]:
+def _condition(
+    clause: Clause, ids: Mapping[str, int], measured: ColumnElement[bool] | None, root: str
+) -> ColumnElement[bool]:
     if clause.kind == "attribute":
-        return _of_attribute(clause)
+        return _of_attribute(clause, root)
     key_id = ids.get(clause.key)
     if key_id is None:
         return false()
@@ -231,7 +236,11 @@ def _condition(clause: Clause, ids: Mapping[str, int], measured: ColumnElement[b
     return compare(value, clause)
 
 
-def _of_attribute(clause: Clause) -> ColumnElement[bool]:
+def _of_attribute(clause: Clause, root: str) -> ColumnElement[bool]:
+    if clause.key == "lifecycle_stage":
+        return compare(case((_M.deleted, "deleted"), else_="active"), clause)
+    if clause.key == "artifact_location":
+        return compare(uri(root, _M.experiment_id, "/models/", _M.id), clause)
     if clause.key == "experiment_id":  # a number here, a text in the filter
         texts = clause.value if isinstance(clause.value, tuple) else (clause.value,)
         known = [int(x) for x in map(str, texts) if x.isascii() and x.isdecimal() and len(x) < 19]

@@ -10,8 +10,10 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    String,
     and_,
     case,
+    cast,
     exists,
     false,
     func,
@@ -50,8 +52,9 @@ _OF_RUNS: Final[Mapping[str, Any]] = {
 }
 _APART: Final = 100
 """So many experiments are asked one by one for their newest runs."""
-_MAYBE: Final = ("end_time", "user")
+_MAYBE: Final = ("end_time", "user", "artifact_uri")
 """Attributes that a run may be without."""
+_URI: Final = "artifact_uri"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,7 @@ class Asked:
         experiments: their ids; None for all runs of the project, those in no experiment too.
         deleted: only those in the bin, or only those that are not; None for both.
         order: decides first to last; then the newest run comes first.
+        root: where artifacts lie whose experiment names no place; empty: ``artifact_uri`` is not searched.
     """
 
     project_id: ProjectId
@@ -71,6 +75,7 @@ class Asked:
     deleted: bool | None = False
     limit: int = 100
     after: str | None = None
+    root: str = ""
 
     @property
     def apart(self) -> list[Asked]:
@@ -82,7 +87,10 @@ class Asked:
 
     @property
     def columns(self) -> Mapping[str, Any]:
-        return {**(_WIDE if self.experiments is None else _OWN), **_OF_RUNS}
+        made = {**(_WIDE if self.experiments is None else _OWN), **_OF_RUNS}
+        if self.root and any(one.key == _URI for one in (*self.clauses, *self.order)):
+            made[_URI] = uri(self.root, _R.experiment_id, "/", _R.run_id)
+        return made
 
     @property
     def source(self) -> Any:
@@ -90,7 +98,7 @@ class Asked:
         if self.experiments is None:
             return at.runs.outerjoin(t.tracked_runs, _R.run_id == at.runs.c.id)
         named = [c.key for c in (*self.clauses, *self.order) if c.kind == "attribute"]
-        if all(key in _OWN for key in named):
+        if all(key in _OWN or key == _URI for key in named):
             return t.tracked_runs
         return t.tracked_runs.join(at.runs, at.runs.c.id == _R.run_id)
 
@@ -103,6 +111,13 @@ class Asked:
         few = len(self.experiments) == 1
         where = [_R.experiment_id == self.experiments[0] if few else _R.experiment_id.in_(list(self.experiments))]
         return where if self.deleted is None else [*where, _R.deleted == self.deleted]
+
+
+def uri(root: str, experiment_id: Any, folder: str, id: Any) -> ColumnElement[str]:
+    """Where clients are told to keep the files of something: as text, since it follows from what other rows say."""
+    number = case((_E.is_default, literal("0")), else_=cast(_E.id, String))
+    place = func.coalesce(func.nullif(_E.location, ""), literal(f"{root}/") + number)
+    return select(place + folder + id + "/artifacts").where(_E.id == experiment_id).scalar_subquery()
 
 
 def runs(conn: Connection, keys: Keys, asked: Asked) -> tuple[list[RunId], str | None]:

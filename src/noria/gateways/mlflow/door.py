@@ -23,6 +23,8 @@ from noria.workspace import Workspace
 T = TypeVar("T")
 ARTIFACTS: Final = "mlflow-artifacts:"
 _RUN: Final = re.compile(r"[0-9a-fA-F]{32}|[\w\-]{1,64}")
+_PLACE: Final = re.compile(r"(?!runs:)([a-zA-Z][a-zA-Z0-9+.\-]*:|/)[^\x00-\x1f\x7f-\x9f]*")
+_MOST_PLACE: Final = 2_048
 STATES: Final = {name: state for state, name in STATUS.items() if state is not RunState.LOST}
 NUMBERED: Final = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 _VIEWS: Final[dict[str, bool | None]] = {
@@ -84,6 +86,10 @@ class Door:
                 self._experiments = {}
             self._experiments[id] = found
         return found
+
+    async def experiment_of(self, id: int) -> Experiment:
+        """``experiment`` for a coroutine: what is not known yet is read in a thread."""
+        return self._experiments.get(id) or await self.in_thread(self.experiment, id)
 
     def known_experiments(self, ids: Sequence[int]) -> list[int]:
         """Our ids of those that are there."""
@@ -238,21 +244,33 @@ def location_of_model(experiment: Experiment, id: str) -> str:
 
 
 def checked_location(value: str | None) -> str | None:
-    """A place that a client wants for its artifacts; only clients ever open it.
+    """A place that a client wants for its artifacts: a URI or an absolute path, as MLflow takes both.
+
+    The server never opens it, only clients do, each on its own machine; so a path means what it means there.
 
     Raises:
-        Invalid: it is no URI, or one that leads out of itself.
+        Invalid: it is neither, leads out of itself, or has characters that clients read in different ways.
     """
     if not value:
         return None
-    if any(part in value for part in ("..", "%2e%2e", "%2E%2E", "#", "?", "\n")) or len(value) > 1_000:
+    leads_out = any(part in value for part in ("..", "%2e%2e", "%2E%2E", "#", "?"))
+    if leads_out or not _PLACE.fullmatch(value) or len(value) > _MOST_PLACE:
         raise Invalid(
-            f"Invalid artifact location {value!r:.100}.", hint="A URI without .., # and ?, for instance s3://bucket/x"
+            f"Invalid artifact location {value!r:.100}.",
+            hint="A URI or an absolute path without .., # and ?, for instance s3://bucket/x; "
+            f"{_MOST_PLACE} characters at most.",
         )
     return value.rstrip("/")
 
 
-_LIMITS: Final = {"name": 500, "digest": 36, "schema": 1_048_575, "source": 65_535, "profile": 16_777_215}
+_LIMITS: Final = {
+    "name": 500,
+    "digest": 36,
+    "source_type": 36,
+    "schema": 1_048_575,
+    "source": 65_535,
+    "profile": 16_777_215,
+}
 
 
 def dataset_input(n: int, given: w.DatasetInputIn) -> DatasetInput:

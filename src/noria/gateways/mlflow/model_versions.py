@@ -14,6 +14,7 @@ from noria.gateways.mlflow import sources
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow import wire_registry as wr
 from noria.gateways.mlflow.artifacts import ArtifactCalls
+from noria.gateways.mlflow.names import IS_PROMPT
 from noria.gateways.mlflow.origins import Origin, Origins
 from noria.gateways.mlflow.places import PlaceNotFound
 from noria.gateways.mlflow.proxy import Proxy
@@ -46,7 +47,7 @@ class VersionCalls:
         message: wr.CreateVersion = asked.message
         name, source = d.need(message.name, "name"), d.need(message.source, "source")
         tags = {tag.key: tag.value for tag in message.tags or ()}
-        if tags.get(rw.IS_PROMPT, "").lower() == "true":
+        if tags.get(IS_PROMPT, "").lower() == "true":
             if source not in _PROMPT_SOURCES:
                 raise sources.SourceInvalid(
                     f"Invalid prompt source: {source!r:.300}.", hint=f"One of {', '.join(_PROMPT_SOURCES)}."

@@ -18,7 +18,7 @@ from noria.gateways.mlflow.routes import Asked, Route
 from noria.tracking.grammar import LOGGED_MODELS
 from noria.tracking.logged import LoggedOrder
 from noria.tracking.records import LoggedModel, LoggedState, Owner, OwnerKind
-from noria.tracking.service import lock_of
+from noria.tracking.service import MOST_TAG, lock_of
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -132,7 +132,7 @@ class LoggedCalls:
         page = self._tracking.search_logged_models(
             self._project_id,
             self._door.known_experiments([d.experiment_id_in(id) for id in ids]),
-            clauses=[c for c in map(self._in_our_words, parse(message.filter, LOGGED_MODELS)) if c is not None],
+            clauses=[_in_our_words(clause) for clause in parse(message.filter, LOGGED_MODELS)],
             order=[_order(one) for one in message.order_by or ()],
             datasets=[
                 (d.need(one.dataset_name, "datasets.dataset_name"), one.dataset_digest or "")
@@ -140,29 +140,9 @@ class LoggedCalls:
             ],
             limit=d.page_size(message.max_results or None, 100, 1_000),
             after=message.page_token or None,
+            root=d.ARTIFACTS,
         )
         return w.page("models", [model_out(model, self._door) for model in page.items], page.next)
-
-    @staticmethod
-    def _in_our_words(clause: Clause) -> Clause | None:
-        """A clause about what MLflow names otherwise, or what is the same for all that a search may find."""
-        if clause.kind != "attribute":
-            return clause
-        if clause.key == "status":
-            value = clause.value
-            plain = tuple(map(_status, value)) if isinstance(value, tuple) else _status(value)
-            return replace(clause, value=plain)
-        if clause.key == "artifact_location":
-            if clause.op not in ("=", "!="):
-                raise Invalid(
-                    f"artifact_location is not searched by {clause.op.upper()}.", hint="Use = with all of it."
-                )
-            parts = str(clause.value).rstrip("/").split("/")
-            return replace(clause, key="model_id", value=parts[-2] if len(parts) > 2 else "")
-        if clause.key == "lifecycle_stage":
-            fits = (clause.value == "active") == (clause.op == "=")
-            return None if fits else replace(clause, key="model_id", op="=", value="")
-        return clause
 
     # ---- files
 
@@ -206,13 +186,37 @@ class LoggedCalls:
         if missing:
             raise Invalid(f"Model json is missing mandatory fields: {', '.join(missing)}.")
         kept = {key: told[key] for key in (*_NEEDED, "model_uuid") if key in told}
+        try:
+            entry = json.dumps(kept)
+        except RecursionError:
+            raise Invalid(f"Malformed model info. {text!r:.100} is too deep.") from None
 
         def write(tx: Tx) -> None:
-            before = self._tracking.data_of([id], tx)[id].tags.get(_HISTORY, "[]")
-            history = json.dumps([*json.loads(before), kept])
+            history = _with(self._tracking.data_of([id], tx)[id].tags.get(_HISTORY, ""), entry)
             self._tracking.log(id, tags={_HISTORY: history}, project_id=self._project_id, tx=tx, locked=True)
 
         await self._door.write(write, lock=lock_of(id))
+
+
+def _with(history: str, entry: str) -> str:
+    """A history with one entry more; any client may have set the tag. The oldest entries go where it is too long."""
+    try:
+        before = json.loads(history or "[]")
+        entries = [json.dumps(one) for one in before] if isinstance(before, list) else []
+    except (ValueError, RecursionError):
+        entries = []
+    entries.append(entry)
+    while len(entries) > 1 and sum(len(one) + 2 for one in entries) > MOST_TAG:
+        del entries[0]
+    return f"[{', '.join(entries)}]"
+
+
+def _in_our_words(clause: Clause) -> Clause:
+    """A clause about what MLflow names otherwise."""
+    if clause.kind != "attribute" or clause.key != "status":
+        return clause
+    value = clause.value
+    return replace(clause, value=tuple(map(_status, value)) if isinstance(value, tuple) else _status(value))
 
 
 def _texts(given: list[w.Tag] | None) -> dict[str, str]:

@@ -1,9 +1,12 @@
-"""Names for runs whose client gave none."""
+"""Names for runs whose client gave none, and names that several modules say."""
 
 from __future__ import annotations
 
 import secrets
 from typing import Final
+
+IS_PROMPT: Final = "mlflow.prompt.is_prompt"
+"""The tag that makes a prompt of a registered model."""
 
 _HOW: Final[str] = (
     "amber brave brisk calm clear clever copper early eager fair fleet gentle glad golden keen kind light lively "

@@ -7,6 +7,7 @@ from noria.base.ids import ProjectId, RunId
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import registry_words as rw
 from noria.gateways.mlflow import sources
+from noria.gateways.mlflow.names import IS_PROMPT
 from noria.registry.errors import ModelNotFound
 from noria.registry.records import ModelVersion
 from noria.tracking.errors import LoggedModelNotFound
@@ -79,7 +80,7 @@ class Origins:
                 f"Invalid model version source: {text!r:.300}.",
                 hint=f"run_id and model_id have to be those of {version.name}.",
             )
-        if version.tags.get(rw.IS_PROMPT, "").lower() == "true":
+        if version.tags.get(IS_PROMPT, "").lower() == "true":
             raise sources.SourceInvalid(f"Invalid model version source: {text!r:.300} is a prompt.")
         return Origin(
             f"models:/{version.model}/{version.number}", run=theirs, logged_model=version.logged_model, version=version

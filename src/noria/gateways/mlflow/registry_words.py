@@ -10,9 +10,9 @@ from noria.base.search import Clause, Grammar, Order, parse_order
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow import wire_registry as wr
+from noria.gateways.mlflow.names import IS_PROMPT
 from noria.registry.records import ModelVersion, RegisteredModel, Stage
 
-IS_PROMPT: Final = "mlflow.prompt.is_prompt"
 _PROMPTS: Final = (IS_PROMPT, "true")
 STAGES: Final = {
     "None": Stage.NONE,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin
 
 import msgspec
 
@@ -70,7 +71,7 @@ class Route:
         if self.message is None:
             return frozenset()
         fields = msgspec.structs.fields(self.message)
-        return frozenset(f.encode_name for f in fields if "list" in str(f.type))
+        return frozenset(f.encode_name for f in fields if _repeated(f.type))
 
     def from_query(self, query: dict[str, list[str]]) -> Any:
         given = {name: values if name in self.lists else values[-1] for name, values in query.items()}
@@ -105,6 +106,12 @@ class Table:
             if values is not None:
                 return methods, values
         return None
+
+
+def _repeated(kind: Any) -> bool:
+    """Whether a field's type is a list, or one among others."""
+    origin = get_origin(kind)
+    return kind is list or origin is list or (origin in (Union, UnionType) and any(map(_repeated, get_args(kind))))
 
 
 def _match(shape: list[str], parts: list[str]) -> dict[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from noria.assets.records import Run
 from noria.base.errors import Invalid
@@ -16,6 +17,8 @@ from noria.tracking.records import DatasetInput, Experiment, RunData, Told
 from noria.tracking.service import MOST_PARAM, MOST_TAG, lock_of
 
 NAME_TAG = "mlflow.runName"
+_MOST_USER: Final = 256
+_MOST_DATASETS: Final = 1_000
 
 
 def info_out(run: Run | Told, data: RunData, experiment: Experiment) -> w.RunInfo:
@@ -70,6 +73,8 @@ class RunCalls:
     async def create(self, asked: Asked) -> w.Json:
         message: w.CreateRun = asked.message
         experiment_id = d.experiment_id_in(message.experiment_id or "0")
+        if len(message.user_id or "") > _MOST_USER:
+            raise Invalid(f"'user_id' has {len(message.user_id or '')} characters; {_MOST_USER} are allowed.")
         tags = {tag.key: d.cut(tag.value, MOST_TAG) for tag in message.tags or ()}
         named = tags.get(NAME_TAG)
         if message.run_name and named and message.run_name != named:
@@ -93,13 +98,13 @@ class RunCalls:
                 name=name,
                 actor=asked.actor,
                 user=message.user_id or "",
-                started_at=start or None,
+                started_at=start,
                 tags=tags,
                 code=code,
             )
 
         run = await self._door.write(write)
-        experiment = self._door.experiment(experiment_id)
+        experiment = await self._door.experiment_of(experiment_id)
         data = RunData(
             run_id=run.id,
             experiment_id=experiment.id,
@@ -202,6 +207,8 @@ class RunCalls:
     def log_inputs(self, asked: Asked) -> None:
         message: w.LogInputs = asked.message
         id = d.run_id_of(message.run_id)
+        if len(message.datasets or ()) > _MOST_DATASETS:
+            raise Invalid(f"{len(message.datasets or ())} datasets are too many.", hint=f"{_MOST_DATASETS} at once.")
         found = [d.dataset_input(n, one) for n, one in enumerate(message.datasets or ())]
         with self._door.ws.db.write() as tx:
             self._tracking.log_inputs(id, found, project_id=self._project_id, tx=tx)

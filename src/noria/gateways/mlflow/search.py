@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from noria.base.errors import Invalid
-from noria.base.search import Clause, Order, parse, parse_order
+from noria.base.search import Order, parse, parse_order
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.routes import Asked, Route
@@ -36,25 +35,14 @@ class SearchCalls:
         page = self._tracking.find(
             self._door.project_id,
             experiments=self._door.known_experiments([d.experiment_id_in(id) for id in ids]),
-            clauses=[about_runs(clause) for clause in parse(message.filter, RUNS)],
+            clauses=parse(message.filter, RUNS),
             order=order,
             deleted=d.view(message.run_view_type),
             limit=d.page_size(message.max_results, 1_000, _MOST),
             after=message.page_token or None,
+            root=d.ARTIFACTS,
         )
         return w.page("runs", self._runs.shown(page.items), page.next)
-
-
-def about_runs(clause: Clause) -> Clause:
-    """A clause about the place of artifacts, which follows from the run; others as they are."""
-    if clause.kind != "attribute":
-        return clause
-    if clause.key == "artifact_uri" and clause.op in ("=", "!="):
-        found = re.search(r"/([0-9a-f]{32})/artifacts$", str(clause.value))
-        return Clause(kind="attribute", key="run_id", op=clause.op, value=found.group(1) if found else "")
-    if clause.key == "artifact_uri":
-        raise Invalid(f"artifact_uri is not searched by {clause.op.upper()} here.", hint="Use = with the whole URI.")
-    return clause
 
 
 def _check_order(order: Sequence[Order]) -> None:

@@ -251,7 +251,7 @@ def _complete(trace: Trace, spans: Sequence[Span]) -> bool:
     try:
         said = json.loads(trace.metadata.get("mlflow.trace.sizeStats", "{}"))
         return len(spans) >= max(int(said.get("num_spans", 0)), 1)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return bool(spans)
 
 

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import re
 import uuid
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -17,13 +16,13 @@ from noria.assets.records import Event
 from noria.base.errors import Invalid, NotFound
 from noria.base.times import to_datetime
 from noria.gateways.mlflow import door as d
+from noria.gateways.mlflow.names import IS_PROMPT
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.gateways.mlflow.wire import In, Json, page
 from noria.registry.records import ModelVersion
 from noria.webhooks import Message, Webhook
 from noria.workspace import Workspace
 
-PROMPT: Final = "mlflow.prompt.is_prompt"
 _TYPE: Final = "_mlflow_prompt_type"
 _TEXT: Final = "mlflow.prompt.text"
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
@@ -235,6 +234,7 @@ class MlflowForm:
 
     def __init__(self, ws: Workspace) -> None:
         self._registry = ws.registry
+        self._clock = ws.clock
         self._project_id = ws.project.id
 
     def message(self, webhook: Webhook, event: Event) -> Message | None:
@@ -243,12 +243,13 @@ class MlflowForm:
             return None
         # The same for each try, so that a receiver knows what it has already.
         id = str(uuid.uuid5(uuid.UUID(webhook.id), str(event.id)))
-        return sealed(webhook, *made, id=id, at=to_datetime(event.created_at))
+        return sealed(webhook, *made, id=id, at=event.created_at, now=self._clock.now_ms())
 
     def example(self, webhook: Webhook, name: str) -> Message:
         if name not in EVENTS:
             raise Invalid(f"There is no event {name!r:.100}.", hint=f"One of {', '.join(EVENTS)}.")
-        return sealed(webhook, name, example(name), id=str(uuid.uuid4()), at=datetime.now(UTC))
+        now = self._clock.now_ms()
+        return sealed(webhook, name, example(name), id=str(uuid.uuid4()), at=now, now=now)
 
     def _told(self, event: Event) -> tuple[str, Json] | None:
         """The name of an event and what is said of it; None for what MLflow says nothing of."""
@@ -306,11 +307,11 @@ class MlflowForm:
                 tags = self._registry.get(self._project_id, event.subject).tags
             except NotFound:
                 return False
-        return str(tags.get(PROMPT, "")).lower() == "true"
+        return str(tags.get(IS_PROMPT, "")).lower() == "true"
 
 
 def _said(tags: dict[str, str] | None, prompt: bool) -> dict[str, str]:
-    hidden = (PROMPT, _TYPE, _TEXT) if prompt else ()
+    hidden = (IS_PROMPT, _TYPE, _TEXT) if prompt else ()
     return {key: value for key, value in (tags or {}).items() if key not in hidden}
 
 
@@ -327,14 +328,21 @@ def example(name: str) -> Json:
     return {**made, "template": "Hello {{name}}!"} if name == "prompt_version.created" else made
 
 
-def sealed(webhook: Webhook, name: str, told: Json, *, id: str, at: datetime) -> Message:
-    """A message with its headers; signed where the webhook has a secret."""
+def sealed(webhook: Webhook, name: str, told: Json, *, id: str, at: int, now: int) -> Message:
+    """A message with its headers; signed where the webhook has a secret.
+
+    Args:
+        at: when it happened, milliseconds since 1970.
+        now: when it is sent, as ``at``; receivers refuse what is old.
+    """
     entity, _, action = name.partition(".")
-    body = msgspec.json.encode({"entity": entity, "action": action, "timestamp": at.isoformat(), "data": told})
-    now = str(int(datetime.now(UTC).timestamp()))
-    headers = {"Content-Type": "application/json", "X-MLflow-Delivery-Id": id, "X-MLflow-Timestamp": now}
+    body = msgspec.json.encode(
+        {"entity": entity, "action": action, "timestamp": to_datetime(at).isoformat(), "data": told}
+    )
+    sent = str(now // 1_000)
+    headers = {"Content-Type": "application/json", "X-MLflow-Delivery-Id": id, "X-MLflow-Timestamp": sent}
     if webhook.secret:
-        signed = f"{id}.{now}.".encode() + body
+        signed = f"{id}.{sent}.".encode() + body
         found = hmac.new(webhook.secret.encode(), signed, hashlib.sha256).digest()
         headers["X-MLflow-Signature"] = "v1," + base64.b64encode(found).decode()
     return Message(body, headers)

@@ -138,10 +138,12 @@ class Logged(Base):
         datasets: Sequence[tuple[str, str]] = (),
         limit: int = 100,
         after: str | None = None,
+        root: str = "",
     ) -> Page[LoggedModel]:
         """Logged models that fit; the newest first, if nothing else is asked for.
 
         Args:
+            root: what the caller calls the place of files whose experiment names none, for ``artifact_location``.
             datasets: name and digest (empty: any); metrics count only where they were measured on one of them.
         """
         if not experiments:
@@ -157,6 +159,7 @@ class Logged(Base):
                 datasets=datasets,
                 limit=limit,
                 after=after,
+                root=root,
             )
         return Page(items=items, next=following)
 

@@ -116,12 +116,14 @@ class Searching(Reading, Experiments):
         deleted: bool | None = False,
         limit: int = 100,
         after: str | None = None,
+        root: str = "",
     ) -> Page[RunId]:
         """Runs that fit clauses that were read before.
 
         Args:
             experiments: ids of this project; None for all, () for none.
             deleted: only those in the bin; None for all.
+            root: what the caller calls the place of artifacts whose experiment names none, for ``artifact_uri``.
         """
         if experiments is not None and not experiments:
             return Page(items=[])
@@ -133,6 +135,7 @@ class Searching(Reading, Experiments):
             deleted=deleted,
             limit=limit,
             after=after,
+            root=root,
         )
         with self._db.read() as conn:
             items, following = search.runs(conn, self._keys, asked)

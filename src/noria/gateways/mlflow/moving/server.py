@@ -26,6 +26,7 @@ from noria.gateways.mlflow.moving.records import (
 )
 from noria.gateways.mlflow.moving.server_words import logged_in, mark_of, number, run_in, texts, version_in
 from noria.gateways.mlflow.moving.trace_words import assessment_of, trace_of
+from noria.gateways.mlflow.names import IS_PROMPT
 from noria.gateways.mlflow.tracewire import PLACE
 from noria.registry.records import ForeignModel
 from noria.tracking.blocks import Mark
@@ -37,7 +38,7 @@ _POINTS: Final = 25_000
 _AT_ONCE: Final = 8
 """Histories that are asked for at once."""
 _PROXY: Final = "/api/2.0/mlflow-artifacts/artifacts"
-_PROMPT: Final = "tags.`mlflow.prompt.is_prompt` = 'true'"
+_PROMPTS: Final = f"tags.`{IS_PROMPT}` = 'true'"
 Json = dict[str, Any]
 
 
@@ -288,7 +289,7 @@ class ServerSource:
 
     def models(self) -> Iterator[ForeignModel]:
         for prompts in (False, True):  # a search leaves prompts out unless it asks for them
-            given = {"max_results": 100, "filter": _PROMPT if prompts else None}
+            given = {"max_results": 100, "filter": _PROMPTS if prompts else None}
             for page in self._pages("GET", "registered-models/search", given, "registered_models"):
                 for one in page:
                     yield self._model(one, prompts)
@@ -296,7 +297,7 @@ class ServerSource:
     def _model(self, one: Json, prompts: bool) -> ForeignModel:
         name = one["name"]
         mark = '"' if "'" in name else "'"
-        asked = f"name = {mark}{name}{mark}" + (f" AND {_PROMPT}" if prompts else "")
+        asked = f"name = {mark}{name}{mark}" + (f" AND {_PROMPTS}" if prompts else "")
         given = {"filter": asked, "max_results": 1_000}
         versions = [
             version_in(version)
