@@ -39,7 +39,7 @@ def test_runs_are_refused_beyond_their_number_and_room_is_made_by_purging(both: 
     with pytest.raises(QuotaReached, match=r"3 runs .* more than 2") as refused:
         new_run(both, actor)
     status, fault = fault_of(refused.value)
-    assert (status, fault.error_code) == (429, "RESOURCE_EXHAUSTED")
+    assert (status, fault.error_code) == (422, "RESOURCE_EXHAUSTED")
     assert "noria admin quota runs" in fault.message
     both.tracking.delete_runs(both.project.id, [first], actor=actor)
     with pytest.raises(QuotaReached):

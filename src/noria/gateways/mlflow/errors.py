@@ -48,19 +48,13 @@ class Exists(e.Conflict):
     code = "resource_exists"
 
 
-class TooMany(e.Unavailable):
-    """A limit of the project is reached."""
-
-    code = "too_many"
-
-
 CODES: Final[list[tuple[type[e.NoriaError], str, int]]] = [
-    (QuotaReached, "RESOURCE_EXHAUSTED", 429),
+    (QuotaReached, "RESOURCE_EXHAUSTED", 422),  # not 429 or 503: clients repeat those for minutes
     (NoEndpoint, "ENDPOINT_NOT_FOUND", 404),
     (NotImplementedHere, "NOT_IMPLEMENTED", 501),
     (MethodWrong, "BAD_REQUEST", 405),
     (RequestTooLarge, "BAD_REQUEST", 413),
-    (ReadTooLong, "RESOURCE_EXHAUSTED", 422),  # not 429 or 503: clients repeat those for minutes
+    (ReadTooLong, "RESOURCE_EXHAUSTED", 422),
     (Exists, "RESOURCE_ALREADY_EXISTS", 400),
     (ExperimentExists, "RESOURCE_ALREADY_EXISTS", 400),
     (ModelExists, "RESOURCE_ALREADY_EXISTS", 400),
@@ -71,7 +65,6 @@ CODES: Final[list[tuple[type[e.NoriaError], str, int]]] = [
     (e.Invalid, "INVALID_PARAMETER_VALUE", 400),
     (TokenNeeded, "UNAUTHENTICATED", 401),
     (e.Denied, "PERMISSION_DENIED", 403),
-    (TooMany, "RESOURCE_EXHAUSTED", 429),
     (e.DiskFull, "RESOURCE_EXHAUSTED", 507),
     (e.Unavailable, "TEMPORARILY_UNAVAILABLE", 503),
     (e.Failed, "INVALID_PARAMETER_VALUE", 400),
