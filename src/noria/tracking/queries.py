@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, update
 
 from noria.base.ids import ProjectId, RunId
 from noria.db import Tx
@@ -115,6 +115,33 @@ def tracked_runs(conn: Connection, run_ids: Sequence[RunId]) -> dict[RunId, Trac
         return {} if found is None else {found.run_id: found}
     rows = conn.execute(_TRACKED_FEW, {"runs": run_ids}).all()
     return {RunId(row[1]): Tracked(row[0], RunId(row[1]), ProjectId(row[2]), row[3], bool(row[4])) for row in rows}
+
+
+def location(conn: Connection, run_id: RunId) -> str | None:
+    """What a run keeps as the place of its artifacts; None where its experiment says it."""
+    c = t.tracked_runs.c
+    return conn.execute(select(c.location).where(c.run_id == run_id)).scalar_one_or_none()
+
+
+def move(tx: Tx, runs: Sequence[Tracked], target: int, **more: Any) -> None:
+    """Puts runs into another experiment. Their artifacts stay where they are: a run keeps its place if the new one has
+    another."""
+    c, e = t.tracked_runs.c, t.experiments.c
+    by_experiment: dict[int, list[int]] = {}
+    for one in runs:
+        by_experiment.setdefault(one.experiment_id, []).append(one.no)
+    ids = [target, *by_experiment]
+    places: dict[int, str | None] = {}
+    for start in range(0, len(ids), _PART):
+        rows = tx.execute(select(e.id, e.location).where(e.id.in_(ids[start : start + _PART])))
+        places.update((id, place) for id, place in rows)
+    for experiment, numbers in by_experiment.items():
+        values: dict[str, Any] = {"experiment_id": target, **more}
+        if places[experiment] != places[target]:
+            values["location"] = func.coalesce(c.location, places[experiment] or "")
+        for start in range(0, len(numbers), _PART):
+            where = c.no.in_(numbers[start : start + _PART])
+            tx.execute(update(t.tracked_runs).where(where).values(values))
 
 
 # ---- what runs said

@@ -124,7 +124,11 @@ class DatasetInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunData:
-    """Everything that a run said, newest point of each metric."""
+    """Everything that a run said, newest point of each metric.
+
+    Attributes:
+        location: where its artifacts lie ("": here), if its experiment has another place; None: as the experiment says.
+    """
 
     run_id: RunId
     experiment_id: int | None
@@ -132,6 +136,7 @@ class RunData:
     params: dict[str, str]
     metrics: dict[str, Point]
     tags: dict[str, str]
+    location: str | None = None
 
 
 class Told(NamedTuple):

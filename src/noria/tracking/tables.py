@@ -64,6 +64,8 @@ tracked_runs = Table(
     # Copies of what `runs` says, for the order in which runs are listed; written in the same transactions.
     Column("started_at", Ms, nullable=False),
     Column("deleted", Boolean, nullable=False),
+    # Where its artifacts lie ("": here), if it was moved out of an experiment with another place; None: as that says.
+    Column("location", Str),
     UniqueConstraint("run_id"),
     Index("ix_tracked_runs_newest", "experiment_id", "deleted", "started_at", "run_id"),
     sqlite_autoincrement=True,

@@ -35,11 +35,11 @@ _G = t.tags.c
 _L = t.latest.c
 _NAME = t.keys.c.name
 
-_RUNS = select(_R.no, _R.run_id, _R.experiment_id, _R.user)
+_RUNS = select(_R.no, _R.run_id, _R.experiment_id, _R.user, _R.location)
 # Few runs have datasets or logged models: two looks beside each spare two statements. All flags are numbers: turning
 # one into a bool costs more than the row.
 _WHOLE = (
-    select(_R.no, _A.id, _R.experiment_id, _R.user)
+    select(_R.no, _A.id, _R.experiment_id, _R.user, _R.location)
     .add_columns(_A.project_id, _A.name, _A.state, _A.started_at, _A.ended_at, _A.deleted_at)
     .add_columns(type_coerce(exists().where(t.inputs.c.run_no == _R.no), Integer))
     .add_columns(type_coerce(exists().where(t.run_models.c.run_no == _R.no), Integer))
@@ -85,7 +85,7 @@ def run_data(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, RunData]:
         part = list(ids[start : start + _PART])
         how = _One if len(part) == 1 else _Few
         rows: Any = conn.execute(how.runs, {"asked": part[0] if how is _One else part}).all()
-        found = {no: _nothing(run_id, experiment_id, user) for no, run_id, experiment_id, user in rows}
+        found = {no: _nothing(*said) for no, *said in rows}
         _fill(conn, found)
         made.update((data.run_id, data) for data in found.values())
     return {id: made[id] if id in made else _nothing(id) for id in ids}
@@ -101,8 +101,8 @@ def whole(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, Told]:
         data: dict[int, RunData] = {}
         reading: list[RunId] = []
         making: list[RunId] = []
-        for no, id, experiment_id, user, project_id, name, state, began, ended, deleted, reads, makes in rows:
-            said = _nothing(id, experiment_id, user or "")
+        for no, id, experiment_id, user, place, project_id, name, state, began, ended, deleted, reads, makes in rows:
+            said = _nothing(id, experiment_id, user or "", place)
             if no is not None:
                 data[no] = said
             if reads:
@@ -121,8 +121,8 @@ def whole(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, Told]:
     return made
 
 
-def _nothing(id: RunId, experiment_id: int | None = None, user: str = "") -> RunData:
-    return RunData(run_id=id, experiment_id=experiment_id, user=user, params={}, metrics={}, tags={})
+def _nothing(id: RunId, experiment_id: int | None = None, user: str = "", location: str | None = None) -> RunData:
+    return RunData(run_id=id, experiment_id=experiment_id, user=user, params={}, metrics={}, tags={}, location=location)
 
 
 def _fill(conn: Connection, numbers: dict[int, RunData]) -> None:

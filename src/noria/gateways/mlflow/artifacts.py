@@ -153,7 +153,7 @@ class ArtifactCalls:
     def _root_of(self, run_id: RunId) -> str:
         tracked = self._tracking.tracked(run_id)
         experiment = self._door.experiment(0 if tracked is None else tracked.experiment_id)
-        return f"{d.location_of(experiment)}/{run_id}/artifacts"
+        return d.location_of_run(experiment, run_id, self._tracking.location(run_id))
 
     def get_of_run(self, asked: Asked) -> Response:
         owner, path = self._of_run(asked)

@@ -238,6 +238,17 @@ def location_of(experiment: Experiment) -> str:
     return experiment.location or f"{ARTIFACTS}/{experiment_id_out(experiment)}"
 
 
+def location_of_run(experiment: Experiment, id: str, kept: str | None) -> str:
+    """Where clients are told to keep the artifacts of a run.
+
+    Args:
+        kept: the place that it brought from another experiment; empty for this server.
+    """
+    if kept is None:
+        return f"{location_of(experiment)}/{id}/artifacts"
+    return f"{kept or f'{ARTIFACTS}/{experiment_id_out(experiment)}'}/{id}/artifacts"
+
+
 def location_of_model(experiment: Experiment, id: str) -> str:
     """Where clients are told to keep the files of a logged model."""
     return f"{location_of(experiment)}/models/{id}/artifacts"

@@ -113,5 +113,6 @@ class Origins:
             found = self._door.run(RunId(run))
         except RunNotFound:
             return False
-        experiment = self._door.experiment(self._door.ws.tracking.data(found.id).experiment_id or 0)
-        return sources.within(path, sources.tree_path(f"{d.location_of(experiment)}/{found.id}/artifacts"))
+        data = self._door.ws.tracking.data(found.id)
+        place = d.location_of_run(self._door.experiment(data.experiment_id or 0), found.id, data.location)
+        return sources.within(path, sources.tree_path(place))

@@ -31,7 +31,7 @@ def info_out(run: Run | Told, data: RunData, experiment: Experiment) -> w.RunInf
         status=d.status_of(run.state),
         start_time=run.started_at,
         end_time=run.ended_at,
-        artifact_uri=f"{d.location_of(experiment)}/{run.id}/artifacts",
+        artifact_uri=d.location_of_run(experiment, run.id, data.location),
         lifecycle_stage="active" if run.deleted_at is None else "deleted",
     )
 

@@ -74,7 +74,8 @@ class Organizing(Saying):
         actor: Actor,
         once: Once | None = None,
     ) -> None:
-        """Puts runs into another experiment of their project, which is made if it is new.
+        """Puts runs into another experiment of their project, which is made if it is new. Their files stay where they
+        are.
 
         Raises:
             RunNotFound, RunDeleted, ExperimentDeleted: a run is not there; it, or the experiment, is in the bin.
@@ -89,10 +90,7 @@ class Organizing(Saying):
             state = queries.experiment_state(tx.conn, project_id, target)
             if state is not None and state[2]:
                 raise ExperimentDeleted(state[1], deleted=True)
-            numbers = [one.no for one in found]
-            for start in range(0, len(numbers), _PART):
-                where = t.tracked_runs.c.no.in_(numbers[start : start + _PART])
-                tx.execute(update(t.tracked_runs).where(where).values(experiment_id=target))
+            queries.move(tx, found, target)
             before = {one.run_id: one.experiment_id for one in found}
             change.note(_named(ids), experiment=experiment, before=before)
 

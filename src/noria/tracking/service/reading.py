@@ -25,6 +25,11 @@ class Reading(Base):
         with self._db.read() as conn:
             return queries.tracked(conn, run_id)
 
+    def location(self, run_id: RunId) -> str | None:
+        """Where a run's artifacts lie ("": here), if that is not what its experiment says."""
+        with self._db.read() as conn:
+            return queries.location(conn, run_id)
+
     def data(self, run_id: RunId) -> RunData:
         return self.data_of([run_id])[run_id]
 

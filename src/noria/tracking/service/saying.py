@@ -110,7 +110,7 @@ class Saying(Experiments, Coding):
         """What was deleted for good does not come back; ``Purging`` knows."""
 
     def move_run(self, run_id: RunId, experiment: str, *, actor: Actor) -> None:
-        """Puts a run into another experiment of its project, which is made if it is new.
+        """Puts a run into another experiment of its project, which is made if it is new. Its files stay where they are.
 
         Raises:
             RunNotFound, RunDeleted, ExperimentDeleted: it is not there; it, or the experiment, is in the bin.
@@ -122,8 +122,7 @@ class Saying(Experiments, Coding):
             state = queries.experiment_state(change.tx.conn, run.project_id, target)
             if state is not None and state[2]:
                 raise ExperimentDeleted(state[1], deleted=True)
-            where = t.tracked_runs.c.no == found.no
-            change.tx.execute(update(t.tracked_runs).where(where).values(experiment_id=target))
+            queries.move(change.tx, [found], target)
             change.note(run_id, experiment=experiment, before=found.experiment_id)
 
     # ---- runs of noria
@@ -135,8 +134,7 @@ class Saying(Experiments, Coding):
         if found is None:
             return self._number(tx, run_id, target, user, self._assets.run(run_id, tx).started_at)
         if found.experiment_id != target or user:
-            values = {"experiment_id": target, **({"user": user} if user else {})}
-            tx.execute(update(t.tracked_runs).where(t.tracked_runs.c.no == found.no).values(values))
+            queries.move(tx, [found], target, **({"user": user} if user else {}))
         return found.no
 
     def begin(

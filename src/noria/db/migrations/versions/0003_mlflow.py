@@ -59,6 +59,7 @@ def _tracking() -> None:
         sa.Column("user", sa.Text(), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("deleted", sa.Boolean(), nullable=False),
+        sa.Column("location", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], name=op.f("fk_tracked_runs_experiment_id")),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_tracked_runs_run_id")),
         sa.PrimaryKeyConstraint("no", name=op.f("pk_tracked_runs")),
