@@ -133,8 +133,8 @@ def move(tx: Tx, runs: Sequence[Tracked], target: int, **more: Any) -> None:
     ids = [target, *by_experiment]
     places: dict[int, str | None] = {}
     for start in range(0, len(ids), _PART):
-        rows = tx.execute(select(e.id, e.location).where(e.id.in_(ids[start : start + _PART])))
-        places.update((id, place) for id, place in rows)
+        for row in tx.execute(select(e.id, e.location).where(e.id.in_(ids[start : start + _PART]))):
+            places[row.id] = row.location
     for experiment, numbers in by_experiment.items():
         values: dict[str, Any] = {"experiment_id": target, **more}
         if places[experiment] != places[target]:

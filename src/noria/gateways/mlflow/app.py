@@ -37,7 +37,30 @@ _JSON: Final = [
 _KIND: Final = "application/json"
 _MOST_FIELDS: Final = 20_000
 """Of a query: the client asks for the metrics of many runs at once."""
+_PIECE: Final = 200
+"""Items of a list that are encoded at once; a run may be some ten thousand bytes."""
 _encode: Final = msgspec.json.Encoder().encode
+
+
+def encoded(answer: Any) -> bytes:
+    """An answer as JSON; None is an empty object.
+
+    Long lists are encoded in pieces, since no other thread runs while the encoder is at one.
+    """
+    if answer is None:
+        return b"{}"
+    if not (isinstance(answer, dict) and any(isinstance(one, list) and len(one) > _PIECE for one in answer.values())):
+        return _encode(answer)
+    parts: list[bytes] = []
+    for key, value in answer.items():
+        parts += [b"," if parts else b"{", _encode(key), b":"]
+        if isinstance(value, list) and value:
+            for start in range(0, len(value), _PIECE):
+                parts += [b"," if start else b"[", _encode(value[start : start + _PIECE])[1:-1]]
+            parts.append(b"]")
+        else:
+            parts.append(_encode(value))
+    return b"".join([*parts, b"}"])
 
 
 Rules = Callable[[Route, Asked], Callable[[Any], None] | None]
@@ -102,7 +125,7 @@ class Gateway:
             if isinstance(answer, Response):  # it sends itself
                 await answer(scope, receive, send)
                 return
-            body = b"{}" if answer is None else _encode(answer)
+            body = answer if isinstance(answer, bytes) else encoded(answer)
         except Gone:
             return
         except Exception as error:  # noqa: BLE001 - the border: every error becomes an answer
@@ -141,25 +164,28 @@ class Gateway:
         if not route.raw:
             asked.message = await self._message(route, headers, query, receive)
         if self._rules is None:
-            return await self._handled(route, asked)
+            return await self._handled(route, asked, heard=False)
         loop = asyncio.get_running_loop()
         try:
             after = await loop.run_in_executor(self._threads, self._rules, route, asked)
         except Instead as settled:
             return settled.answer
-        answer = await self._handled(route, asked)
+        answer = await self._handled(route, asked, heard=after is not None)
         if after is not None:
             await loop.run_in_executor(self._threads, after, answer)
         return answer
 
-    async def _handled(self, route: Route, asked: Asked) -> Any:
+    async def _handled(self, route: Route, asked: Asked, *, heard: bool) -> Any:
+        """A handler's answer; with ``heard`` always as it is, otherwise it may be JSON already."""
         if self._waits[route.handler]:
             return await route.handler(asked)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, route.handler, asked)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, route.handler, asked, heard)
 
-    def _run(self, handler: Callable[[Asked], Any], asked: Asked) -> Any:
+    def _run(self, handler: Callable[[Asked], Any], asked: Asked, heard: bool) -> Any:
         with self._within():
-            return handler(asked)
+            answer = handler(asked)
+        # Large answers come from threads. The event loop, which all wait for, is not to encode them.
+        return answer if heard or isinstance(answer, Response) else encoded(answer)
 
     async def _message(
         self, route: Route, headers: dict[str, str], query: dict[str, list[str]], receive: Receive

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
+
+from msgspec.json import encode
+from starlette.responses import Response, StreamingResponse
 
 from noria.base.errors import Invalid
 from noria.base.ids import RunId
@@ -21,6 +24,9 @@ MOST: Final = {"metrics": 1_000, "params": 100, "tags": 100}
 MOST_TOGETHER: Final = 1_000
 _MOST_RUNS: Final = 100
 _MOST_POINTS: Final = 25_000
+_PAGE: Final = 5_000
+"""Points of a whole history that are held at once."""
+_HEADERS: Final = {"x-content-type-options": "nosniff", "cache-control": "no-store", "x-frame-options": "DENY"}
 _CURVE: Final = 2_500
 _BATCH: Final = 8 << 20
 """Bytes of one batch: 100 parameters of 6,000 characters and 100 tags of 8,000, each of up to 4 bytes, fit."""
@@ -83,18 +89,27 @@ class MetricCalls:
 
     # ---- reading
 
-    def history(self, asked: Asked) -> w.Json:
+    def history(self, asked: Asked) -> w.Json | Response:
         message: w.GetHistory = asked.message
         id, key = d.run_id_of(message.run_id, message.run_uuid), d.need(message.metric_key, "metric_key")
-        limit = min(_MOST_POINTS, d.page_size(message.max_results, _MOST_POINTS, 1 << 62))
+        limit = min(_MOST_POINTS, d.page_size(message.max_results, _PAGE, 1 << 62))
         self._door.run(id)
-        after, points = message.page_token or None, []
-        while True:  # without a page size all are wanted
-            marks, after = self._tracking.marks(id, key, limit=limit, after=after)
-            points += [w.MetricOut(key, w.number_out(value), at, step) for at, step, value in marks]
-            if message.max_results is not None or after is None:
+        marks, after = self._tracking.marks(id, key, limit=limit, after=message.page_token or None)
+        if message.max_results is not None or after is None:
+            return w.page("metrics", _shown(key, marks), after)
+        return StreamingResponse(self._rest(id, key, marks, after), media_type="application/json", headers=_HEADERS)
+
+    def _rest(self, id: RunId, key: str, marks: list[Mark], after: str | None) -> Iterator[bytes]:
+        """A history without a page size: all of it is wanted, so its pages are read while it is sent."""
+        before = b'{"metrics":['
+        while True:
+            yield before + encode(_shown(key, marks))[1:-1]
+            if after is None:
                 break
-        return w.page("metrics", points, after)
+            before = b","
+            with self._door.ws.db.limited():
+                marks, after = self._tracking.marks(id, key, limit=_PAGE, after=after)
+        yield b"]}"
 
     def bulk(self, asked: Asked) -> w.Json:
         message: w.GetBulk = asked.message
@@ -122,6 +137,10 @@ class MetricCalls:
             found = self._tracking.sample(id, key, limit=limit, start=start, end=end)
             points += [w.MetricOut(key, w.number_out(p.value), p.at, p.step, id) for p in found]
         return {"metrics": points} if points else {}
+
+
+def _shown(key: str, marks: Sequence[Mark]) -> list[w.MetricOut]:
+    return [w.MetricOut(key, w.number_out(value), at, step) for at, step, value in marks]
 
 
 def _marks(metrics: Sequence[w.MetricIn], *, single: bool = False) -> dict[str, list[Mark]]:
