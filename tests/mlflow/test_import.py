@@ -177,6 +177,10 @@ def test_a_folder_comes_over_as_it_is(
         assert [(m.model_id, m.step) for m in found.outputs.model_outputs] == [(ids["model"], 2)]
         assert client.get_model_version_by_alias("eta", "champion").version == "3"
     assert (done["logged_new"], done["models_new"], done["versions_new"]) == (1, 2, 2)
+    bound = {v.number: v.version_id for v in opened.registry.versions(opened.project.id, "eta")}
+    logged = opened.tracking.logged_of(opened.project.id, ids["model"])
+    assert logged is not None
+    assert set(bound.values()) == {logged}  # what came along can be adopted and served
     code = [e.version_id for e in opened.assets.edges(RunId(ids["one"])) if e.slot == "git"]
     assert [opened.assets.version(one).meta["git"]["commit"] for one in code] == ["c0ffee"]
     stage, _, tags, runs = here["flights"]
@@ -260,7 +264,7 @@ def test_the_database_of_a_real_server(
     assert any("--artifacts" in reason for reason in done["reasons"])
     done = moved(opened, capsys, uri, "--artifacts", database / "files", "--again")
     assert (done["runs_new"], done["runs_updated"], done["points"]) == (0, 1, 0)
-    assert (done["logged_updated"], done["models_changed"]) == (1, 0)
+    assert (done["logged_updated"], done["models_changed"]) == (1, 1)  # its versions have files now
     assert not moved(opened, capsys, uri, "--artifacts", database / "files")["changed"]
     with serve(opened) as url:
         client = MlflowClient(url, url)

@@ -257,6 +257,7 @@ def test_what_cannot_be_adopted_is_told_why(client: Any, ws: Workspace, tmp_path
         ({"on": "held", "target": "z"}, "no column 'z'"),
         ({"on": "held", "target": "id"}, "yes-or-no and numbers"),
         ({"on": "nowhere", "target": "y"}, "nowhere"),
+        ({"on": "held", "target": "y", "gates": gates_of(["rocauc>=1"])}, "no metric 'rocauc'"),
         ({"task": "ranking"}, "no task 'ranking'"),
         ({"on": "held", "target": "a", "task": "binary"}, "is not yes or no"),
     ]

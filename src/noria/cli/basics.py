@@ -19,8 +19,9 @@ _EXTRAS = {
     "fsspec": ["fsspec"],
     "duckdb": ["duckdb"],
     "dvc": ["yaml"],
+    "mlflow": ["mlflow"],
 }
-"""Extra -> what it brings. ``ray`` and ``mlflow`` are reserved: no code uses them yet, so nobody needs them."""
+"""Extra -> what it brings. ``ray`` is reserved: no code uses it yet, so nobody needs it."""
 
 
 @command()
@@ -45,7 +46,7 @@ def init(shell: Shell, folder: str, db_url: str | None, store_url: str) -> None:
                 f"The endpoint of {found.store} ignores conditional writes (If-None-Match: *).",
                 "noria does not need them: its heads are rows of the database. Other tools in this bucket may.",
             )
-    shell.emit(value, f"A workspace in {root.resolve()}, project {value['project']}. Next: noria data --help")
+    shell.emit(value, f"A workspace in {root.resolve()}, project {value['project']}. Next: noria up")
 
 
 @command()

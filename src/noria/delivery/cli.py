@@ -92,13 +92,23 @@ def _follow(shell: Shell, candidate_id: int, wait: bool) -> None:
         rows = [["yes" if g["passed"] else "NO", g["kind"], g["text"]] for g in found.gates]
         shell.table(["", "gate", "what it saw"], rows)
         if found.error:
-            shell.say(found.error["message"])
+            shell.say(_said(value))
 
     shell.emit(_plain(value), human)
     if found.state.value == "refused":
         raise click.exceptions.Exit(3)
     if found.state.value == "failed":
         raise click.exceptions.Exit(1)
+
+
+def _said(found: w.CandidateOut) -> str:
+    """Why a candidate is where it is."""
+    if found.error is not None:
+        return " ".join(filter(None, (found.error["message"], found.error.get("hint", ""))))
+    refused = "; ".join(g["text"] for g in found.gates if not g["passed"]) or found.verdict.get("text", "")
+    if found.rollout is None or found.state != "releasing":
+        return refused
+    return f"{found.rollout.phase}, {found.rollout.days} days looked at; the next look is at the end of the day"
 
 
 @command()
@@ -114,10 +124,10 @@ def candidates(shell: Shell, model: str | None, only_open: bool) -> None:
     def human() -> None:
         rows = []
         for c in values:
-            said = "; ".join(g["text"] for g in c.gates if not g["passed"]) or c.verdict.get("text", "")
             name = f"{c.model}/{c.number}" if c.number else c.model
-            rows.append([c.id, c.opened[:10], c.trigger + (" (drill)" if c.drill else ""), name, c.state, said])
-        shell.table(["id", "opened", "trigger", "model", "state", "said"], rows, right=["id"])
+            trigger = c.trigger + (" (drill)" if c.drill else "")
+            rows.append([c.id, c.opened[:10], trigger, name, c.endpoint, c.state, _said(c)])
+        shell.table(["id", "opened", "trigger", "model", "endpoint", "state", "said"], rows, right=["id"])
 
     shell.emit([_plain(v) for v in values], human)
 

@@ -6,6 +6,7 @@ from typing import Any
 import click
 import msgspec
 
+from noria.base.times import to_text
 from noria.data.collectors.files import read_rows
 from noria.monitoring import wire as w
 from noria.terminal import Shell, group
@@ -41,9 +42,18 @@ def show(shell: Shell, endpoint: str, since: str | None, until: str | None) -> N
              f"{x.latency['p99']:.1f}", x.labelled, *(_number(x.metrics.get(n)) for n in names)]
             for x in found
         ]  # fmt: skip
+        if not rows:
+            shell.say(f"No window yet. {_days_end(shell)}")
+            return
         shell.table(columns, rows, right=columns[2:])
 
     shell.emit([_plain(x) for x in found], human)
+
+
+def _days_end(shell: Shell) -> str:
+    """When what was answered is looked at."""
+    now = shell.ws.event_clock.event_ms(shell.ws.project.id)
+    return f"Answers and truth are taken in at the end of each day of event time; it is {to_text(now)[:16]} UTC."
 
 
 @monitor.command()
@@ -67,13 +77,26 @@ def accuracy(
     names = list(found[0].metrics) if found else []
 
     def human() -> None:
-        columns = ["from", "answered", "due", "of them known", "coverage", "positive", *names]
+        chances = not {"rmse", "mae", "r2"} & set(names)
+        columns = [
+            "from",
+            "answered",
+            "due",
+            "of them known",
+            "coverage",
+            "positive" if chances else "mean truth",
+            *names,
+        ]
         rows = [
-            [a.start[:10], a.n, a.due, a.labelled, f"{a.coverage:.1%}", f"{a.positives:.1%}",
+            [a.start[:10], a.n, a.due, a.labelled, f"{a.coverage:.1%}",
+             f"{a.positives:.1%}" if chances else f"{a.positives:.4g}",
              *(_interval(a.metrics.get(n, {})) for n in names)]
             for a in found
         ]  # fmt: skip
-        shell.table(columns, rows, right=columns[1:])
+        if rows:
+            shell.table(columns, rows, right=columns[1:])
+        if not any(a.labelled for a in found):
+            shell.say(f"No truth is known yet. {_days_end(shell)}")
 
     shell.emit([_plain(a) for a in found], human)
 
@@ -123,6 +146,9 @@ def drift(shell: Shell, endpoint: str, since: str | None, until: str | None, dep
     found = w.drift_report(shell.ws.monitoring.report(endpoint, deployment, first, last))
 
     def human() -> None:
+        if not found.score.n:
+            shell.say(f"{found.model}: no window to compare. {_days_end(shell)}")
+            return
         shell.say(f"{found.model}, {found.since[:10]} to {found.until[:10]}, {found.score.n} rows")
         rows = [
             [d.name, f"{d.psi:.3f}", _number(d.ks, 3), f"{d.missing:.1%}", f"{d.outside:.1%}"]

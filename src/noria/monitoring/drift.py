@@ -48,9 +48,9 @@ def grouped(counts: Any, groups: Ints) -> Ints:
 def psi(reference: Any, current: Any) -> float:
     """The population stability index of two vectors of counts; shares are clipped at 1e-4.
 
-    0 where the reference has no rows: nothing can be said of a model that nobody has judged.
+    0 where either has no rows: nothing can be said of them.
     """
-    if not np.any(reference):
+    if not np.any(reference) or not np.any(current):
         return 0.0
     p, q = _shares(reference), _shares(current)
     return float(((q - p) * np.log(q / p)).sum())

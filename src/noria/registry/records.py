@@ -73,6 +73,7 @@ class ForeignVersion:
     Attributes:
         source: where it says that the version comes from; never opened.
         run, logged_model: ids, empty where it names none.
+        version_id: the asset version that holds its files, where they came along.
     """
 
     number: int
@@ -84,6 +85,7 @@ class ForeignVersion:
     created_at: int
     updated_at: int
     logged_model: str = ""
+    version_id: VersionId | None = None
     tags: dict[str, str] = field(default_factory=dict[str, str])
 
 

@@ -98,7 +98,10 @@ def deploy(shell: Shell, model: str, name: str, follow: str | None) -> None:
     answers = any(a.deployment == deployment.id and a.weight == 1 for a in routing.arms)
     value = {"deployment": _plain(w.deployment_out(deployment)), "revision": routing.number, "answers": answers}
     if answers:
-        text = f"{version.name} answers {name} (revision {routing.number})." + ("" if running else " Next: noria up")
+        text = (
+            f"{version.name} answers {name} (revision {routing.number}), and {version.model}@{CHAMPION} points at it."
+        )
+        text += "" if running else " Next: noria up"
     else:
         text = f"{version.name} is put behind {name} and gets no traffic yet: no endpoints run. noria up, then repeat."
     shell.emit(value, text)

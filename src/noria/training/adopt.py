@@ -123,11 +123,11 @@ class _Rows:
 
     def judged(self, scores: Any) -> tuple[pl.DataFrame, dict[str, Any]]:
         """(the rows with their scores, everything that is said of them)."""
-        chosen = [m.METRICS[name] for name in m.DEFAULTS[self.task]]
-        if self.task == "binary":
-            chosen = [*chosen, m.METRICS["accuracy"]] if "accuracy" in m.METRICS else chosen
-            if bool(np.isin(scores, (0.0, 1.0)).all()):  # classes: the log of a chance means nothing of them
-                chosen = sorted(chosen, key=lambda metric: metric.name != "accuracy")
+        usual = m.DEFAULTS[self.task]
+        if self.task == "binary" and bool(np.isin(scores, (0.0, 1.0)).all()):
+            usual = ("accuracy", *usual)  # classes: the log of a chance means nothing of them
+        rest = [metric.name for metric in m.METRICS.values() if self.task in metric.tasks]
+        chosen = [m.METRICS[name] for name in dict.fromkeys([*usual, *rest])]
         names = [name for name in self.features.columns if name not in self.key]
         frame = self.frame.select(self.key).with_columns(
             self._moments(),

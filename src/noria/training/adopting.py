@@ -76,6 +76,12 @@ class Adopting:
             )
         if self.task and self.task not in TASKS:
             raise Invalid(f"There is no task {self.task!r}.", hint=nearest(self.task, TASKS) or ", ".join(TASKS))
+        for wanted in self.gates if self.on else ():
+            name = wanted["metric"]
+            if name is not None and name not in METRICS:
+                raise Invalid(
+                    f"A table judges by no metric {name!r}.", hint=nearest(name, METRICS) or ", ".join(METRICS)
+                )
         if self.after_ms < 0:
             raise Invalid("The truth cannot be waited for less than no time.", hint="--after 7d")
         return self

@@ -243,10 +243,7 @@ def _decoded(value: str) -> str:
     if "%" not in value:
         text = value
     else:
-        try:
-            text = unquote(value, errors="strict")
-        except UnicodeDecodeError:
-            raise Invalid(f"{value!r:.100} is not text in UTF-8.") from None
+        text = unquote(value)  # bytes that are no text become U+FFFD: so MLflow's client names `per%cent` everywhere
     refuse_nul(text)
     return text
 

@@ -84,6 +84,10 @@ class Bringing(Models, Aliases):
                 lambda change, model: queries.touch_version(change.tx, model.id, theirs.number, **values, **times)
             )
             done.changed += 1
+        if ours.version_id is None and theirs.version_id is not None:  # its files came later, or were not looked for
+            values_of = {"version_id": theirs.version_id, "updated_at": theirs.updated_at}
+            steps.append(lambda change, model: queries.touch_version(change.tx, model.id, theirs.number, **values_of))
+            done.changed += 1
         self._tags(theirs.number, ours.tags, _fit(theirs.tags, f"version {theirs.number}: ", done), done, steps)
 
     def _tags(
@@ -112,7 +116,7 @@ class Bringing(Models, Aliases):
                 model,
                 tags,
                 number=version.number,
-                version_id=None,
+                version_id=version.version_id,
                 run_id=RunId(version.run) if here else None,
                 stray_run=None if here else version.run or None,
                 source=version.source,

@@ -11,10 +11,12 @@ from typing import Any, Final
 from noria.base.actor import Actor
 from noria.base.digest import Digest
 from noria.base.errors import NoriaError
-from noria.base.ids import RunId
+from noria.base.ids import RunId, VersionId
+from noria.gateways.mlflow import sources
 from noria.gateways.mlflow.moving import places
 from noria.gateways.mlflow.moving.files import files_to_take
 from noria.gateways.mlflow.moving.records import Moved, Source, SourceExperiment, SourceLogged, Unreachable
+from noria.gateways.mlflow.sources import SourceInvalid
 from noria.registry.errors import ModelNameInvalid
 from noria.registry.records import ForeignModel, ForeignVersion
 from noria.tracking.errors import LoggedModelNotFound, ParamChanged
@@ -95,9 +97,9 @@ class MoveModels:
         for _, path, why in done.left:
             self._report.leave(f"file {path!r:.200} of {one.id}", why)
         state = _STATES.get(one.status, LoggedState.UNKNOWN)
-        if made.state is not state:
+        if made.state is not state or (done.files and state is LoggedState.READY):  # files that came later belong to it
             self._tracking.finish_logged_model(self._project_id, one.id, state, actor=self._actor)
-            changed += 1
+            changed += made.state is not state
         if one.deleted:
             self._tracking.delete_logged_model(self._project_id, one.id, actor=self._actor)
         with self._ws.db.write() as tx:
@@ -186,7 +188,7 @@ class MoveModels:
         ids = {run: known.get(run, _UNKNOWN).ours or run for run in runs}
         found = self._ws.assets.runs_by_ids([RunId(id) for id in ids.values()])
         here = {str(id) for id, run in found.items() if run.project_id == self._project_id}
-        versions = [replace(v, run=ids.get(v.run, ""), source=self._source_here(v, one.name)) for v in one.versions]
+        versions = [self._version_here(v, one.name, ids) for v in one.versions]
         try:
             done = self._ws.registry.bring(
                 self._project_id, replace(one, versions=versions), actor=self._actor, runs=here
@@ -201,6 +203,37 @@ class MoveModels:
             self._report.leave(f"registered model {one.name!r:.200}: {what}", why)
         with self._ws.db.write() as tx:
             self._tracking.note_brought(tx, self._project_id, MODEL, {one.name: one.name}, {one.name: mark})
+
+    def _version_here(self, version: ForeignVersion, name: str, runs: dict[str, str]) -> ForeignVersion:
+        """A version as it is here: with the files that came along, so that it can be served like any other."""
+        source = self._source_here(version, name)
+        made = replace(version, run=runs.get(version.run, ""), source=source)
+        try:
+            return replace(made, version_id=self._package_of(sources.parse(source), runs))
+        except (SourceInvalid, LoggedModelNotFound):
+            return made
+
+    def _package_of(self, source: sources.Source, runs: dict[str, str]) -> VersionId | None:
+        if source.kind == "logged":
+            return self._tracking.logged_of(self._project_id, source.name)
+        if source.kind == "run":
+            run, folder = runs.get(source.name, source.name), source.path
+        elif source.kind == "proxied" and (match := _OF_RUN.search(source.path)) is not None:
+            run, folder = match[1], match[2] or ""
+        else:
+            return None
+        if self._tracking.tracked(RunId(run)) is None:
+            return None
+        made = self._tracking.package(
+            self._project_id,
+            Owner(OwnerKind.RUN, run),
+            folder,
+            name=folder or "model",
+            run=run,
+            facts={},
+            actor=self._actor,
+        )
+        return None if made is None else made.id
 
     def _source_here(self, version: ForeignVersion, name: str) -> str:
         """Where the files of a version lie here, if a place of the source names them."""
