@@ -36,6 +36,9 @@ def test_a_moved_run_keeps_the_place_of_its_files(both: Workspace, how: str, tmp
 
         def places(id: str) -> set[str]:
             answers = [client.get_run(id), *client.search_runs([plain, bucket], f"run_id = '{id}'")]
+            place = answers[0].info.artifact_uri
+            (found,) = client.search_runs([plain, bucket], f"artifact_uri = '{place}'")
+            assert found.info.run_id == id
             root = wire.get("artifacts/list", run_id=id)["root_uri"]
             return {*(one.info.artifact_uri for one in answers), root}
 

@@ -89,7 +89,7 @@ class Asked:
     def columns(self) -> Mapping[str, Any]:
         made = {**(_WIDE if self.experiments is None else _OWN), **_OF_RUNS}
         if self.root and any(one.key == _URI for one in (*self.clauses, *self.order)):
-            made[_URI] = uri(self.root, _R.experiment_id, "/", _R.run_id)
+            made[_URI] = uri(self.root, _R.experiment_id, "/", _R.run_id, kept=_R.location)
         return made
 
     @property
@@ -113,10 +113,15 @@ class Asked:
         return where if self.deleted is None else [*where, _R.deleted == self.deleted]
 
 
-def uri(root: str, experiment_id: Any, folder: str, id: Any) -> ColumnElement[str]:
-    """Where clients are told to keep the files of something: as text, since it follows from what other rows say."""
+def uri(root: str, experiment_id: Any, folder: str, id: Any, *, kept: Any = None) -> ColumnElement[str]:
+    """Where clients are told to keep the files of something: as text, since it follows from what other rows say.
+
+    Args:
+        kept: the column with the place that it brought from another experiment.
+    """
+    own = _E.location if kept is None else func.coalesce(kept, _E.location)
     number = case((_E.is_default, literal("0")), else_=cast(_E.id, String))
-    place = func.coalesce(func.nullif(_E.location, ""), literal(f"{root}/") + number)
+    place = func.coalesce(func.nullif(own, ""), literal(f"{root}/") + number)
     return select(place + folder + id + "/artifacts").where(_E.id == experiment_id).scalar_subquery()
 
 
