@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=400)
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        ours, theirs, processes = _start(Path(folder), given.mlflow)
+        processes: list[subprocess.Popen[bytes]] = []
         try:
-            _run(ours, theirs, given.rounds, given.calls)
+            _run(*_start(Path(folder), given.mlflow, processes), given.rounds, given.calls)
         finally:
             for process in processes:
                 process.terminate()
@@ -113,12 +113,16 @@ def _theirs(connection: http.client.HTTPConnection) -> float:
     ][0]
 
 
-def _start(folder: Path, mlflow: str) -> tuple[tuple[int, Ask], tuple[int, Ask], list[subprocess.Popen[bytes]]]:
+def _start(
+    folder: Path, mlflow: str, processes: list[subprocess.Popen[bytes]]
+) -> tuple[tuple[int, Ask], tuple[int, Ask]]:
+    """(port, how to ask) of both; what was started stands in ``processes`` as soon as it is."""
     plain = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     model = _fitted(folder)
     up = [sys.executable, "-m", "noria", "up", "--port", "0", "--json", "--workspace", str(folder / "ws")]
     _noria(plain, "init", str(folder / "ws"), folder=folder)
     server = subprocess.Popen(up, stdout=subprocess.PIPE, env=plain, cwd=folder)
+    processes.append(server)
     assert server.stdout is not None
     url = json.loads(server.stdout.readline())["url"]
     subprocess.run([sys.executable, "-c", _LOG, url, str(model)], check=True, env=plain, stderr=subprocess.DEVNULL)
@@ -126,14 +130,13 @@ def _start(folder: Path, mlflow: str) -> tuple[tuple[int, Ask], tuple[int, Ask],
     port = _free()
     serve = [mlflow, "models", "serve", "-m", str(model), "--env-manager", "local", "-p", str(port), "-w", "1"]
     path = {"PATH": f"{Path(mlflow).parent}{os.pathsep}{os.environ.get('PATH', '')}"}  # it starts uvicorn by its name
-    peer = subprocess.Popen(
-        serve, env={**plain, **path}, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    processes.append(subprocess.Popen(serve, env={**plain, **path}, cwd=folder, **quiet))
     control = http.client.HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]))
     control.request("GET", "/v1/health")
     endpoints = json.loads(control.getresponse().read())["endpoints"]
     _until(port)
-    return (int(endpoints.rpartition(":")[2]), _ours), (port, _theirs), [server, peer]
+    return (int(endpoints.rpartition(":")[2]), _ours), (port, _theirs)
 
 
 def _fitted(folder: Path) -> Path:
