@@ -19,8 +19,10 @@ from mlflow.models import infer_signature
 from mlflow_server import serve
 from mlflow_wire import fresh
 from sklearn.dummy import DummyClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.pipeline import make_pipeline
 
 import mlflow
 from noria import workspace as workspaces
@@ -165,6 +167,26 @@ def test_held_out_rows_judge_it_and_become_the_reference_for_drift(ws: Workspace
     assert ws.training.reference(made)["rows"] == 300
     tests = {e.test for e in ws.evidence.list(ws.project.id, subject=judged.name)}
     assert {"baseline", "numeric"} <= tests
+
+
+def test_rows_with_holes_judge_a_model_that_bears_them_and_are_no_sample_of_requests(
+    client: Any, ws: Workspace
+) -> None:
+    frame = rows(60, seed=5)
+    frame.loc[:9, "a"] = np.nan
+    table = ws.data.ensure(ws.project.id, "holes", RepositoryKind.TABLE, actor=ME, key=("id",))
+    ws.data.append(table, pl.from_pandas(frame), actor=ME)
+    bears = make_pipeline(SimpleImputer(), LogisticRegression()).fit(X, Y)
+    model = logged(client, ws, fresh("holes"), bears, skops_trusted_types=["numpy.dtype"])
+    made = ws.training.adoption.adopt(model, actor=ME, settings=Adopting(on="holes", target="y", proba=True))
+    assert made.meta["rows"] == 60
+    found = loaded(ws, model, fresh("e"))
+    try:
+        assert found.warm_up() == 5
+        assert len(found._sample["rows"]) == 5
+        assert all(row["a"] is not None for row in found._sample["rows"])
+    finally:
+        found.close()
 
 
 def test_equal_settings_on_equal_rows_compute_nothing_again_and_the_next_version_takes_them_over(

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from noria.base.names import nearest
 from noria.data.rows.schema import type_name
@@ -100,6 +101,7 @@ class _Rows:
         self.table, self.settings = meta["table"], settings
         self.key = list(settings.key) or list(meta["key"])
         self.time: str | None = meta["time"]
+        self.needed = signature.needed
         _check_columns(frame, [*signature.types, settings.target, *self.key], self.table)
         frame = frame.filter(pl.col(settings.target).is_not_null())
         if self.time is not None:
@@ -145,10 +147,10 @@ class _Rows:
         return frame, facts
 
     def requests(self, count: int) -> list[dict[str, Any]]:
-        """Some rows as a caller would send them."""
+        """Some rows as a caller would send them, of those that have what the model needs."""
         own = [name for name in self._named() if name not in self.features.columns]
-        head = self.frame.head(count).select(own).hstack(self.features.head(count))
-        return head.to_dicts()
+        sent = self.frame.select(own).hstack(self.features.with_columns(cs.float().fill_nan(None)))
+        return sent.drop_nulls([*self.needed, *self.key]).head(count).to_dicts()
 
     def spine(self, signature: Signature) -> TableMeta:
         own = {name: type_name(self.frame.schema[name], name) for name in self._named()}
