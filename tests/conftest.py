@@ -27,9 +27,14 @@ from noria.testing import ManualClock
 from noria.workspace import Workspace
 
 TIMES = int(os.environ.get("NORIA_TEST_FUZZ", "1"))
-"""How many times as many random examples: one for each change, more where there is a night for it."""
+"""How many times as many random examples: one for each change, more where there is a night for it. A change gets the same
+examples each time, so that it is judged by what it changed and not by luck; the night draws new ones."""
 settings.register_profile(
-    "noria", deadline=None, max_examples=30 * TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "noria",
+    deadline=None,
+    max_examples=30 * TIMES,
+    derandomize=TIMES == 1,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("noria")
 
