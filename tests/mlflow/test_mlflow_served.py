@@ -7,17 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from tracking_process import Up, said, started, workspace_folder
+
+import waiting
 
 pytestmark = [pytest.mark.ours, pytest.mark.slow]
 WAIT = 120
@@ -46,14 +47,7 @@ if rows > 100:
 """
 
 
-def until(what: Callable[[], Any], text: str) -> Any:
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"{text}: not in {WAIT} s")
+until = partial(waiting.until, seconds=WAIT)
 
 
 def noria(folder: Path, *arguments: str) -> Any:

@@ -8,8 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -111,16 +110,6 @@ def noria(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[s
         command(folder, *args), env=environment(**env), capture_output=True, text=True, check=False, timeout=WAIT,
         cwd=folder,
     )  # fmt: skip
-
-
-def until(what: Callable[[], Any], text: str) -> Any:
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{text}: not in {WAIT} s")
 
 
 def gone(processes: list[psutil.Process]) -> list[str]:

@@ -7,8 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from looped_shop import (
 from sqlalchemy import select
 
 import noria as nr
+import waiting
 from noria import workspace as workspaces
 from noria.assets.errors import ClockBackwards
 from noria.assets.records import RunState
@@ -66,14 +67,7 @@ def loop(shop: Workspace) -> Iterator[LoadingLoop]:
     shop.jobs.release_lease(LEASE)
 
 
-def until(what: Callable[[], Any], text: str) -> Any:
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{text}: not in {WAIT} s")
+until = partial(waiting.until, seconds=WAIT)
 
 
 def tell(ws: Workspace, day: int, count: int = 30) -> None:

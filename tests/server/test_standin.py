@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from looped_shop import ENDPOINT, ME, copied, deployed, routed, version
-from running import WAIT, ask_endpoint, gone, noria, until, up
+from running import WAIT, ask_endpoint, gone, noria, up
 
 from noria.http.access import Access
 from noria.server import launch
@@ -27,6 +27,7 @@ from noria.server.standin import StandIn, _Port
 from noria.serving import link
 from noria.serving.records import Arm, DeploymentState
 from noria.workspace import Workspace, connect
+from waiting import until
 
 PREDICT = f"/endpoints/{ENDPOINT}/predict"
 ROW = {"row": {"id": "u0", "at": "2013-01-25T01:00:00Z", "shop": "a", "n": 3, "price": 12.5}}

@@ -12,7 +12,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ from trained_shop import (  # pyright: ignore[reportMissingImports] - conftest.p
     world,
 )
 
+import waiting
 from noria.base.errors import Conflict
 from noria.server import launch
 from noria.server.listening import PortTaken, listen
@@ -49,14 +51,7 @@ if os.path.basename(sys.argv[0]) == "endpoint.py" and os.path.exists("TRAP"):
 """
 
 
-def until(what: Callable[[], Any], text: str) -> Any:
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{text}: not in {WAIT} s")
+until = partial(waiting.until, seconds=WAIT)
 
 
 class Caller:

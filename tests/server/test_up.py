@@ -16,12 +16,13 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from looped_shop import ENDPOINT, ME, PROJECT, START_MS, copied, make, world
-from running import WAIT, Up, ask_endpoint, gone, noria, until, up
+from running import WAIT, Up, ask_endpoint, gone, noria, up
 
 from noria.base.times import DAY, HOUR, to_datetime, to_text
 from noria.server.routes import all_routes, openapi
 from noria.serving import link
 from noria.workspace import Workspace
+from waiting import until
 
 SLOW = """
     import os, pathlib, time

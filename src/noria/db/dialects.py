@@ -94,8 +94,29 @@ class Dialect(Protocol):
     def translate(self, error: DBAPIError) -> NoriaError | None: ...
 
 
-class SqliteDialect:
+class Conflicts:
+    """Inserts that meet a row that is there: both databases say it alike, each through its own ``insert``."""
+
+    insert: Any
+
+    @functools.cache  # noqa: B019 - one dialect lives as long as its database
+    def insert_new(self, table: Any) -> Executable:
+        return self.insert(table).on_conflict_do_nothing().inline()
+
+    @functools.cache  # noqa: B019
+    def insert_new_key(self, table: Any) -> Executable:
+        return self.insert(table).on_conflict_do_nothing().returning(table.c.id)
+
+    @functools.cache  # noqa: B019
+    def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
+        statement = self.insert(table)
+        changed = {name: statement.excluded[name] for name in columns if name not in key}
+        return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
+
+
+class SqliteDialect(Conflicts):
     single_writer = True
+    insert = staticmethod(sqlite.insert)
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -128,20 +149,6 @@ class SqliteDialect:
             conn.info["noria_synchronous"] = level
         # A transaction that reads first and writes later would fail with "locked"; writers say so at once.
         _send_sqlite(conn, "BEGIN IMMEDIATE")
-
-    @functools.cache  # noqa: B019 - one dialect lives as long as its database
-    def insert_new(self, table: Any) -> Executable:
-        return sqlite.insert(table).on_conflict_do_nothing().inline()
-
-    @functools.cache  # noqa: B019
-    def insert_new_key(self, table: Any) -> Executable:
-        return sqlite.insert(table).on_conflict_do_nothing().returning(table.c.id)
-
-    @functools.cache  # noqa: B019
-    def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
-        statement = sqlite.insert(table)
-        changed = {name: statement.excluded[name] for name in columns if name not in key}
-        return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
 
     def write_rows(
         self,

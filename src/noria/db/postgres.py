@@ -13,23 +13,25 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DataError, InvalidatePoolError
 
 from noria.base.errors import DiskFull, MissingExtra, NoriaError
-from noria.db.dialects import rows_sql
+from noria.db.dialects import Conflicts, rows_sql
 from noria.db.errors import DatabaseBusy, DatabaseUnavailable, ReadTooLong, ValueUnfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from sqlalchemy import Connection, Engine, Executable
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.exc import DBAPIError
 
     from noria.db.dialects import Columns
+
 _FEW: Final = 8
 """Rows that are written as values; more are an array for each column."""
 
 
-class PostgresDialect:
+class PostgresDialect(Conflicts):
     single_writer = False
+    insert = staticmethod(postgresql.insert)
 
     def __init__(self, url: str) -> None:
         self.url = url.replace("postgresql://", "postgresql+psycopg://", 1)
@@ -71,20 +73,6 @@ class PostgresDialect:
             commands.append("SET LOCAL statement_timeout = 0")
         commands += [f"SELECT pg_advisory_xact_lock({_number(name)})" for name in locks]
         conn.exec_driver_sql("; ".join(commands))
-
-    @functools.cache  # noqa: B019
-    def insert_new(self, table: Any) -> Executable:
-        return postgresql.insert(table).on_conflict_do_nothing().inline()
-
-    @functools.cache  # noqa: B019
-    def insert_new_key(self, table: Any) -> Executable:
-        return postgresql.insert(table).on_conflict_do_nothing().returning(table.c.id)
-
-    @functools.cache  # noqa: B019
-    def upsert(self, table: Any, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
-        statement = postgresql.insert(table)
-        changed = {name: statement.excluded[name] for name in columns if name not in key}
-        return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
 
     def write_rows(
         self,

@@ -72,6 +72,13 @@ class FeatureSpec:
         )
 
 
+def as_moments(times: pl.Series) -> pl.Series:
+    """Times as datetime[us, UTC]; those without a zone are UTC."""
+    zone = times.dtype.time_zone if isinstance(times.dtype, pl.Datetime) else None
+    made = times.cast(pl.Datetime("us", zone)).dt
+    return made.convert_time_zone("UTC") if zone else made.replace_time_zone("UTC")
+
+
 class Snapshot(Protocol):
     """A consistent view of the online store."""
 
@@ -139,11 +146,7 @@ class FeatureFunction:
         found = spine.select(self.at.alias(AT)).to_series()
         if not isinstance(found.dtype, pl.Datetime):
             raise FeatureInvalid(f"at= of {self.name!r} gives {found.dtype}, not a time.")
-        return (
-            found.cast(pl.Datetime("us", "UTC"))
-            if found.dtype.time_zone
-            else found.dt.replace_time_zone("UTC").cast(pl.Datetime("us", "UTC"))
-        )
+        return as_moments(found)
 
     def compute(self, spine: pl.DataFrame, tables: Mapping[str, Any]) -> pl.DataFrame:
         """One row of features for each spine row, in its order: the key, the moment, the features.

@@ -27,7 +27,6 @@ from typing import Any, Final
 import uvicorn
 
 from noria.base.errors import NoriaError
-from noria.base.times import SECOND
 from noria.http.access import Access
 from noria.server import launch
 from noria.server.asked import Op, answering
@@ -39,7 +38,6 @@ from noria.workspace import Workspace
 log = logging.getLogger("noria.standin")
 
 _POLL: Final = 0.5
-_LEASE_MS: Final = 15 * SECOND
 _LONGEST_PAUSE: Final = 60.0
 """Seconds between two attempts to start a supervisor that does not come up."""
 _UNDER_WAY: Final = 1.0
@@ -136,11 +134,11 @@ class StandIn:
 
     def _take_lease(self) -> bool:
         info = {"socket": str(self._path), "url": self.url, "pid": os.getpid(), "workers": 0}
-        return self._ws.jobs.take_lease(link.LEASE, _LEASE_MS, info) is not None
+        return self._ws.jobs.take_lease(link.LEASE, link.LEASE_MS, info) is not None
 
     async def _keep_lease(self) -> None:
         while self._stands:
-            await asyncio.sleep(_LEASE_MS / 3000)
+            await asyncio.sleep(link.LEASE_MS / 3000)
             try:
                 if self._port.accepts and not await asyncio.to_thread(self._take_lease) and self._port.accepts:
                     log.error("the lease was taken by another supervisor; this one leaves the port to it")

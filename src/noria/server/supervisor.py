@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from noria.base import faults
+from noria.base.environment import of_child
 from noria.base.errors import NoriaError, Unavailable
-from noria.base.times import SECOND
 from noria.http.access import check_listener
 from noria.jobs.service import pid_of
 from noria.server.asked import Op, answering
 from noria.server.listening import listen, url_of
-from noria.serving.link import LEASE, socket_path
+from noria.serving.link import LEASE, LEASE_MS, socket_path
 from noria.serving.protocol import (
     Answer,
     Command,
@@ -54,14 +54,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("noria.supervisor")
 
 POLL: Final = 0.5
-LEASE_MS: Final = 15 * SECOND
 _LOAD_SECONDS: Final = 120
 _STOP_SECONDS: Final = 15
 _DEATHS_OF_CHANCE: Final = 2
 _YOUNG_SECONDS: Final = 60
 """Workers that do not live so long are replaced slower and slower."""
-_KEPT: Final = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV"}
-"""Variables that a worker sees; everything else may hold a secret."""
 
 
 class WorkerGone(Unavailable):
@@ -287,9 +284,6 @@ class Supervisor:
     async def _start_worker(self) -> _Worker:
         self._started += 1
         name = f"w{self._started}-{os.getpid()}"
-        environment = {k: v for k, v in os.environ.items() if k in _KEPT}
-        for thread in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
-            environment[thread] = "1"
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -297,7 +291,7 @@ class Supervisor:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(self._listening.fileno(),),
-            env=environment,
+            env=of_child(os.environ, threads=1),
             limit=16 << 20,
         )
         settings = WorkerSettings(

@@ -7,11 +7,13 @@ import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from noria.base.errors import Unavailable
+from noria.base.times import SECOND
 
 LEASE = "supervisor"
+LEASE_MS: Final = 15 * SECOND
 
 
 class SupervisorGone(Unavailable):

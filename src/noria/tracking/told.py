@@ -78,13 +78,17 @@ class _One:
     points: Any = _POINTS.where(_is(_L.run_no))
 
 
+def _how(ids: Sequence[Any]) -> tuple[type[_One | _Few], dict[str, Any]]:
+    """(the statements, what they are asked with)."""
+    return (_One, {"asked": ids[0]}) if len(ids) == 1 else (_Few, {"asked": list(ids)})
+
+
 def run_data(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, RunData]:
     """What several runs said; a run that is in no experiment said nothing."""
     made: dict[RunId, RunData] = {}
     for start in range(0, len(ids), _PART):
-        part = list(ids[start : start + _PART])
-        how = _One if len(part) == 1 else _Few
-        rows: Any = conn.execute(how.runs, {"asked": part[0] if how is _One else part}).all()
+        how, asked = _how(ids[start : start + _PART])
+        rows: Any = conn.execute(how.runs, asked).all()
         found = {no: _nothing(*said) for no, *said in rows}
         _fill(conn, found)
         made.update((data.run_id, data) for data in found.values())
@@ -95,9 +99,8 @@ def whole(conn: Connection, ids: Sequence[RunId]) -> dict[RunId, Told]:
     """Runs with all that they said, read and made; without those that are not there."""
     made: dict[RunId, Told] = {}
     for start in range(0, len(ids), _PART):
-        part = list(ids[start : start + _PART])
-        how = _One if len(part) == 1 else _Few
-        rows: Any = conn.execute(how.whole, {"asked": part[0] if how is _One else part}).all()
+        how, asked = _how(ids[start : start + _PART])
+        rows: Any = conn.execute(how.whole, asked).all()
         data: dict[int, RunData] = {}
         reading: list[RunId] = []
         making: list[RunId] = []
@@ -129,8 +132,7 @@ def _fill(conn: Connection, numbers: dict[int, RunData]) -> None:
     """Adds what runs said to those that are named by their numbers."""
     if not numbers:
         return
-    how = _One if len(numbers) == 1 else _Few
-    asked = {"asked": next(iter(numbers)) if how is _One else list(numbers)}
+    how, asked = _how(list(numbers))
     texts: Any = conn.execute(how.texts, asked).all()
     for part, no, name, value in texts:
         (numbers[no].tags if part else numbers[no].params)[name] = value

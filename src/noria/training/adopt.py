@@ -20,7 +20,7 @@ import polars.selectors as cs
 
 from noria.base.names import nearest
 from noria.data.rows.schema import type_name
-from noria.features.function import AT, FeatureSpec
+from noria.features.function import AT, FeatureSpec, as_moments
 from noria.features.slices import TableMeta
 from noria.labels.records import LabelSpec
 from noria.pipelines.execute import MODEL, TREE, Output, Task
@@ -28,7 +28,6 @@ from noria.training import metrics as m
 from noria.training import package, reference
 from noria.training.adopting import Adopting
 from noria.training.apart import Apart
-from noria.training.asis import moments
 from noria.training.errors import AdoptionInvalid, TooFewRows
 from noria.training.evaluation import PART, SCORE, TRUTH, judge
 from noria.training.models import Stored
@@ -166,7 +165,7 @@ class _Rows:
     def _moments(self) -> pl.Series:
         if self.time is None:
             return pl.Series(AT, [None] * len(self.frame), pl.Datetime("us", "UTC"))
-        return moments(self.frame[self.time])
+        return as_moments(self.frame[self.time]).alias(AT)
 
 
 def differing(path: Path) -> list[str]:

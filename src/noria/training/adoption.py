@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from noria.assets import Assets, Changes, EvidenceLog, StoreSessions
@@ -72,7 +73,7 @@ class Adoption:
             ComputeFailed: it cannot be loaded here, or fails on its own rows.
         """
         source = self._source(model)
-        wanted = (settings or self.settings(model.model) or Adopting()).check()
+        wanted = (settings or self.settings(model.model)).check()
         inputs = {"model": source}
         if wanted.on:
             inputs["table"] = table or self._table(wanted.on)
@@ -97,10 +98,11 @@ class Adoption:
         """The newest adoption of a model version."""
         return next((v for v in self._adopted(model.model) if v.meta["asked"]["of"] == model.version_id), None)
 
-    def settings(self, model: str) -> Adopting | None:
-        """What the newest adopted version of a registered model was adopted with."""
+    def settings(self, model: str, **said: Any) -> Adopting:
+        """What the newest adopted version of a model was adopted with, but for what is ``said`` and not None."""
         found = next(self._adopted(model), None)
-        return None if found is None else Adopting.of_value(found.meta["asked"])
+        before = (None if found is None else self.asked(found)) or Adopting()
+        return replace(before, **{name: value for name, value in said.items() if value is not None})
 
     def is_foreign(self, version: Version) -> bool:
         """Whether a model version's package was made by somebody else than noria."""
@@ -124,16 +126,19 @@ class Adoption:
             )
         return found
 
+    @staticmethod
+    def asked(version: Version) -> Adopting | None:
+        """What a version was adopted with; None for one that noria trained."""
+        return Adopting.of_value(version.meta["asked"]) if "asked" in version.meta else None
+
     def run_of(self, version: Version) -> RunId | None:
         """The run that adopted a version; None for one that noria trained."""
         return RunId(version.meta["run"]) if "asked" in version.meta else None
 
-    def rows_of(self, version: Version) -> tuple[Adopting, Version] | None:
-        """(settings, the table that judged it) of an adopted version; None where no table did, or noria trained it."""
-        asked = version.meta.get("asked")
-        if asked is None or asked["table"] is None:
-            return None
-        return Adopting.of_value(asked), self._assets.version(asked["table"])
+    def table_of(self, version: Version) -> Version | None:
+        """The table that judged an adopted version; None where none did, or noria trained it."""
+        table = version.meta["asked"]["table"] if "asked" in version.meta else None
+        return None if table is None else self._assets.version(table)
 
     # ---- parts
 
@@ -204,23 +209,8 @@ class Adoption:
         return made
 
     def _version(self, tx: Any, model: str, run_id: RunId, stored: Stored) -> Version:
-        name = _asset_name(model, stored.slot)
         kind = AssetKind.MODEL if stored.slot == "" else AssetKind.REPORT
-        asset_id = self._assets.asset_id(tx, self._project_id, name, kind)
-        version = self._assets.add_version(
-            tx,
-            asset_id,
-            name=name,
-            digest=stored.digest,
-            content=stored.content,
-            layout=stored.layout,
-            size=stored.size,
-            rows=stored.rows,
-            meta=stored.meta,
-        )
-        self._assets.link(tx, run_id, version.id, Direction.OUT, stored.slot)
-        self._assets.set_current(tx, asset_id, version.id)
-        return version
+        return self._pipelines.add_output(tx, _asset_name(model, stored.slot), kind, run_id, stored)
 
     def _adopted(self, model: str) -> Iterator[Version]:
         """Newest first."""

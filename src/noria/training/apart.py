@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
+from noria.base.environment import of_child
 from noria.training.errors import ModelApartFailed
 from noria.training.signature import Signature
 
@@ -29,11 +30,8 @@ if TYPE_CHECKING:
 _CHILD: Final = "noria.worker.pyfunc"
 LOAD_SECONDS: Final = 300.0
 ANSWER_SECONDS: Final = 60.0
-_KEPT: Final = {
-    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "USER",
-    "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
-}  # fmt: skip
-"""Variables that the child sees; everything else may hold a secret."""
+_ALSO: Final = ("USER", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+"""Variables that a model sees beside those of every child."""
 _SAID: Final = 2_000
 """Characters of what a dying child said last."""
 _MOST_LINE: Final = 256 << 20
@@ -129,13 +127,12 @@ class _Child:
     """The process with its pipes."""
 
     def __init__(self, arguments: list[str]) -> None:
-        environment = {name: value for name, value in os.environ.items() if name in _KEPT}
         self._process = subprocess.Popen(
             [sys.executable, "-m", _CHILD, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1"},
+            env={**of_child(os.environ, also=_ALSO), "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1"},
             bufsize=0,
         )
         self._buffer = bytearray()

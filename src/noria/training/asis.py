@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from noria.features.function import AT, FeatureSpec
+from noria.features.function import AT, FeatureSpec, as_moments
 
 
 def as_they_are(rows: pl.DataFrame, spec: FeatureSpec) -> pl.DataFrame:
@@ -13,12 +13,5 @@ def as_they_are(rows: pl.DataFrame, spec: FeatureSpec) -> pl.DataFrame:
     if time is None:
         at = pl.Series(AT, [None] * len(rows), pl.Datetime("us", "UTC"))
     else:
-        at = moments(rows.get_column(time))
+        at = as_moments(rows.get_column(time)).alias(AT)
     return rows.select(list(dict.fromkeys([*spec.spine.key, *spec.columns]))).with_columns(at)
-
-
-def moments(series: pl.Series) -> pl.Series:
-    """Times of a table as moments; those without a zone are UTC."""
-    zone = series.dtype.time_zone if isinstance(series.dtype, pl.Datetime) else None
-    made = series.cast(pl.Datetime("us", zone))
-    return (made.dt.convert_time_zone("UTC") if zone else made.dt.replace_time_zone("UTC")).alias(AT)

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import click
 import msgspec
 
@@ -10,7 +7,7 @@ from noria.base.times import parse_duration
 from noria.registry.wire import find_version
 from noria.terminal import Shell, command
 from noria.training import wire as w
-from noria.training.adopting import TASKS, Adopting, gates_of
+from noria.training.adopting import TASKS, gates_of
 from noria.training.records import Sweep
 
 
@@ -67,12 +64,10 @@ def adopt(
     """
     ws = shell.ws
     version = find_version(ws.registry, ws.project.id, model)
-    given: dict[str, Any] = {
-        "on": on, "target": target, "key": key or None, "task": task, "proba": proba,
-        "after_ms": None if after is None else parse_duration(after), "gates": gates_of(gates) or None,
-    }  # fmt: skip
-    before = ws.training.adoption.settings(version.model) or Adopting()
-    settings = replace(before, **{name: value for name, value in given.items() if value is not None})
+    settings = ws.training.adoption.settings(
+        version.model, on=on, target=target, key=key or None, task=task, proba=proba,
+        after_ms=None if after is None else parse_duration(after), gates=gates_of(gates) or None,
+    )  # fmt: skip
     with shell.progress(f"Looking at {version.name}"):
         made = ws.training.adoption.adopt(version, actor=ws.actor, settings=settings)
     value = w.adopted_out(version.name, made)

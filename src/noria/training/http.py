@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 from noria.base.ids import ProjectId
 from noria.base.times import parse_duration
 from noria.http import Call, Route
 from noria.registry import Registry
 from noria.registry.wire import find_version
 from noria.training import wire as w
-from noria.training.adopting import Adopting, gates_of
+from noria.training.adopting import gates_of
 from noria.training.service import Training
 
 
@@ -26,17 +23,16 @@ class TrainingRoutes:
     def adopt(self, call: Call) -> w.AdoptedOut:
         body: w.AdoptBody = call.body
         version = find_version(self._registry, self._project_id, body.model)
-        given: dict[str, Any] = {
-            "on": body.on,
-            "target": body.target,
-            "key": None if body.key is None else tuple(body.key),
-            "task": body.task,
-            "proba": body.proba,
-            "after_ms": None if body.after is None else parse_duration(body.after),
-            "gates": None if body.gates is None else gates_of(body.gates),
-        }
-        before = self._training.adoption.settings(version.model) or Adopting()
-        settings = replace(before, **{name: value for name, value in given.items() if value is not None})
+        settings = self._training.adoption.settings(
+            version.model,
+            on=body.on,
+            target=body.target,
+            key=None if body.key is None else tuple(body.key),
+            task=body.task,
+            proba=body.proba,
+            after_ms=None if body.after is None else parse_duration(body.after),
+            gates=None if body.gates is None else gates_of(body.gates),
+        )
         made = self._training.adoption.adopt(version, actor=call.actor, settings=settings)
         return w.adopted_out(version.name, made)
 

@@ -24,7 +24,6 @@ from noria.registry.records import ModelVersion
 from noria.tracking import Tracking
 from noria.training import package
 from noria.training import sweep as sweeps
-from noria.training.adopting import Adopting
 from noria.training.errors import PackageForeign, TrainingInvalid
 from noria.training.evaluation import Evaluation
 from noria.training.kinds import EVALUATOR, record_facts
@@ -326,15 +325,16 @@ class Training:
 
         None where the two cannot be judged alike: noria trained one of them, or no table judged it.
         """
-        found = self.adoption.rows_of(self.version_of(model))
-        if found is None or other.version_id is None:
+        version = self.version_of(model)
+        settings, table = self.adoption.asked(version), self.adoption.table_of(version)
+        if settings is None or table is None or other.version_id is None:
             return None
         if not self.adoption.is_foreign(self._assets.version(other.version_id)):
             return None
-        settings, table = found
         kept = self.adoption.find(other)
-        if kept is not None:  # asked in its own way, on the rows of the other
-            settings = replace(settings, proba=Adopting.of_value(kept.meta["asked"]).proba)
+        before = None if kept is None else self.adoption.asked(kept)
+        if before is not None:  # asked in its own way, on the rows of the other
+            settings = replace(settings, proba=before.proba)
         made = self.adoption.adopt(other, actor=actor, settings=settings, table=table)
         folder = self._evaluated(self.adoption.run_of(made))
         assert folder is not None

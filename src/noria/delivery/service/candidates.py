@@ -210,9 +210,10 @@ class Candidates(Following):
         """What the gates say; those of a client's model are the ones that it was adopted with."""
         name = None if champion is None else champion.model
         version = self._s.training.ensure_adopted(model, actor=SYSTEM)
-        asked = version.meta.get("asked")
-        wanted = asked["gates"] if asked is not None else self.definition(model.model).spec["options"]["gates"]
-        if asked is not None and asked["table"] is None:
+        adoption = self._s.training.adoption
+        asked = adoption.asked(version)
+        wanted = asked.gates if asked is not None else self.definition(model.model).spec["options"]["gates"]
+        if asked is not None and adoption.table_of(version) is None:
             return gates.judge_unseen(wanted, self._s.training.logged_metrics(model), name)
         evaluation = self._s.training.evaluation(model)
         shared = None

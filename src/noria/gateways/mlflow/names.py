@@ -8,6 +8,16 @@ from typing import Final
 IS_PROMPT: Final = "mlflow.prompt.is_prompt"
 """The tag that makes a prompt of a registered model."""
 
+TOKENS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+)
+COSTS: Final = ("input_cost", "output_cost", "total_cost")
+"""What MLflow counts of a trace that asked a language model."""
+
 _HOW: Final[str] = (
     "amber brave brisk calm clear clever copper early eager fair fleet gentle glad golden keen kind light lively "
     "lucky mellow merry mild nimble noble patient plain proud quick quiet rapid ready silver smooth steady still "

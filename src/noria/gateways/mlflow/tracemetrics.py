@@ -14,6 +14,7 @@ from noria.base.errors import Invalid
 from noria.gateways.mlflow import door as d
 from noria.gateways.mlflow import wire as w
 from noria.gateways.mlflow.errors import Required
+from noria.gateways.mlflow.names import COSTS, TOKENS
 from noria.gateways.mlflow.routes import Asked, Route
 from noria.gateways.mlflow.tracewire import SOURCE_RUN
 from noria.gateways.mlflow.wire_times import FAR
@@ -27,14 +28,6 @@ _KINDS: Final = ("COUNT", "SUM", "AVG", "PERCENTILE", "MIN", "MAX")
 _COUNT: Final = frozenset({"COUNT"})
 _SPREAD: Final = frozenset({"AVG", "MIN", "MAX", "PERCENTILE"})
 _ADDED: Final = _SPREAD | {"SUM"}
-_TOKENS: Final = (
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-)
-_COSTS: Final = ("input_cost", "output_cost", "total_cost")
 _FILTER: Final = re.compile(
     r"""\s*(?P<view>trace|span|assessment)\.(?P<entity>\w+)(?:\.(?:`(?P<ticks>[^`]+)`|"(?P<quotes>[^"]+)"|(?P<key>[\w.\-/]+)))?"""
     r"""\s*=\s*(?:'(?P<value>[^']*)'|"(?P<other>[^"]*)")\s*"""
@@ -137,12 +130,12 @@ _METRICS: Final[dict[str, dict[str, Metric]]] = {
         "trace_count": Metric(_COUNT, _NAMED | {"trace_status"}, _one),
         "session_count": Metric(_COUNT, frozenset(), _one),
         "latency": Metric(_SPREAD, _NAMED, _took),
-        **{name: Metric(_ADDED, _NAMED, _tokens(name)) for name in _TOKENS},
+        **{name: Metric(_ADDED, _NAMED, _tokens(name)) for name in TOKENS},
     },
     "SPANS": {
         "span_count": Metric(_COUNT, _OF_MODEL | {"span_name", "span_type", "span_status"}, _one),
         "latency": Metric(_SPREAD, frozenset({"span_name", "span_status"}), _span_took),
-        **{name: Metric(_ADDED, _OF_MODEL, _cost(name)) for name in _COSTS},
+        **{name: Metric(_ADDED, _OF_MODEL, _cost(name)) for name in COSTS},
     },
     "ASSESSMENTS": {
         "assessment_count": Metric(_COUNT, frozenset({"assessment_name", "assessment_value"}), _one),
@@ -200,7 +193,7 @@ class TraceMetricCalls:
         if not step and not dimensions and metric.kinds == _COUNT:
             groups.open(())
         known = self._door.known_experiments([d.experiment_id_in(id) for id in dict.fromkeys(ids)])
-        own_time = view == "SPANS" and name in _COSTS  # by when the span began, not its trace
+        own_time = view == "SPANS" and name in COSTS  # by when the span began, not its trace
         seen: set[tuple[Key, str]] = set()
         for page in self._traces.walk(
             self._project_id, known, since=None if own_time else since, until=until, spans=view == "SPANS"

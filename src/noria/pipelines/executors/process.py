@@ -20,15 +20,13 @@ import msgspec
 import psutil
 
 from noria.base import faults
+from noria.base.environment import of_child
 from noria.pipelines.executors.protocol import Capabilities, Done, Event, Logged, Lost, Started
 from noria.pipelines.task import PointSpec, TaskResult, TaskSpec, encode
 
 _WATCH: Final = 0.2
-_KEPT: Final = {
-    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "USER",
-    "CUDA_VISIBLE_DEVICES", "DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY",
-}  # fmt: skip
-"""Variables that a worker sees; everything else may hold a secret."""
+_ALSO: Final = ("USER", "CUDA_VISIBLE_DEVICES", "DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY")
+"""Variables that a step sees beside those of every child."""
 
 
 class _Message(msgspec.Struct):
@@ -118,15 +116,11 @@ class ProcessExecutor:
     # ---- workers
 
     def _start(self, cpu: int, code: str = "") -> _Worker:
-        environment = {k: v for k, v in self._environment.items() if k in _KEPT}
-        threads = str(cpu)
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
-            environment[name] = threads
         process = subprocess.Popen(
             [sys.executable, "-m", "noria.worker", code, self._environment.get(faults.SETTING, "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=of_child(self._environment, also=_ALSO, threads=cpu),
             start_new_session=True,  # a group of its own, so that ending it ends its children
         )
         assert process.stdout is not None

@@ -436,8 +436,13 @@ class Driver(Planner):
         return [read_output(spec, running.folder) for spec in done.result.outputs]
 
     def _version(self, tx: Any, work: Work, node: Node, run_id: RunId, stored: Stored) -> Version:
-        name = _slot(node.name, stored.slot)
         kind = self._s.kinds[node.kind].asset if stored.slot == "" else AssetKind.REPORT
+        return self.add_output(tx, _slot(node.name, stored.slot), kind, run_id, stored, current=not work.trial)
+
+    def add_output(
+        self, tx: Any, name: str, kind: AssetKind, run_id: RunId, stored: Stored, *, current: bool = True
+    ) -> Version:
+        """The version of what a run made and a writer has stored; ``current``: the asset stands at it from now on."""
         asset_id = self._s.assets.asset_id(tx, self._s.project_id, name, kind)
         version = self._s.assets.add_version(
             tx,
@@ -451,7 +456,7 @@ class Driver(Planner):
             meta=stored.meta,
         )
         self._s.assets.link(tx, run_id, version.id, Direction.OUT, stored.slot)
-        if not work.trial:
+        if current:
             self._s.assets.set_current(tx, asset_id, version.id)
         return version
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,22 +15,15 @@ from noria.gateways.mlflow import wire_traces as wt
 from noria.gateways.mlflow.moving.filed import span_of
 from noria.gateways.mlflow.moving.records import SourceExperiment, SourceFile, SourceTrace, spans_in_file
 from noria.gateways.mlflow.moving.sheets import Sheets, marks_of
+from noria.gateways.mlflow.names import COSTS, TOKENS
 from noria.tracking.traces.records import Assessment, Source, Span, Trace, TraceState
 
 _PAGE: Final = 100
-_TOKENS: Final = (
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "cache_creation_input_tokens_above_1hr",
-)
-_COSTS: Final = ("input_cost", "output_cost", "total_cost")
+_TOKENS: Final = (*TOKENS, "cache_creation_input_tokens_above_1hr")
 _STATES: Final = {"OK": TraceState.OK, "ERROR": TraceState.ERROR, "IN_PROGRESS": TraceState.RUNNING}
 
 
-class TraceSheets(Sheets):
+class TraceSheets(Sheets, ABC):
     def traces(self, experiment: SourceExperiment) -> Iterator[list[SourceTrace]]:
         after = ""
         columns = {
@@ -42,7 +36,7 @@ class TraceSheets(Sheets):
             "response_preview": None,
             "trace_name": None,
             "session_id": None,
-            **dict.fromkeys((*_TOKENS, *_COSTS)),
+            **dict.fromkeys((*_TOKENS, *COSTS)),
         }
         rest = "WHERE experiment_id = ? AND request_id > ? ORDER BY request_id LIMIT ?"
         while rows := self._rows("trace_info", columns, rest, (int(experiment.id), after, _PAGE)):
@@ -81,9 +75,9 @@ class TraceSheets(Sheets):
             made.append(SourceTrace(said=said, place=place, extent=str(counts.get(id, 0)), spans=reads, linked=linked))
         return made
 
+    @abstractmethod
     def files(self, place: str) -> Iterator[SourceFile]:
         """All files below a place; the source says which places it reads."""
-        raise NotImplementedError
 
     def _pairs(self, table: str, ids: list[str]) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = defaultdict(dict)
@@ -139,7 +133,7 @@ def _own_columns(session: str | None, counted: list[Any]) -> dict[str, str]:
     """Metadata that newer versions keep in columns, as clients are told it."""
     found = {} if session is None else {wt.SESSION: session}
     tokens = {key: int(n) for key, n in zip(_TOKENS, counted, strict=False) if n is not None}
-    costs = {key: n for key, n in zip(_COSTS, counted[len(_TOKENS) :], strict=True) if n is not None}
+    costs = {key: n for key, n in zip(COSTS, counted[len(_TOKENS) :], strict=True) if n is not None}
     told = {"mlflow.trace.tokenUsage": tokens, "mlflow.trace.cost": costs}
     return found | {key: json.dumps(value) for key, value in told.items() if value}
 
